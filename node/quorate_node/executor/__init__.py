@@ -1,0 +1,1 @@
+"""Running programs deterministically: the executor port and the WASM executor."""
