@@ -1,0 +1,90 @@
+"""Parameters of a deployment; the contracts hold them for good, and everybody reads them from the chain.
+
+Field names, widths and units are those of section 2 of contracts/README.md.
+"""
+
+from dataclasses import dataclass, fields
+
+from quorate.protocol.errors import ValidationError
+
+MAX_BUNDLES = 4096
+BUNDLE_TASKS = 256
+MAX_TASKS = 1 << 20
+MAX_MEMBERS = 1024
+MAX_UNITS = 12_000
+MAX_CLASSES = 4
+FUEL_UNIT = 10**9
+MAX_DRAW_ATTEMPTS = 32
+TASK_ALL = 0xFFFFFFFF
+BPS = 10_000
+BEACON_REACH_BLOCKS = 256
+ETHER = 10**18
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """One deployment's parameters, in the order of the Solidity struct `Params`."""
+
+    era_period: int
+    unbonding_period: int
+    challenge_period: int
+    post_period: int
+    max_commit_period: int
+    direct_period: int
+    settle_period: int
+    vote_commit_period: int
+    vote_reveal_period: int
+    beacon_delay: int
+    min_blocks: int
+    max_rounds: int
+    reference_fuel_rate: int
+    reference_byte_rate: int
+    batch_bond: int
+    class_deposit: int
+
+    def as_tuple(self) -> tuple[int, ...]:
+        """Values in the order of the Solidity struct."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    @property
+    def batch_life(self) -> int:
+        """Longest undisputed life of a batch, in seconds."""
+        windows = self.max_commit_period + 2 * self.direct_period + self.settle_period
+        return self.post_period + (1 + self.max_rounds) * windows
+
+    def check(self) -> None:
+        """Raise ValidationError where the registry's constructor would revert with UnsafeParameters."""
+        exposed = (
+            self.era_period
+            + self.batch_life
+            + self.challenge_period
+            + self.vote_commit_period
+            + self.vote_reveal_period
+        )
+        if self.unbonding_period < 2 * exposed:
+            raise ValidationError(f"unbonding_period {self.unbonding_period} s is below 2 × {exposed} s of exposure")
+
+
+PARAM_TYPES = (
+    "uint32", "uint32", "uint32", "uint32", "uint32", "uint32", "uint32", "uint32", "uint32",
+    "uint16", "uint16", "uint8", "uint64", "uint64", "uint128", "uint128",
+)  # fmt: skip
+
+LOCAL = Params(
+    era_period=60,
+    unbonding_period=720,
+    challenge_period=5,
+    post_period=10,
+    max_commit_period=60,
+    direct_period=0,
+    settle_period=10,
+    vote_commit_period=20,
+    vote_reveal_period=10,
+    beacon_delay=1,
+    min_blocks=2,
+    max_rounds=2,
+    reference_fuel_rate=200_000_000,
+    reference_byte_rate=2_000_000,
+    batch_bond=ETHER // 100,
+    class_deposit=ETHER // 10,
+)

@@ -1,0 +1,212 @@
+"""Values that travel: ids, orders, terms, lists of commitments, records. Widths are those of contracts/README.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NewType
+
+from quorate.protocol.errors import ValidationError
+
+Address = NewType("Address", bytes)  # 20 bytes
+OperatorId = NewType("OperatorId", int)  # u24, from 1
+ClassId = NewType("ClassId", int)  # u32, from 1
+BatchId = NewType("BatchId", int)  # u64: sequence u48 ‖ slot u16
+DisputeId = NewType("DisputeId", int)  # u64: sequence u48 ‖ slot u16
+JobId = NewType("JobId", bytes)  # EIP-712 digest of the order
+Vote = NewType("Vote", bytes)  # 32 bytes: Merkle root of a bundle's leaves
+
+ZERO32 = bytes(32)
+
+
+class Stage(IntEnum):
+    """What a round's commitments are about."""
+
+    BUNDLE = 0
+    CLASS_VOTE = 1
+
+
+class Verdict(IntEnum):
+    """Outcome of a bundle in a settle call or a dispute."""
+
+    ACCEPTED = 1
+    DISPUTED = 2
+    CARRIED = 3
+    VOID = 4
+
+
+class OrderSkip(IntEnum):
+    """Why `post` left an order out; the first reason that holds, in this order."""
+
+    EMPTY = 1
+    UNSUPPORTED = 2
+    EXPIRED = 3
+    UNITS = 4
+    FEE = 5
+    PRICE = 6
+    PERIOD = 7
+    FULL = 8
+    CAPACITY = 9
+    SIGNATURE = 10
+    NONCE = 11
+    DEPOSIT = 12
+
+
+class ListSkip(IntEnum):
+    """Why `commit` or `commitVotes` left a list of commitments out."""
+
+    MEMBER = 1
+    SIGNATURE = 2
+    ORDER = 3
+    RANGE = 4
+    NOT_PENDING = 5
+    NOT_DRAWN = 6
+    DUPLICATE = 7
+
+
+def _check_width(name: str, value: int, bits: int) -> None:
+    if not 0 <= value < 1 << bits:
+        raise ValidationError(f"{name} = {value} does not fit in {bits} unsigned bits")
+
+
+@dataclass(frozen=True, slots=True)
+class JobOrder:
+    """What a requester signs. `fuel_limit` is for a task, `input_bytes` for a bundle, `max_price` wei a FUEL_UNIT."""
+
+    requester: Address
+    nonce: int
+    class_id: int
+    spec_hash: bytes
+    task_count: int
+    fuel_limit: int
+    input_bytes: int
+    seats: int
+    rounds: int
+    commit_period: int
+    min_units: int
+    max_price: int
+    max_fee: int
+    valid_until: int
+    strategy: int = 0
+    flags: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.requester) != 20 or len(self.spec_hash) != 32:
+            raise ValidationError("an order needs a requester of 20 bytes and a spec_hash of 32 bytes")
+        for name, bits in ORDER_WIDTHS.items():
+            _check_width(name, getattr(self, name), bits)
+
+
+ORDER_WIDTHS = {
+    "nonce": 64, "class_id": 32, "task_count": 32, "fuel_limit": 64, "input_bytes": 64, "seats": 8, "rounds": 8,
+    "commit_period": 32, "min_units": 32, "max_price": 64, "max_fee": 64, "valid_until": 40, "strategy": 8, "flags": 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SignedOrder:
+    """An order with the requester's 65-byte signature r ‖ s ‖ v (v is 27 or 28)."""
+
+    order: JobOrder
+    signature: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.signature) != 65:
+            raise ValidationError(f"a signature has 65 bytes, not {len(self.signature)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Terms of a batch; orders of other seats or rounds carry a signature that does not verify under them."""
+
+    class_id: int
+    seats: int
+    rounds: int
+    commit_period: int
+    fee_wei: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitItem:
+    """One seat's commitment."""
+
+    bundle: int
+    seat: int
+    commitment: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CommitList:
+    """Commitments of one table member under one signature; items ascend strictly by (bundle, seat)."""
+
+    member: int
+    items: tuple[CommitItem, ...]
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A vote with the 16-byte salt that opens its commitment."""
+
+    vote: Vote
+    salt: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PostRecord:
+    """What settle needs of an accepted order."""
+
+    requester: Address
+    task_price: int
+    task_count: int
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CarryRecord:
+    """A bundle that goes on to a fresh round, with the votes that stand."""
+
+    bundle: int
+    requester: Address
+    price: int
+    pot: int
+    vote: Vote | None
+    voters: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeRecord:
+    """All that a class vote needs to know of a conflict; the chain keeps its hash."""
+
+    batch_id: BatchId
+    bundle: int
+    requester: Address
+    price: int
+    pot: int
+    escrow: int
+    fee: int
+    collator: Address
+    class_id: int
+    table: int
+    vote_domain: bytes
+    votes: tuple[tuple[int, Vote], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A row of a class's table."""
+
+    key: Address
+    operator_id: OperatorId
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Who can be drawn in a class: rows, and for each unit of stake the index of its row."""
+
+    members: tuple[Member, ...]
+    units: tuple[int, ...]
+
+    def units_of(self, member: int) -> int:
+        """Units of one row."""
+        return self.units.count(member)
