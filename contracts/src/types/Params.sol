@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+/// @notice Parameters of a deployment; periods in seconds, rates for a second, money in wei (README.md, section 2).
+struct Params {
+    uint32 eraPeriod;
+    uint32 unbondingPeriod;
+    uint32 challengePeriod;
+    uint32 postPeriod;
+    uint32 maxCommitPeriod;
+    uint32 directPeriod;
+    uint32 settlePeriod;
+    uint32 voteCommitPeriod;
+    uint32 voteRevealPeriod;
+    uint16 beaconDelay;
+    uint16 minBlocks;
+    uint8 maxRounds;
+    uint64 referenceFuelRate;
+    uint64 referenceByteRate;
+    uint128 batchBond;
+    uint128 classDeposit;
+}
