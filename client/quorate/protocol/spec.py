@@ -1,0 +1,234 @@
+"""JobSpec: the content-addressed description of the work, agreed before anybody executes it.
+
+An order signs `JobSpec.digest` (sha2-256 of the canonical JSON), so the spec's CID is CIDv1, raw codec, over the same
+digest: whoever has the order can find and check the spec. CIDs are strings here, because the pure code may not import
+the store; only CIDv1 in lower-case base32 is accepted, so that one meaning has one spelling and one digest.
+
+Canonical JSON: keys sorted, no whitespace, UTF-8 unescaped, integers only, every field present.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from quorate.protocol.errors import ValidationError
+
+SPEC_VERSION = 1
+WASM_PROFILE = "quorate-wasm-1"
+MAX_SPEC_BYTES = 64 * 1024
+MAX_ARGS = 256
+MAX_ENV = 256
+MAX_TEXT_BYTES = 4096  # an argument, a variable's name or value, a pattern
+DEFAULT_INPUT_NAME = "input"
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+# Name → (least, most). A requester asks within these; an operator may set lower ceilings of its own, which decide
+# whether it takes a task, never how the task runs.
+CEILINGS: Mapping[str, tuple[int, int]] = {
+    "fuel": (1, (1 << 63) - 1),
+    "memory_bytes": (64 * KIB, 4 * GIB),
+    "table_elements": (0, 10_000_000),
+    "module_bytes": (8, 64 * MIB),
+    "output_bytes": (0, GIB),
+    "output_files": (0, 65_536),
+    "open_files": (8, 4096),
+    "stdout_bytes": (0, 16 * MIB),
+}
+
+
+def compute_raw_cid(digest: bytes) -> str:
+    """CIDv1 (raw, sha2-256) of a block whose sha2-256 is `digest`."""
+    if len(digest) != 32:
+        raise ValidationError(f"a sha2-256 digest has 32 bytes, not {len(digest)}")
+    return "b" + base64.b32encode(b"\x01\x55\x12\x20" + digest).decode().rstrip("=").lower()
+
+
+def check_cid(text: str, what: str) -> str:
+    """`text`, if it is a CIDv1 in base32 of a raw or UnixFS block under sha2-256; ValidationError otherwise."""
+    hint = f"{what} must be a CIDv1 in base32 (bafk… or bafy…), not {text[:80]!r}; `ipfs cid base32` converts others"
+    if not text.startswith("b") or text != text.lower():
+        raise ValidationError(hint)
+    body = text[1:].upper()
+    try:
+        raw = base64.b32decode(body + "=" * (-len(body) % 8))
+    except ValueError as error:
+        raise ValidationError(hint) from error
+    is_known = len(raw) == 36 and raw[0] == 1 and raw[1] in (0x55, 0x70) and raw[2:4] == b"\x12\x20"
+    if not is_known or base64.b32encode(raw).decode().rstrip("=") != body:
+        raise ValidationError(hint)
+    return text
+
+
+def canonical_json(value: object) -> bytes:
+    """The one spelling of a value that is hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a task may use. All of it is metered alike on every host, so that running into a limit is an agreed result.
+
+    `fuel` counts executed instructions and host calls; `output_bytes` and `output_files` bound all that the program
+    keeps in /outputs and /tmp together at any moment; `open_files` counts descriptors.
+    """
+
+    fuel: int = 10_000_000_000
+    memory_bytes: int = 512 * MIB
+    table_elements: int = 100_000
+    module_bytes: int = 32 * MIB
+    output_bytes: int = 64 * MIB
+    output_files: int = 4096
+    open_files: int = 256
+    stdout_bytes: int = MIB
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in CEILINGS.items():
+            value = getattr(self, name)
+            if type(value) is not int:
+                raise ValidationError(f"limits.{name} must be an integer, not {value!r}")
+            if not least <= value <= most:
+                raise ValidationError(f"limits.{name} = {value} is out of range; choose {least} to {most}")
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """How the input becomes tasks. Only the whole input as one task yet: no pattern, batches of one."""
+
+    pattern: str | None = None
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.pattern is not None or type(self.batch_size) is not int or self.batch_size != 1:
+            raise ValidationError("partition: only pattern null with batch_size 1 is supported in this version")
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One job's program, its input and its limits.
+
+    `module` and `input` are CIDs. An input directory appears as /inputs, a file as /inputs/`input_name`, and no input
+    as an empty /inputs. `args` follow the program's name; `env` is given to the program sorted by name.
+    """
+
+    module: str
+    input: str | None = None
+    input_name: str = DEFAULT_INPUT_NAME
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = Limits()
+    partition: Partition = Partition()
+    profile: str = WASM_PROFILE
+    version: int = SPEC_VERSION
+
+    def __post_init__(self) -> None:
+        if type(self.version) is not int or self.version != SPEC_VERSION:
+            raise ValidationError(f"spec version {self.version!r} is unknown; this Quorate speaks {SPEC_VERSION}")
+        if self.profile != WASM_PROFILE:
+            raise ValidationError(f"profile {self.profile!r} is unknown; use {WASM_PROFILE!r}")
+        check_cid(_text(self.module, "module"), "module")
+        if self.input is not None:
+            check_cid(_text(self.input, "input"), "input")
+        _check_name(_text(self.input_name, "input_name"))
+        _check_words(self.args, self.env)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON; the block at the spec's CID."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values |= {"limits": asdict(self.limits), "partition": asdict(self.partition)}
+        encoded = canonical_json(values | {"args": list(self.args), "env": dict(self.env)})
+        if len(encoded) > MAX_SPEC_BYTES:
+            raise ValidationError(f"the spec has {len(encoded)} bytes, over {MAX_SPEC_BYTES}: pass data as input")
+        return encoded
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> JobSpec:
+        """Inverse of `to_bytes`; ValidationError for anything but the canonical bytes of a valid spec."""
+        values = parse_canonical(data, "the spec", {f.name for f in fields(cls)})
+        limits = _object(values["limits"], "limits", {f.name for f in fields(Limits)})
+        partition = _object(values["partition"], "partition", {f.name for f in fields(Partition)})
+        if not isinstance(values["args"], list) or not isinstance(values["env"], dict):
+            raise ValidationError("the spec's args must be an array and env an object")
+        changed = {"limits": Limits(**limits), "partition": Partition(**partition), "args": tuple(values["args"])}
+        return cls(**(values | changed))
+
+    @property
+    def digest(self) -> bytes:
+        """sha2-256 of `to_bytes()`, 32 bytes: what the order signs as `specHash`."""
+        return hashlib.sha256(self.to_bytes()).digest()
+
+    @property
+    def cid(self) -> str:
+        """CID of the block `to_bytes()`."""
+        return compute_raw_cid(self.digest)
+
+    @property
+    def task_count(self) -> int:
+        """Tasks that the job consists of."""
+        return 1
+
+
+def parse_canonical(data: bytes, what: str, names: set[str]) -> dict[str, Any]:
+    """A canonical JSON object with exactly the fields `names`; ValidationError says what is wrong."""
+    if len(data) > MAX_SPEC_BYTES:
+        raise ValidationError(f"{what} has {len(data)} bytes, over {MAX_SPEC_BYTES}")
+    try:
+        value = json.loads(data.decode(), parse_float=_refuse_number, parse_constant=_refuse_number)
+        is_canonical = canonical_json(value) == data
+    except (ValueError, RecursionError) as error:
+        raise ValidationError(f"{what} is not JSON in UTF-8 with integers only: {error}") from error
+    found = _object(value, what, names)
+    if not is_canonical:
+        raise ValidationError(
+            f"{what} is not canonical: sort the keys, once each, and leave out whitespace and escapes"
+        )
+    return found
+
+
+def _refuse_number(text: str) -> Any:
+    raise ValueError(f"{text} is not an integer")
+
+
+def _object(value: Any, what: str, names: set[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValidationError(f"{what} must be a JSON object")
+    if unknown := sorted(value.keys() - names):
+        raise ValidationError(f"{what} has unknown fields: {', '.join(unknown)[:200]}")
+    if missing := sorted(names - value.keys()):
+        raise ValidationError(f"{what} lacks fields: {', '.join(missing)}")
+    return value
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise ValidationError(f"{what} must be a string, not {value!r}")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise ValidationError(f"{what} is not valid Unicode") from error
+    if size > MAX_TEXT_BYTES or "\0" in value:
+        raise ValidationError(f"{what} must have at most {MAX_TEXT_BYTES} bytes and no NUL")
+    return value
+
+
+def _check_name(name: str) -> None:
+    if name in ("", ".", "..") or "/" in name or len(name.encode()) > 255:
+        raise ValidationError(f"input_name {name!r} must be a plain file name of at most 255 bytes")
+
+
+def _check_words(args: object, env: object) -> None:
+    if not isinstance(args, tuple) or len(args) > MAX_ARGS:
+        raise ValidationError(f"args must be a tuple of at most {MAX_ARGS} strings")
+    if not isinstance(env, Mapping) or len(env) > MAX_ENV:
+        raise ValidationError(f"env must map at most {MAX_ENV} names to values")
+    for index, arg in enumerate(args):
+        _text(arg, f"args[{index}]")
+    for name, value in env.items():
+        _text(value, f"env[{name!r}]")
+        if not _text(name, "a variable's name") or "=" in name:
+            raise ValidationError(f"a variable's name must not be empty or contain '=': {name!r}")
