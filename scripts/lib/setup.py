@@ -99,9 +99,7 @@ def plan_steps(*, dev: bool, p2p: bool) -> list[Step]:
         return (LOCK / name).read_bytes()
 
     environment = venv_step("environment", "a Python environment in .venv", create_environment, lock("build.txt"))
-    user = venv_step(
-        "packages", "Python packages", lambda: install_lock("requirements.txt"), lock("requirements.txt")
-    )
+    user = venv_step("packages", "Python packages", lambda: install_lock("requirements.txt"), lock("requirements.txt"))
     packages = user
     if dev:
         packages = venv_step(
@@ -111,9 +109,7 @@ def plan_steps(*, dev: bool, p2p: bool) -> list[Step]:
             lock("requirements.txt") + lock("dev.txt"),
             covers=(user,),
         )
-    project = venv_step(
-        "project", "quorate itself, editable", install_project, (ROOT / "pyproject.toml").read_bytes()
-    )
+    project = venv_step("project", "quorate itself, editable", install_project, (ROOT / "pyproject.toml").read_bytes())
     steps = [environment, packages, project, npm_step("anvil", ("anvil",))]
     if dev:
         steps.append(npm_step("solidity", ("forge",), needs_node=True))
@@ -148,7 +144,9 @@ def remove_environment() -> None:
 
 def create_environment() -> None:
     remove_environment()
-    base = getattr(sys, "_base_executable", None) or sys.executable  # the running Python may be that of .venv
+    named = shutil.which(os.environ.get("QUORATE_PYTHON", ""))
+    # Not sys.executable: the running Python may be that of .venv.
+    base = str(Path(named).absolute()) if named else getattr(sys, "_base_executable", sys.executable)
     try:
         run([base, "-m", "venv", str(VENV)])
     except SetupError as error:
@@ -196,7 +194,7 @@ def pip_install(*arguments: str, total: int = 0) -> None:
 def get_platform() -> str:
     """This machine in the words of Foundry's packages, like `linux-amd64`."""
     machine = platform.machine().lower()
-    return f"{platform.system().lower()}-{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(machine, machine)}"
+    return f"{platform.system().lower()}-{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(machine, machine) }"
 
 
 def install_npm(name: str, binaries: Sequence[str], *, needs_node: bool) -> None:
@@ -362,7 +360,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         if arguments.relock:
-            import relock  # noqa: PLC0415  only here: it installs a resolver of its own
+            import relock
 
             relock.relock(upgrade=arguments.upgrade)
         else:

@@ -1,0 +1,26 @@
+"""What every test shares: where the project lies, and the settings of hypothesis."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Chains and two busy cores make single examples slow now and then; that is no failure.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("deep", settings.get_profile("default"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# Tests that start processes may take longer than the common limit in pyproject.toml.
+TIMEOUTS_SECONDS = {"differential": 300, "integration": 300, "e2e": 600, "browser": 600}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder in TIMEOUTS_SECONDS and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUTS_SECONDS[folder]))
