@@ -18,9 +18,7 @@ def compute_round_domain(
 ) -> bytes:
     """Bind everything said in one round of one batch to chain, contract, content and beacon."""
     types = ["bytes32", "uint256", "address", "uint256", "bytes32", "uint256", "uint256", "bytes32"]
-    return keccak(
-        encode(types, [STATEMENT_TAG, chain_id, market, batch_id, post_hash, int(stage), round_, beacon])
-    )
+    return keccak(encode(types, [STATEMENT_TAG, chain_id, market, batch_id, post_hash, int(stage), round_, beacon]))
 
 
 def compute_statement(round_domain: bytes, bundle: int, task: int = TASK_ALL) -> bytes:

@@ -7,6 +7,7 @@ with MalformedPage.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
@@ -161,7 +162,7 @@ def _decode_order(reader: Reader, requester: Address, terms: Terms) -> SignedOrd
 
 
 def encode_record_page(page_hash: bytes, first_bundle: int, groups: Sequence[Sequence[PostRecord]]) -> bytes:
-    """What is hashed of a post page: accepted orders in the groups that they were posted in; empty groups are left out."""
+    """What is hashed of a post page: accepted orders in the groups that they were posted in, empty groups left out."""
     return page_hash + _uints((first_bundle, 2)) + b"".join(_encode_record_group(g) for g in groups if g)
 
 
@@ -176,8 +177,7 @@ def decode_record_page(page: bytes) -> tuple[bytes, int, list[PostRecord]]:
     page_hash, first, records = reader.take(32), reader.uint(2), []
     while not reader.done:
         requester, count = Address(reader.take(20)), reader.uint(2)
-        for _ in range(count):
-            records.append(PostRecord(requester, reader.uint(8), reader.uint(3), reader.uint(1)))
+        records += [PostRecord(requester, reader.uint(8), reader.uint(3), reader.uint(1)) for _ in range(count)]
     return page_hash, first, records
 
 
@@ -201,9 +201,7 @@ def encode_items(items: Sequence[CommitItem]) -> bytes:
 
 def encode_commit_lists(lists: Sequence[CommitList]) -> bytes:
     """A page of `commit`."""
-    return b"".join(
-        _uints((c.member, 2), (len(c.items), 2)) + c.signature + encode_items(c.items) for c in lists
-    )
+    return b"".join(_uints((c.member, 2), (len(c.items), 2)) + c.signature + encode_items(c.items) for c in lists)
 
 
 def decode_commit_lists(page: bytes) -> list[CommitList]:
@@ -245,7 +243,7 @@ def decode_votes(data: bytes, bundles: int) -> list[list[Vote] | None]:
     for _ in range(bundles):
         count = reader.uint(1)
         votes = None if count == LEAVE else [Vote(reader.take(32)) for _ in range(count)]
-        if votes is not None and any(a >= b for a, b in zip(votes, votes[1:], strict=False)):
+        if votes is not None and any(a >= b for a, b in pairwise(votes)):
             raise ValidationError("votes of a bundle do not ascend")
         found.append(votes)
     if not reader.done:

@@ -1,0 +1,56 @@
+"""From an input listing to tasks, and from tasks to bundles: pure, so that everybody counts alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import pairwise
+
+from quorate.protocol.errors import ValidationError
+from quorate.protocol.params import BUNDLE_TASKS, MAX_TASKS
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One deterministic unit of a job: its index and the paths that it reads, ascending."""
+
+    index: int
+    paths: tuple[str, ...]
+
+
+def partition(entries: Iterable[str], pattern: str = "*", batch_size: int = 1) -> tuple[Task, ...]:
+    """Split the listed paths that match `pattern` into tasks of up to `batch_size` paths.
+
+    Paths are ordered by their UTF-8 bytes, so that no locale or file system decides; `pattern` is a shell pattern in
+    which `*` also crosses slashes. Raises ValidationError for duplicates, no match, or more tasks than an order holds.
+    """
+    if batch_size < 1:
+        raise ValidationError(f"batch_size {batch_size} must be at least 1")
+    matching = sorted((e for e in entries if fnmatchcase(e, pattern)), key=lambda path: path.encode())
+    if not matching:
+        raise ValidationError(f"no path matches {pattern!r}: widen the pattern")
+    if any(a == b for a, b in pairwise(matching)):
+        raise ValidationError("a path is listed twice")
+    chunks = [tuple(matching[at : at + batch_size]) for at in range(0, len(matching), batch_size)]
+    if len(chunks) > MAX_TASKS:
+        raise ValidationError(f"{len(chunks)} tasks are above {MAX_TASKS}: raise batch_size")
+    return tuple(Task(index, paths) for index, paths in enumerate(chunks))
+
+
+def count_bundles(task_count: int) -> int:
+    """Bundles of a job of so many tasks."""
+    return -(-task_count // BUNDLE_TASKS)
+
+
+def count_bundle_tasks(task_count: int, bundle: int) -> int:
+    """Tasks of the job's bundle of that number, from 0; only the last may be short."""
+    if not 0 <= bundle < count_bundles(task_count):
+        raise ValidationError(f"a job of {task_count} tasks has no bundle {bundle}")
+    return min(BUNDLE_TASKS, task_count - bundle * BUNDLE_TASKS)
+
+
+def tasks_of_bundle(task_count: int, bundle: int) -> range:
+    """Task indices of one bundle of a job."""
+    first = bundle * BUNDLE_TASKS
+    return range(first, first + count_bundle_tasks(task_count, bundle))
