@@ -23,8 +23,8 @@ NAMES = ("StakeRegistry", "ComputeMarket", "Disputes", "HeaderBeacon")
 def compile_contracts() -> None:
     """Compile all sources together and from nothing: by IR, the bytes may depend on what else is compiled along."""
     forge = ROOT / ".tools" / "bin" / "forge"
-    command = [forge, "build", "src", "--force", "--quiet", "--out", BUILD / "out", "--cache-path", BUILD / "cache"]
-    subprocess.run(command, cwd=CONTRACTS, check=True)
+    folders = ["--out", str(BUILD / "out"), "--cache-path", str(BUILD / "cache")]
+    subprocess.run([forge, "build", "src", "--force", "--quiet", *folders], cwd=CONTRACTS, check=True)
 
 
 def find_sources() -> dict[str, Path]:

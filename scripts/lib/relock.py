@@ -48,7 +48,7 @@ def relock(*, upgrade: bool) -> None:
 
 def resolve(uv: Path, name: str, wanted: list[str], constraint: str | None, *, upgrade: bool) -> None:
     print(f"relock: {name}", file=sys.stderr)
-    command = [uv, "pip", "compile", "--universal", f"--python-version={OLDEST_PYTHON}", "--generate-hashes"]
+    command = [str(uv), "pip", "compile", "--universal", f"--python-version={OLDEST_PYTHON}", "--generate-hashes"]
     command += ["--quiet", "--no-header", "--no-emit-index-url", "--no-emit-find-links", f"--output-file={LOCK / name}"]
     command += ["--upgrade"] if upgrade else []
     command += [f"--constraint={LOCK / constraint}"] if constraint else []
