@@ -1,0 +1,156 @@
+"""The port of content storage: what a store can do, whatever keeps the bytes.
+
+Blocks are the unit of trust: nothing enters a store without having been checked against its CID. Everything above
+blocks (files, directories, CARs) is UnixFS, by the profile that the caller names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from quorate.protocol.errors import ContentUnavailable
+from quorate.storage.cid import Cid
+
+DEFAULT_PROFILE = "unixfs-v1-2025"
+MAX_BLOCK_BYTES = 2 * 1024 * 1024  # what bitswap and gateways agree to move as one piece
+MAX_READ_BYTES = 1 << 30  # what `read` puts into memory unless it is told otherwise
+
+Kind = Literal["file", "directory", "symlink", "unknown"]
+Order = Literal["dfs", "unk"]
+Scope = Literal["block", "entity", "all"]
+
+
+class BlockNotFound(ContentUnavailable):
+    """A block is not in the store; `cid` says which."""
+
+    def __init__(self, cid: Cid, hint: str = "fetch it from a provider first") -> None:
+        self.cid = cid
+        super().__init__(f"the store does not have {cid}; {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a directory.
+
+    `size` is in bytes: a file's content where it is known, else the cumulative size that the link claims. `kind` is
+    `unknown` when the block that would tell is not in the store.
+    """
+
+    name: str
+    cid: Cid
+    size: int
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What a CAR brought: blocks and bytes that were new, and bytes that had to be received for them."""
+
+    root: Cid
+    blocks: int
+    new_blocks: int
+    new_bytes: int
+    received_bytes: int
+
+
+class BlobStore(Protocol):
+    """Content by CID.
+
+    Methods block and may be called from any thread; several processes may open one embedded store. Errors: DataError
+    for content that is not what it should be, BlockNotFound for a block that is not here, Busy when the store is
+    locked for too long.
+    """
+
+    def has(self, cid: Cid) -> bool:
+        """Whether this one block is here."""
+        ...
+
+    def get(self, cid: Cid) -> bytes:
+        """One block; BlockNotFound when it is not here."""
+        ...
+
+    def size(self, cid: Cid) -> int | None:
+        """Length of one block in bytes, None when it is not here."""
+        ...
+
+    def put(self, cid: Cid, data: bytes) -> None:
+        """Keep one block after checking it; DataError when it is not what the CID says or is over 2 MiB."""
+        ...
+
+    def put_raw(self, data: bytes) -> Cid:
+        """Keep one raw block of at most 2 MiB."""
+        ...
+
+    def add_bytes(self, data: bytes) -> Cid:
+        """Keep a UnixFS file of the default profile."""
+        ...
+
+    def add_path(self, path: Path, profile: str = DEFAULT_PROFILE) -> Cid:
+        """Keep a file, or a directory with everything below it; symbolic links and special files are a DataError.
+
+        Where the store can, it remembers where the bytes lie instead of copying them: the files must then stay.
+        """
+        ...
+
+    def add_tree(self, entries: Mapping[str, bytes | Path | Cid]) -> Cid:
+        """Keep a directory of the default profile. Keys are names, or paths with '/'; a `Cid` is linked as it is."""
+        ...
+
+    def read(self, cid: Cid, max_bytes: int = MAX_READ_BYTES) -> bytes:
+        """A whole file; DataError when it is longer than `max_bytes`."""
+        ...
+
+    def stream(self, cid: Cid, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """A file's bytes from `start` up to, without, `end`, in bounded memory."""
+        ...
+
+    def list(self, cid: Cid) -> Sequence[Entry]:
+        """A directory's entries in order of their names' bytes; DataError when it is no directory."""
+        ...
+
+    def resolve(self, cid: Cid, path: str) -> Cid:
+        """The CID at `path` below a directory; BlockNotFound or DataError when there is none."""
+        ...
+
+    def walk(self, cid: Cid) -> Iterator[tuple[str, Entry]]:
+        """Everything below a directory, depth first, with its path; a directory comes before what it holds."""
+        ...
+
+    def is_complete(self, cid: Cid) -> bool:
+        """Whether every block of the DAG is here."""
+        ...
+
+    def export(self, cid: Cid, dest: Path, *, max_bytes: int | None = None) -> int:
+        """Write a file or a directory tree to `dest`, which must not exist; returns the bytes written.
+
+        DataError for names that would leave `dest`, for symbolic links, and when the content exceeds `max_bytes`.
+        """
+        ...
+
+    def map_file(self, cid: Cid) -> memoryview | None:
+        """A file's bytes, mapped, when they lie in one piece in a plain file; else None."""
+        ...
+
+    def import_car(self, chunks: Iterable[bytes], root: Cid, *, max_bytes: int | None = None) -> ImportReport:
+        """Take the whole DAG of `root` out of a CAR in depth-first order, checking every block.
+
+        Blocks that were good stay even if a later one is refused (DataError).
+        """
+        ...
+
+    def export_car(self, root: Cid, *, scope: Scope = "all", dups: bool = False) -> Iterator[bytes]:
+        """A CARv1 of the DAG in depth-first order, piece by piece."""
+        ...
+
+    def pin(self, cid: Cid) -> None:
+        """Keep this DAG when room is made."""
+        ...
+
+    def unpin(self, cid: Cid) -> None: ...
+
+    def pins(self) -> Sequence[Cid]: ...
+
+    def close(self) -> None: ...
