@@ -1,0 +1,157 @@
+"""Transactions to the contracts, one typed helper for each method; see contracts/README.md for their requirements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from quorate.chain.abi import Contract, load_interface
+from quorate.protocol.types import Address, BatchId, ClassId, DisputeId, OperatorId, Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Calldata for one of the contracts; `name` is the method's, for messages and logs."""
+
+    contract: Contract
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Arguments of `settle`, as in the Solidity struct (section 4.6)."""
+
+    prior: bytes
+    page: bytes
+    tail: tuple[bytes, ...]
+    commit_pages: tuple[bytes, ...]
+    votes: bytes
+    openings: bytes
+
+
+def build(contract: Contract, name: str, *args: Any) -> Call:
+    """A call by name; the helpers below are typed."""
+    return Call(contract, name, load_interface(contract).encode_call(name, *args))
+
+
+# ComputeMarket ------------------------------------------------------------------------------------------------------
+
+
+def deposit() -> Call:
+    """Send value with it: it becomes the sender's free deposit."""
+    return build(Contract.MARKET, "deposit")
+
+
+def deposit_for(account: Address) -> Call:
+    """Send value with it: it becomes `account`'s free deposit."""
+    return build(Contract.MARKET, "depositFor", account)
+
+
+def withdraw_deposit(amount_wei: int) -> Call:
+    """Free deposit back to the sender."""
+    return build(Contract.MARKET, "withdraw", amount_wei)
+
+
+def post(batch_id: BatchId | int, terms: Terms, page: bytes, last: bool) -> Call:
+    """A page of orders; batch 0 opens a new batch under `terms`."""
+    return build(Contract.MARKET, "post", batch_id, astuple(terms), page, last)
+
+
+def prove_beacon(batch_id: BatchId | int, header: bytes) -> Call:
+    """RLP of the header of the batch's beacon block: starts the round."""
+    return build(Contract.MARKET, "proveBeacon", batch_id, header)
+
+
+def expire(batch_id: BatchId | int) -> Call:
+    """End a batch that its collator or its beacon has abandoned."""
+    return build(Contract.MARKET, "expire", batch_id)
+
+
+def commit(batch_id: BatchId | int, from_: int, to: int, lists: bytes) -> Call:
+    """A page of lists of commitments for bundles in [from_, to)."""
+    return build(Contract.MARKET, "commit", batch_id, from_, to, lists)
+
+
+def settle(batch_id: BatchId | int, settlement: Settlement) -> Call:
+    """Openings and verdicts of the bundles of one page."""
+    return build(Contract.MARKET, "settle", batch_id, astuple(settlement))
+
+
+# Disputes -----------------------------------------------------------------------------------------------------------
+
+
+def commit_votes(dispute_id: DisputeId | int, record: bytes, lists: bytes) -> Call:
+    """Commitments of class voters."""
+    return build(Contract.DISPUTES, "commitVotes", dispute_id, record, lists)
+
+
+def settle_votes(
+    dispute_id: DisputeId | int, record: bytes, commit_pages: Sequence[bytes], votes: bytes, openings: bytes
+) -> Call:
+    """Openings of class votes, and the verdict."""
+    return build(Contract.DISPUTES, "settleVotes", dispute_id, record, tuple(commit_pages), votes, openings)
+
+
+# StakeRegistry ------------------------------------------------------------------------------------------------------
+
+
+def register(signing_key: Address) -> Call:
+    """The sender becomes an owner; value sent becomes stake."""
+    return build(Contract.REGISTRY, "register", signing_key)
+
+
+def stake(operator_id: OperatorId | int) -> Call:
+    """Send value with it."""
+    return build(Contract.REGISTRY, "stake", operator_id)
+
+
+def set_signing_key(signing_key: Address) -> Call:
+    """Acts in each class from its next table on."""
+    return build(Contract.REGISTRY, "setSigningKey", signing_key)
+
+
+def announce_endpoint(url: str) -> Call:
+    """Where the sender's node answers; at most 256 bytes."""
+    return build(Contract.REGISTRY, "announceEndpoint", url)
+
+
+def create_class(profile: bytes, unit_wei: int, price: int) -> Call:
+    """Send `class_deposit` with it; `price` in wei for a FUEL_UNIT."""
+    return build(Contract.REGISTRY, "createClass", profile, unit_wei, price)
+
+
+def join(class_id: ClassId | int, units: int, ask: int, capacity: int) -> Call:
+    """`ask` in wei for a FUEL_UNIT, `capacity` in fuel a second."""
+    return build(Contract.REGISTRY, "join", class_id, units, ask, capacity)
+
+
+def leave(class_id: ClassId | int) -> Call:
+    """Out of the class from its next table on."""
+    return build(Contract.REGISTRY, "leave", class_id)
+
+
+def set_ask(class_id: ClassId | int, ask: int) -> Call:
+    """`ask` in wei for a FUEL_UNIT."""
+    return build(Contract.REGISTRY, "setAsk", class_id, ask)
+
+
+def unstake(amount_wei: int) -> Call:
+    """Begin to unbond free stake."""
+    return build(Contract.REGISTRY, "unstake", amount_wei)
+
+
+def withdraw() -> Call:
+    """Unbonded stake to the owner."""
+    return build(Contract.REGISTRY, "withdraw")
+
+
+def advance_era(class_id: ClassId | int, median: int) -> Call:
+    """`median` as of `quorate.protocol.registry.compute_median_ask`, 0 for an empty class."""
+    return build(Contract.REGISTRY, "advanceEra", class_id, median)
+
+
+def donate() -> Call:
+    """Value to the treasury."""
+    return build(Contract.REGISTRY, "donate")

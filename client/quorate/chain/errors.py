@@ -1,0 +1,94 @@
+"""Revert data → ProtocolViolation, for the custom errors of all four contracts."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from eth_abi.abi import decode
+from eth_abi.exceptions import DecodingError
+
+from quorate.chain.abi import Contract, Entry, load_interface
+from quorate.chain.rpc import RpcError
+from quorate.protocol.errors import ProtocolViolation, QuorateError
+
+ERROR_STRING = bytes.fromhex("08c379a0")
+PANIC = bytes.fromhex("4e487b71")
+
+HINTS = {
+    "Unauthorized": "this key may not do that; use the owner's, or the contract that is meant to call",
+    "OperatorExists": "the owner has an operator already; use it, or another owner key",
+    "OperatorUnknown": "register the operator first (`quorate-node init`)",
+    "ClassUnknown": "no such class on this deployment; look at its id",
+    "InvalidArgument": "the named argument is zero or out of range",
+    "WrongValue": "send exactly the wei asked for",
+    "InsufficientStake": "stake more (`quorate-node stake`), or ask for fewer units",
+    "AlreadyMember": "the operator is in the class; change its ask, or leave first",
+    "NotMember": "join the class first",
+    "LimitReached": "the class or operator is full; use another class",
+    "Ejected": "the operator was slashed in full and cannot come back",
+    "NotReleased": "wait until the time given (unix seconds)",
+    "NothingToWithdraw": "there is no balance to withdraw",
+    "TransferFailed": "the receiver refused the money",
+    "EraNotOver": "wait until the time given (unix seconds)",
+    "WrongMedian": "compute the median from the class's members again",
+    "EndpointTooLong": "give a URL of at most 256 bytes",
+    "UnsafeParameters": "unbondingPeriod is shorter than stake has to stay slashable",
+    "NotCollator": "only the collator that opened the batch may do that",
+    "BatchUnknown": "no such batch; it may belong to another deployment",
+    "WrongStatus": "the batch has moved on; read its state again",
+    "WindowPast": "the time for this has passed",
+    "WindowOpen": "too early; wait for the window to end",
+    "MalformedPage": "the page does not parse; encode it with quorate.protocol.encoding",
+    "HashMismatch": "what was sent is not what the chain has the hash of; rebuild it from the events",
+    "InvalidTerms": "the named term is out of range for the class or the deployment",
+    "EraOverdue": "call advanceEra for the class first",
+    "InsufficientDeposit": "deposit more (`quorate account deposit WEI`)",
+    "TooEarly": "not everybody has acted and the window is still open",
+    "DisputeUnknown": "no such dispute; it may be settled",
+    "BeaconUnavailable": "the block is not mined yet, or older than 256 blocks",
+    "BeaconMismatch": "that is not the header of the block",
+}
+
+
+@cache
+def error_table() -> dict[bytes, Entry]:
+    """Custom errors of all contracts by selector; contracts share some."""
+    table: dict[bytes, Entry] = {}
+    for contract in Contract:
+        table |= load_interface(contract).errors
+    return table
+
+
+def decode_revert(data: bytes) -> ProtocolViolation:
+    """What a contract meant by its revert data; unknown data becomes `Reverted(0x…)`."""
+    selector, body = data[:4], data[4:]
+    try:
+        if selector == ERROR_STRING:
+            return ProtocolViolation("Error", *decode(["string"], body))
+        if selector == PANIC:
+            return ProtocolViolation("Panic", *decode(["uint256"], body), hint="an arithmetic or memory fault")
+        entry = error_table().get(selector)
+        if entry is not None:
+            args = (f"0x{arg.hex()}" if isinstance(arg, bytes) else arg for arg in decode(entry.inputs, body))
+            return ProtocolViolation(entry.name, *args, hint=HINTS.get(entry.name, ""))
+    except DecodingError:
+        pass
+    hint = "no reason was given" if not data else "an error of another contract"
+    return ProtocolViolation("Reverted", f"0x{data.hex()}", hint=hint)
+
+
+def find_revert_data(error: RpcError) -> bytes | None:
+    """Revert data inside an error answer, wherever the node's software puts it; None when it is not a revert."""
+    data = error.data
+    while isinstance(data, dict):
+        data = data.get("data", data.get("result"))
+    is_hex = isinstance(data, str) and data.startswith("0x")
+    if is_hex and isinstance(data, str):
+        return bytes.fromhex(data[2:])
+    return b"" if "revert" in error.reason.lower() else None
+
+
+def translate(error: RpcError) -> QuorateError:
+    """The ProtocolViolation behind an error answer, or the answer itself when no contract refused anything."""
+    data = find_revert_data(error)
+    return error if data is None else decode_revert(data)

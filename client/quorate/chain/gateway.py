@@ -1,0 +1,266 @@
+"""The port to the chain, and its implementation over JSON-RPC.
+
+All methods block and may be called from any thread. Besides what they name they raise ChainUnavailable when no
+endpoint answers, and RpcError when it answers with an error that is no contract's refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from quorate.chain.abi import Contract, load_interface
+from quorate.chain.account import SigningAccount
+from quorate.chain.calls import Call
+from quorate.chain.errors import translate
+from quorate.chain.events import EVENT_CONTRACTS, decode_log
+from quorate.chain.headers import encode_header, parse_head
+from quorate.chain.rpc import JsonRpc, RpcCall, RpcError, check_chain_id
+from quorate.chain.sender import Sender
+from quorate.chain.types import (
+    AccountInfo,
+    BatchInfo,
+    BlockHead,
+    ClassInfo,
+    Deployment,
+    DisputeInfo,
+    LoggedEvent,
+    NonceWindow,
+    OperatorInfo,
+    Receipt,
+    RegistryLedgers,
+    parse_hex,
+    to_hex,
+)
+from quorate.protocol.encoding import compute_domain_separator, decode_table
+from quorate.protocol.errors import ChainUnavailable, ProtocolViolation
+from quorate.protocol.job import BatchStatus
+from quorate.protocol.params import Params
+from quorate.protocol.registry import Membership
+from quorate.protocol.types import Address, Table, Terms
+
+LOG_BLOCKS = 2_000
+"""Blocks asked for in one eth_getLogs: public endpoints refuse more."""
+
+_T = TypeVar("_T")
+
+
+class ChainGateway(Protocol):
+    """What Quorate needs of a chain."""
+
+    @property
+    def deployment(self) -> Deployment: ...
+
+    def head(self) -> BlockHead:
+        """The newest block."""
+        ...
+
+    def block(self, number: int) -> BlockHead:
+        """A block. Raises ChainUnavailable when it is not mined yet."""
+        ...
+
+    def header_rlp(self, number: int) -> bytes:
+        """RLP of a block's header, as `prove_beacon` wants it."""
+        ...
+
+    def events(self, first: int, last: int) -> list[LoggedEvent]:
+        """Events of the three contracts in blocks first to last, both included, in the chain's order."""
+        ...
+
+    def table(self, class_id: int, number: int) -> Table:
+        """A class's table; tables never change, so each is read once."""
+        ...
+
+    def class_info(self, class_id: int) -> ClassInfo: ...
+    def class_members(self, class_id: int) -> dict[int, Membership]: ...
+    def operator(self, operator_id: int) -> OperatorInfo: ...
+    def operator_of(self, owner: Address) -> int:
+        """Operator id of an owner, 0 when it has none."""
+        ...
+
+    def operator_count(self) -> int: ...
+    def account(self, owner: Address) -> AccountInfo: ...
+    def nonces(self, requester: Address) -> NonceWindow: ...
+    def batch(self, batch_id: int) -> BatchInfo: ...
+    def round_domain(self, batch_id: int) -> bytes: ...
+    def dispute(self, dispute_id: int) -> DisputeInfo: ...
+    def params(self) -> Params: ...
+    def ledgers(self) -> RegistryLedgers: ...
+    def balance(self, address: Address) -> int:
+        """Wei that an address holds outside of the contracts."""
+        ...
+
+    def domain_separator(self) -> bytes: ...
+
+    def send(self, key: SigningAccount, call: Call, *, value: int = 0, gas: int | None = None) -> bytes:
+        """Sign and send; returns the transaction's hash.
+
+        Without `gas` it is estimated, and a call that would revert raises ProtocolViolation and is not sent. Give
+        `gas` for a call that depends on one that is not mined yet.
+        """
+        ...
+
+    def wait(self, transaction: bytes, timeout_s: float = 60.0) -> Receipt:
+        """Until it is mined. Raises ProtocolViolation when it reverted, ChainUnavailable after `timeout_s`."""
+        ...
+
+
+class JsonRpcGateway:
+    """ChainGateway over one JSON-RPC endpoint."""
+
+    def __init__(self, rpc_url: str, deployment: Deployment, *, timeout_s: float = 20.0) -> None:
+        self._deployment = deployment
+        self.rpc = JsonRpc(rpc_url, timeout_s=timeout_s)
+        self._sender = Sender(self.rpc, deployment)
+        self._tables: dict[tuple[int, int], Table] = {}
+        self._params: Params | None = None
+
+    @property
+    def deployment(self) -> Deployment:
+        """Which contracts this gateway speaks to."""
+        return self._deployment
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.rpc.close()
+
+    def check(self) -> None:
+        """Raise ChainUnavailable unless the endpoint has the deployment's chain id and its contracts."""
+        check_chain_id(self.rpc, self._deployment.chain_id)
+        if self.rpc.call("eth_getCode", to_hex(self._deployment.market), "latest") in ("0x", None):
+            market = to_hex(self._deployment.market)
+            raise ChainUnavailable(f"{self.rpc.url} has no market at {market}: deploy again (`quorate devnet up`)")
+
+    # blocks -------------------------------------------------------------------------------------------------------
+
+    def head(self) -> BlockHead:
+        return parse_head(self.rpc.call("eth_getBlockByNumber", "latest", False))
+
+    def block(self, number: int) -> BlockHead:
+        return parse_head(self._block(number))
+
+    def header_rlp(self, number: int) -> bytes:
+        return encode_header(self._block(number))
+
+    def _block(self, number: int) -> Mapping[str, Any]:
+        block: Mapping[str, Any] | None = self.rpc.call("eth_getBlockByNumber", hex(number), False)
+        if block is None:
+            raise ChainUnavailable(f"block {number} is not mined yet: wait for it")
+        return block
+
+    def events(self, first: int, last: int) -> list[LoggedEvent]:
+        addresses = [to_hex(self._deployment.address_of(contract)) for contract in EVENT_CONTRACTS]
+        calls: list[RpcCall] = []
+        for start in range(first, last + 1, LOG_BLOCKS):
+            end = min(start + LOG_BLOCKS - 1, last)
+            calls.append(("eth_getLogs", [{"address": addresses, "fromBlock": hex(start), "toBlock": hex(end)}]))
+        logs = (log for page in self.rpc.batch_strict(calls) for log in page)
+        found = [event for log in logs if (event := decode_log(self._deployment, log)) is not None]
+        return sorted(found, key=lambda logged: (logged.block_number, logged.log_index))
+
+    # state --------------------------------------------------------------------------------------------------------
+
+    def table(self, class_id: int, number: int) -> Table:
+        if (class_id, number) not in self._tables:
+            ((units, unit_count, member_count, members, _),) = self._read(
+                Contract.REGISTRY, "tableAt", class_id, number
+            )
+            codes = self.rpc.batch_strict([("eth_getCode", [a, "latest"]) for a in (units, members)])
+            sizes = (unit_count * 2, member_count * 23)
+            # Byte 0 is the STOP that keeps a data contract from being run.
+            data = [parse_hex(code)[1 : 1 + size] for code, size in zip(codes, sizes, strict=True)]
+            self._tables[class_id, number] = decode_table(*data)
+        return self._tables[class_id, number]
+
+    def class_info(self, class_id: int) -> ClassInfo:
+        return ClassInfo(*self._read(Contract.REGISTRY, "class_", class_id))
+
+    def class_members(self, class_id: int) -> dict[int, Membership]:
+        """Members now, in their order in storage: what the next table is built from."""
+        (ids,) = self._read(Contract.REGISTRY, "members", class_id)
+        rows = self._read_many((Contract.REGISTRY, "member", (class_id, id_)) for id_ in ids)
+        return {id_: Membership(*row) for id_, row in zip(ids, rows, strict=True)}
+
+    def operator(self, operator_id: int) -> OperatorInfo:
+        owner, key, *rest = self._read(Contract.REGISTRY, "operator", operator_id)
+        return OperatorInfo(Address(parse_hex(owner)), Address(parse_hex(key)), *rest)
+
+    def operator_of(self, owner: Address) -> int:
+        return int(self._read(Contract.REGISTRY, "operatorOf", owner)[0])
+
+    def operator_count(self) -> int:
+        return int(self._read(Contract.REGISTRY, "operatorCount")[0])
+
+    def account(self, owner: Address) -> AccountInfo:
+        return AccountInfo(*self._read(Contract.MARKET, "account", owner))
+
+    def nonces(self, requester: Address) -> NonceWindow:
+        return NonceWindow(*self._read(Contract.MARKET, "nonces", requester))
+
+    def batch(self, batch_id: int) -> BatchInfo:
+        names = ("batch", "batchTerms", "batchHashes")
+        state, (terms,), hashes = self._read_many((Contract.MARKET, name, (batch_id,)) for name in names)
+        status, collator = BatchStatus(state[0]), Address(parse_hex(state[1]))
+        rest: tuple[Any, ...] = (*state[2:], Terms(*terms), *hashes)
+        return BatchInfo(status, collator, *rest)
+
+    def round_domain(self, batch_id: int) -> bytes:
+        return bytes(self._read(Contract.MARKET, "roundDomain", batch_id)[0])
+
+    def dispute(self, dispute_id: int) -> DisputeInfo:
+        return DisputeInfo(*self._read(Contract.DISPUTES, "dispute", dispute_id))
+
+    def params(self) -> Params:
+        if self._params is None:
+            (values,) = self._read(Contract.MARKET, "params")
+            self._params = Params(*values)
+        return self._params
+
+    def ledgers(self) -> RegistryLedgers:
+        return RegistryLedgers(*self._read(Contract.REGISTRY, "ledgers"))
+
+    def balance(self, address: Address) -> int:
+        return int(self.rpc.call("eth_getBalance", to_hex(address), "latest"), 16)
+
+    def domain_separator(self) -> bytes:
+        return compute_domain_separator(self._deployment.chain_id, self._deployment.market)
+
+    def _read(self, contract: Contract, name: str, *args: Any) -> tuple[Any, ...]:
+        (values,) = self._read_many([(contract, name, args)])
+        return values
+
+    def _read_many(self, reads: Sequence[Read] | Iterator[Read]) -> list[tuple[Any, ...]]:
+        wanted = list(reads)
+        calls: list[RpcCall] = []
+        for contract, name, args in wanted:
+            data = load_interface(contract).encode_call(name, *args)
+            target = to_hex(self._deployment.address_of(contract))
+            calls.append(("eth_call", [{"to": target, "data": to_hex(data)}, "latest"]))
+        found = []
+        for (contract, name, _), answer in zip(wanted, self.rpc.batch(calls), strict=True):
+            if isinstance(answer, RpcError):
+                raise translate(answer)
+            if answer == "0x":
+                raise self._nobody_there(contract)
+            found.append(load_interface(contract).decode_result(name, parse_hex(answer)))
+        return found
+
+    def _nobody_there(self, contract: Contract) -> ChainUnavailable:
+        address = to_hex(self._deployment.address_of(contract))
+        return ChainUnavailable(
+            f"{self.rpc.url} has no {contract} at {address}: the chain was started anew; deploy again"
+        )
+
+    # transactions -------------------------------------------------------------------------------------------------
+
+    def send(self, key: SigningAccount, call: Call, *, value: int = 0, gas: int | None = None) -> bytes:
+        return self._sender.send(key, call, value=value, gas=gas)
+
+    def wait(self, transaction: bytes, timeout_s: float = 60.0) -> Receipt:
+        return self._sender.wait(transaction, timeout_s)
+
+
+Read = tuple[Contract, str, Sequence[Any]]
+"""A view function and its arguments."""
+
+__all__ = ["ChainGateway", "Deployment", "JsonRpcGateway", "ProtocolViolation"]
