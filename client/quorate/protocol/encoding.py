@@ -6,7 +6,7 @@ with MalformedPage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from eth_abi.abi import encode
@@ -256,7 +256,7 @@ OpenedItem = tuple[CommitItem, Opening | None]
 
 
 def encode_openings(
-    pages: Sequence[tuple[int, Sequence[tuple[int, Sequence[OpenedItem]]]]], votes: dict[int, Sequence[Vote]]
+    pages: Sequence[tuple[int, Sequence[tuple[int, Sequence[OpenedItem]]]]], votes: Mapping[int, Sequence[Vote]]
 ) -> bytes:
     """Commit pages with what is opened in them: [(page index, [(member, items)])].
 
@@ -268,7 +268,7 @@ def encode_openings(
     )
 
 
-def _encode_opened_list(member: int, items: Sequence[OpenedItem], votes: dict[int, Sequence[Vote]]) -> bytes:
+def _encode_opened_list(member: int, items: Sequence[OpenedItem], votes: Mapping[int, Sequence[Vote]]) -> bytes:
     out = _uints((member, 2), (len(items), 2))
     for item, opening in items:
         out += _uints((item.bundle, 2), (item.seat, 1))

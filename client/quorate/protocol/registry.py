@@ -1,0 +1,345 @@
+"""`StakeRegistry` as a pure model: operators, classes, eras, slashes (section 3 of contracts/README.md).
+
+Every method checks all its requirements before its first effect, so a refused call leaves no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from quorate.protocol import events as ev
+from quorate.protocol.context import ZERO_ADDRESS, Call, refuse, require
+from quorate.protocol.params import MAX_CLASSES, MAX_MEMBERS, MAX_UNITS, Params
+from quorate.protocol.types import Address, Member, OperatorId, Table
+
+MAX_ENDPOINT_BYTES = 256
+LONE_WRONG_PERCENT = (20, 40, 100)
+MAX_CAPACITY = (1 << 64) - 1
+EMPTY_TABLE = Table((), ())
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Operator:
+    """An operator's account; amounts in wei."""
+
+    owner: Address
+    signing_key: Address
+    stake: int = 0
+    unbonding: int = 0
+    release_at: int = 0
+    lone_wrong: int = 0
+    ejected: bool = False
+    classes: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Membership:
+    """Allocation of an operator to a class: units of stake, wei for a FUEL_UNIT, reference fuel a second."""
+
+    units: int
+    ask: int
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class EraTable:
+    """A table with what its members can do together, in reference fuel a second."""
+
+    table: Table
+    capacity: int
+
+
+@dataclass(slots=True)
+class ClassState:
+    """A class; `members` in their order in storage, `tables` by number, 0 being the empty one."""
+
+    profile: bytes
+    unit_wei: int
+    price: int
+    era_end: int
+    era: int = 0
+    median_ask: int = 0
+    dirty: bool = False
+    members: dict[OperatorId, Membership] = field(default_factory=dict)
+    order: list[OperatorId] = field(default_factory=list)
+    tables: list[EraTable] = field(default_factory=lambda: [EraTable(EMPTY_TABLE, 0)])
+
+    @property
+    def table_number(self) -> int:
+        """Number of the present table."""
+        return len(self.tables) - 1
+
+    @property
+    def current(self) -> EraTable:
+        """The present table."""
+        return self.tables[-1]
+
+
+def compute_median_ask(members: Sequence[Membership]) -> int:
+    """Least ask such that the units of members with ask ≤ it are at least half of all; 0 without members."""
+    total, below = sum(m.units for m in members), 0
+    for member in sorted(members, key=lambda m: m.ask):
+        below += member.units
+        if 2 * below >= total:
+            return member.ask
+    return 0
+
+
+def compute_next_price(price: int, median_ask: int) -> int:
+    """Move a price towards the median by at most a tenth (floor, but at least 1 wei)."""
+    step = max(price // 10, 1)
+    return min(price + step, median_ask) if median_ask > price else max(price - step, median_ask)
+
+
+class Registry:
+    """Model of StakeRegistry; `balance` is the contract's, in wei."""
+
+    def __init__(self, params: Params, market: Address, disputes: Address) -> None:
+        params.check()
+        self.params, self.market, self.disputes = params, market, disputes
+        self.operators: dict[OperatorId, Operator] = {}
+        self.operator_of: dict[Address, OperatorId] = {}
+        self.classes: dict[int, ClassState] = {}
+        self.pots = self.class_deposits = self.treasury = self.balance = 0
+
+    # reading
+
+    def get_class(self, class_id: int) -> ClassState:
+        """State of a class; ClassUnknown."""
+        if class_id not in self.classes:
+            refuse("ClassUnknown", class_id)
+        return self.classes[class_id]
+
+    def allocated(self, operator_id: OperatorId) -> int:
+        """Stake that an operator's memberships lock, in wei."""
+        classes = (self.classes[c] for c in self.operators[operator_id].classes)
+        return sum(c.members[operator_id].units * c.unit_wei for c in classes)
+
+    def holdings(self, operator_id: OperatorId) -> int:
+        """What can be taken from an operator: stake and unbonding, in wei."""
+        return self.operators[operator_id].stake + self.operators[operator_id].unbonding
+
+    def _own(self, call: Call) -> tuple[OperatorId, Operator]:
+        operator_id = self.operator_of.get(call.sender)
+        if operator_id is None:
+            refuse("OperatorUnknown")
+        return operator_id, self.operators[operator_id]
+
+    # operators
+
+    def apply_register(self, call: Call, signing_key: Address) -> list[ev.Event]:
+        """`register(key)` payable."""
+        require(call.sender not in self.operator_of, "OperatorExists", self.operator_of.get(call.sender))
+        require(signing_key != ZERO_ADDRESS, "InvalidArgument", "signingKey")
+        operator_id = OperatorId(len(self.operators) + 1)
+        self.operators[operator_id] = Operator(call.sender, signing_key, stake=call.value)
+        self.operator_of[call.sender] = operator_id
+        self.balance += call.value
+        found: list[ev.Event] = [ev.OperatorRegistered(operator_id, call.sender, signing_key)]
+        return [*found, ev.Staked(operator_id, call.value)] if call.value else found
+
+    def apply_stake(self, call: Call, operator_id: OperatorId) -> list[ev.Event]:
+        """`stake(id)` payable."""
+        require(operator_id in self.operators, "OperatorUnknown")
+        self.operators[operator_id].stake += call.value
+        self.balance += call.value
+        return [ev.Staked(operator_id, call.value)]
+
+    def apply_set_signing_key(self, call: Call, signing_key: Address) -> list[ev.Event]:
+        """`setSigningKey(key)`: acts in each class from its next table on."""
+        operator_id, operator = self._own(call)
+        require(signing_key != ZERO_ADDRESS, "InvalidArgument", "signingKey")
+        operator.signing_key = signing_key
+        for class_id in operator.classes:
+            self.classes[class_id].dirty = True
+        return [ev.SigningKeyChanged(operator_id, signing_key)]
+
+    def apply_announce_endpoint(self, call: Call, url: str) -> list[ev.Event]:
+        """`announceEndpoint(url)`: an event only."""
+        operator_id, _ = self._own(call)
+        require(len(url.encode()) <= MAX_ENDPOINT_BYTES, "EndpointTooLong", len(url.encode()))
+        return [ev.EndpointAnnounced(operator_id, url)]
+
+    def apply_unstake(self, call: Call, amount: int) -> list[ev.Event]:
+        """`unstake(amount)`: all that unbonds is released together, `unbondingPeriod` from now."""
+        operator_id, operator = self._own(call)
+        spare = operator.stake - self.allocated(operator_id)
+        require(amount > 0, "InvalidArgument", "amount")
+        require(amount <= spare, "InsufficientStake", spare, amount)
+        operator.stake -= amount
+        operator.unbonding += amount
+        operator.release_at = call.now + self.params.unbonding_period
+        return [ev.Unstaked(operator_id, amount, operator.release_at)]
+
+    def apply_withdraw(self, call: Call) -> list[ev.Event]:
+        """`withdraw()`: pays the owner what has unbonded."""
+        operator_id, operator = self._own(call)
+        require(operator.unbonding > 0, "NothingToWithdraw")
+        require(call.now >= operator.release_at, "NotReleased", operator.release_at)
+        amount, operator.unbonding = operator.unbonding, 0
+        self.balance -= amount
+        return [ev.StakeWithdrawn(operator_id, amount)]
+
+    # classes
+
+    def apply_create_class(self, call: Call, profile: bytes, unit_wei: int, price: int) -> list[ev.Event]:
+        """`createClass(profile, unitWei, price)` payable: its era is over at once, its table empty."""
+        deposit = self.params.class_deposit
+        require(call.value == deposit, "WrongValue", call.value, deposit)
+        require(unit_wei > 0, "InvalidArgument", "unitWei")
+        require(price > 0, "InvalidArgument", "price")
+        class_id = len(self.classes) + 1
+        self.classes[class_id] = ClassState(profile, unit_wei, price, era_end=call.now)
+        self.class_deposits += deposit
+        self.balance += deposit
+        return [ev.ClassCreated(class_id, profile, unit_wei, price)]
+
+    def apply_join(self, call: Call, class_id: int, units: int, ask: int, capacity: int) -> list[ev.Event]:
+        """`join(class, units, ask, capacity)`."""
+        operator_id, operator = self._own(call)
+        require(not operator.ejected, "Ejected", operator_id)
+        state = self.get_class(class_id)
+        for name, value in (("units", units), ("ask", ask), ("capacity", capacity)):
+            require(value > 0, "InvalidArgument", name)
+        require(operator_id not in state.members, "AlreadyMember", class_id)
+        require(len(operator.classes) < MAX_CLASSES, "LimitReached", "classes")
+        require(len(state.order) < MAX_MEMBERS, "LimitReached", "members")
+        total = sum(m.units for m in state.members.values())
+        require(total + units <= MAX_UNITS, "LimitReached", "units")
+        needed = self.allocated(operator_id) + units * state.unit_wei
+        require(operator.stake >= needed, "InsufficientStake", operator.stake, needed)
+        state.members[operator_id] = Membership(units, ask, capacity)
+        state.order.append(operator_id)
+        state.dirty = True
+        operator.classes.append(class_id)
+        return [ev.ClassJoined(class_id, operator_id, units, ask, capacity)]
+
+    def apply_leave(self, call: Call, class_id: int) -> list[ev.Event]:
+        """`leave(class)`: the present table still draws the member."""
+        operator_id, _ = self._own(call)
+        self._require_member(class_id, operator_id)
+        return [self._remove_member(class_id, operator_id)]
+
+    def apply_set_ask(self, call: Call, class_id: int, ask: int) -> list[ev.Event]:
+        """`setAsk(class, ask)`: counts in the next median."""
+        operator_id, _ = self._own(call)
+        self._require_member(class_id, operator_id)
+        require(ask > 0, "InvalidArgument", "ask")
+        state = self.classes[class_id]
+        state.members[operator_id].ask = ask
+        state.dirty = True
+        return [ev.AskChanged(class_id, operator_id, ask)]
+
+    def _require_member(self, class_id: int, operator_id: OperatorId) -> None:
+        members = self.get_class(class_id).members
+        require(operator_id in members, "NotMember", class_id)
+
+    def _remove_member(self, class_id: int, operator_id: OperatorId) -> ev.ClassLeft:
+        state, operator = self.classes[class_id], self.operators[operator_id]
+        del state.members[operator_id]
+        _swap_out(state.order, operator_id)
+        _swap_out(operator.classes, class_id)
+        state.dirty = True
+        return ev.ClassLeft(class_id, operator_id)
+
+    def apply_advance_era(self, call: Call, class_id: int, median: int) -> list[ev.Event]:
+        """`advanceEra(class, median)`: at most once an era; a new table when members changed, a price step always."""
+        state = self.get_class(class_id)
+        require(call.now >= state.era_end, "EraNotOver", state.era_end)
+        if state.dirty:
+            rows = [state.members[operator_id] for operator_id in state.order]
+            require(not rows or median == compute_median_ask(rows), "WrongMedian", median)
+            state.median_ask = median if rows else 0
+            state.tables.append(self._build_table(state))
+            state.dirty = False
+        state.era += 1
+        state.era_end = call.now + self.params.era_period
+        if state.order:
+            state.price = compute_next_price(state.price, state.median_ask)
+        return [ev.EraAdvanced(class_id, state.era, state.table_number, state.price, state.era_end)]
+
+    def _build_table(self, state: ClassState) -> EraTable:
+        members = tuple(Member(self.operators[i].signing_key, i) for i in state.order)
+        units = tuple(row for row, i in enumerate(state.order) for _ in range(state.members[i].units))
+        capacity = sum(state.members[i].capacity for i in state.order)
+        # One absurd declaration must not stop the class's eras.
+        return EraTable(Table(members, units), min(capacity, MAX_CAPACITY))
+
+    # money of market and disputes
+
+    def apply_credit(self, call: Call, entries: Sequence[tuple[OperatorId, int]], from_pot: int) -> list[ev.Event]:
+        """`credit(entries, fromPot)` payable: Σ entries = value + fromPot."""
+        require(call.sender in (self.market, self.disputes), "Unauthorized")
+        total = sum(amount for _, amount in entries)
+        require(total == call.value + from_pot, "WrongValue", call.value + from_pot, total)
+        self.balance += call.value
+        self.pots -= from_pot
+        for operator_id, amount in entries:
+            self.operators[operator_id].stake += amount
+        return [ev.Credited(tuple(operator_id << 128 | amount for operator_id, amount in entries))]
+
+    def apply_fine(self, call: Call, operator_id: OperatorId, amount: int) -> list[ev.Event]:
+        """`fine(id, amount)`: min(amount, stake + unbonding) into the pots, stake first."""
+        require(call.sender == self.market, "Unauthorized")
+        taken = min(amount, self.holdings(operator_id))
+        left = self._take(operator_id, taken)
+        return [ev.OperatorFined(operator_id, taken), *left]
+
+    def apply_slash(self, call: Call, operator_id: OperatorId, wrong_together: bool) -> list[ev.Event]:
+        """`slash(id, wrongTogether)`: 100 % together, 20 / 40 / 100 % alone; at 100 % ejected."""
+        require(call.sender == self.disputes, "Unauthorized")
+        operator = self.operators[operator_id]
+        percent = 100
+        if not wrong_together:
+            percent = LONE_WRONG_PERCENT[min(operator.lone_wrong, len(LONE_WRONG_PERCENT) - 1)]
+            operator.lone_wrong += 1
+        taken = self.holdings(operator_id) * percent // 100
+        if percent == 100:
+            operator.ejected = True
+        left = self._take(operator_id, taken)
+        return [ev.OperatorSlashed(operator_id, taken, percent == 100), *left]
+
+    def apply_release_pot(self, call: Call, amount: int) -> list[ev.Event]:
+        """`releasePot(amount)`: pots → treasury."""
+        require(call.sender in (self.market, self.disputes), "Unauthorized")
+        self.pots -= amount
+        self.treasury += amount
+        return [ev.TreasuryGrew(amount)]
+
+    def apply_donate(self, call: Call) -> list[ev.Event]:
+        """`donate()` payable: value → treasury."""
+        self.treasury += call.value
+        self.balance += call.value
+        return [ev.TreasuryGrew(call.value)]
+
+    def _take(self, operator_id: OperatorId, amount: int) -> list[ev.Event]:
+        """Move wei into the pots, stake first; then allocations follow what stake is left."""
+        operator = self.operators[operator_id]
+        from_stake = min(amount, operator.stake)
+        operator.stake -= from_stake
+        operator.unbonding -= amount - from_stake
+        self.pots += amount
+        return self._shrink_allocations(operator_id)
+
+    def _shrink_allocations(self, operator_id: OperatorId) -> list[ev.Event]:
+        operator, allocated = self.operators[operator_id], self.allocated(operator_id)
+        if operator.stake >= allocated and not operator.ejected:
+            return []
+        left: list[ev.Event] = []
+        for class_id in list(operator.classes):
+            state = self.classes[class_id]
+            member = state.members[operator_id]
+            member.units = 0 if operator.ejected else member.units * operator.stake // allocated
+            state.dirty = True
+            if member.units == 0:
+                left.append(self._remove_member(class_id, operator_id))
+        return left
+
+
+def _swap_out(items: list[_T], item: _T) -> None:
+    """Remove as Solidity does cheaply: the last takes the place."""
+    items[items.index(item)] = items[-1]
+    items.pop()
