@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -56,7 +55,7 @@ class Disputes:
     def __init__(self, params: Params, address: Address, market: Market) -> None:
         self.params, self.address, self.market, self.registry = params, address, market, market.registry
         self.open: dict[int, Dispute] = {}  # by slot
-        self.free_slots: deque[int] = deque()
+        self.free_slots: list[int] = []  # last freed first
         self.slot_count = self.sequence = 0
         # What is locked by open disputes, for the money invariants; the chain finds it in the records.
         self.records: dict[DisputeId, DisputeRecord] = {}
@@ -72,7 +71,7 @@ class Disputes:
         """`open(record)`: only the market."""
         require(call.sender == self.market.address, "Unauthorized")
         if self.free_slots:
-            slot = self.free_slots.popleft()
+            slot = self.free_slots.pop()
         else:
             slot, self.slot_count = self.slot_count, self.slot_count + 1
         self.sequence += 1
@@ -140,7 +139,9 @@ class Disputes:
         statement = compute_statement(decoded.vote_domain, decoded.bundle)
         try:
             listed = decode_votes(votes, 1)[0]
-            opened, complete = decode_vote_openings(openings, statement, table, commit_pages, listed or ())
+            if listed is None:
+                raise ValidationError("no votes stand where votes must")
+            opened, complete = decode_vote_openings(openings, statement, table, commit_pages, listed)
         except ProtocolViolation:
             raise
         except ValidationError:

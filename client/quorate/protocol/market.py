@@ -14,7 +14,7 @@ from quorate.protocol import events as ev
 from quorate.protocol.beacon import read_beacon
 from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.committee import compute_committee
-from quorate.protocol.context import ZERO_ADDRESS, Block, Call, Recover, refuse, require
+from quorate.protocol.context import Block, Call, Recover, refuse, require
 from quorate.protocol.encoding import compute_domain_separator
 from quorate.protocol.job import BATCH_TRANSITIONS, BatchStatus, apply_transition
 from quorate.protocol.params import BEACON_REACH_BLOCKS, Params
@@ -164,7 +164,6 @@ class Market:
     def apply_deposit(self, call: Call, account: Address | None = None) -> list[ev.Event]:
         """`deposit()` and `depositFor(account)` payable."""
         whose = call.sender if account is None else account
-        require(whose != ZERO_ADDRESS, "InvalidTerms", "account")
         self.free[whose] += call.value
         self.balance += call.value
         return [ev.Deposited(whose, call.value)]
@@ -236,6 +235,8 @@ class Market:
         batch = self.get_batch(batch_id)
         if batch.status is BatchStatus.POSTING:
             require(call.now >= batch.open_time + self.params.post_period, "WindowOpen", "post")
+            if batch.bundles == 0:
+                return self.finish(batch, call.now)
             self._return_bond(batch)
             batch.pending = set(range(batch.bundles))
             found: list[ev.Event] = []
@@ -244,8 +245,7 @@ class Market:
             require(call.block.number > batch.beacon_block + BEACON_REACH_BLOCKS, "WindowOpen", "beacon")
             found = self._lose_bond(call, batch)
         batch.move(BatchStatus.VOIDED)
-        found.append(ev.BatchVoided(batch.batch_id))
-        return found if batch.pending else [*found, *self.finish(batch, call.now)]
+        return [*found, ev.BatchVoided(batch.batch_id)]
 
     def _lose_bond(self, call: Call, batch: Batch) -> list[ev.Event]:
         lost, batch.bond = batch.bond, 0

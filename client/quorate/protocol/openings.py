@@ -28,7 +28,12 @@ class OpenedSeat:
 
 
 def decode_openings(
-    data: bytes, round_domain: bytes, table: Table, pages: Sequence[bytes], votes: Mapping[int, Sequence[Vote]]
+    data: bytes,
+    round_domain: bytes,
+    table: Table,
+    pages: Sequence[bytes],
+    votes: Mapping[int, Sequence[Vote]],
+    seats: int,
 ) -> dict[tuple[int, int], OpenedSeat]:
     """Opened seats by (bundle, seat) from `openings` of settle.
 
@@ -42,7 +47,7 @@ def decode_openings(
             raise ValidationError(f"commit page {index} of {len(pages)} does not ascend from {last}")
         last = index
         for _ in range(reader.uint(2)):
-            leaves += _read_list(reader, round_domain, table, votes, found)
+            leaves += _read_list(reader, round_domain, table, votes, seats, found)
         require(keccak(leaves) == pages[index], "HashMismatch", "commitPage")
     return found
 
@@ -52,6 +57,7 @@ def _read_list(
     round_domain: bytes,
     table: Table,
     votes: Mapping[int, Sequence[Vote]],
+    seats: int,
     found: dict[tuple[int, int], OpenedSeat],
 ) -> bytes:
     """Leaf of one list; its opened seats are added to `found`."""
@@ -62,6 +68,8 @@ def _read_list(
         if tag == NOT_OPENED:
             items.append(CommitItem(bundle, seat, reader.take(32)))
             continue
+        if seat >= seats:
+            raise ValidationError(f"seat {seat} of {seats} was opened")
         vote = _vote_of(votes.get(bundle, ()), tag)
         statement = compute_statement(round_domain, bundle)
         items.append(

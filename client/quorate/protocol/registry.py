@@ -138,8 +138,7 @@ class Registry:
         self.operators[operator_id] = Operator(call.sender, signing_key, stake=call.value)
         self.operator_of[call.sender] = operator_id
         self.balance += call.value
-        found: list[ev.Event] = [ev.OperatorRegistered(operator_id, call.sender, signing_key)]
-        return [*found, ev.Staked(operator_id, call.value)] if call.value else found
+        return [ev.OperatorRegistered(operator_id, call.sender, signing_key), ev.Staked(operator_id, call.value)]
 
     def apply_stake(self, call: Call, operator_id: OperatorId) -> list[ev.Event]:
         """`stake(id)` payable."""
@@ -200,8 +199,8 @@ class Registry:
     def apply_join(self, call: Call, class_id: int, units: int, ask: int, capacity: int) -> list[ev.Event]:
         """`join(class, units, ask, capacity)`."""
         operator_id, operator = self._own(call)
-        require(not operator.ejected, "Ejected", operator_id)
         state = self.get_class(class_id)
+        require(not operator.ejected, "Ejected", operator_id)
         for name, value in (("units", units), ("ask", ask), ("capacity", capacity)):
             require(value > 0, "InvalidArgument", name)
         require(operator_id not in state.members, "AlreadyMember", class_id)
@@ -220,22 +219,18 @@ class Registry:
     def apply_leave(self, call: Call, class_id: int) -> list[ev.Event]:
         """`leave(class)`: the present table still draws the member."""
         operator_id, _ = self._own(call)
-        self._require_member(class_id, operator_id)
+        require(operator_id in self.get_class(class_id).members, "NotMember", class_id)
         return [self._remove_member(class_id, operator_id)]
 
     def apply_set_ask(self, call: Call, class_id: int, ask: int) -> list[ev.Event]:
         """`setAsk(class, ask)`: counts in the next median."""
         operator_id, _ = self._own(call)
-        self._require_member(class_id, operator_id)
+        state = self.get_class(class_id)
         require(ask > 0, "InvalidArgument", "ask")
-        state = self.classes[class_id]
+        require(operator_id in state.members, "NotMember", class_id)
         state.members[operator_id].ask = ask
         state.dirty = True
         return [ev.AskChanged(class_id, operator_id, ask)]
-
-    def _require_member(self, class_id: int, operator_id: OperatorId) -> None:
-        members = self.get_class(class_id).members
-        require(operator_id in members, "NotMember", class_id)
 
     def _remove_member(self, class_id: int, operator_id: OperatorId) -> ev.ClassLeft:
         state, operator = self.classes[class_id], self.operators[operator_id]
@@ -300,7 +295,7 @@ class Registry:
         if percent == 100:
             operator.ejected = True
         left = self._take(operator_id, taken)
-        return [ev.OperatorSlashed(operator_id, taken, percent == 100), *left]
+        return [ev.OperatorSlashed(operator_id, taken, operator.ejected), *left]
 
     def apply_release_pot(self, call: Call, amount: int) -> list[ev.Event]:
         """`releasePot(amount)`: pots → treasury."""
@@ -329,7 +324,7 @@ class Registry:
         if operator.stake >= allocated and not operator.ejected:
             return []
         left: list[ev.Event] = []
-        for class_id in list(operator.classes):
+        for class_id in reversed(list(operator.classes)):
             state = self.classes[class_id]
             member = state.members[operator_id]
             member.units = 0 if operator.ejected else member.units * operator.stake // allocated

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.params import BUNDLE_TASKS
 from quorate.protocol.partition import count_bundle_tasks, count_bundles
-from quorate.protocol.types import CarryRecord, PostRecord, Verdict, Vote
+from quorate.protocol.types import ZERO32, CarryRecord, PostRecord, Verdict, Vote
 
 FINE_PRICES = 2
 """A silent seat pays this many prices of its bundle."""
@@ -36,6 +36,11 @@ class RoundTerms:
         return price * self.seats * (1 + self.rounds) + self.fee
 
 
+def standing_votes(record: CarryRecord) -> tuple[tuple[int, Vote], ...]:
+    """(member, vote) of the voters of earlier rounds."""
+    return tuple((member, record.vote or Vote(ZERO32)) for member in record.voters)
+
+
 @dataclass(frozen=True, slots=True)
 class Ballot:
     """What is known of a bundle: its record, its committee by seat, and the votes opened in this round by seat."""
@@ -46,20 +51,22 @@ class Ballot:
 
     @property
     def voters(self) -> tuple[tuple[int, Vote], ...]:
-        """(member, vote) of all whose vote counts, each once: standing ones, then by seat."""
-        standing = self.record.voters
-        known = [(member, self.record.vote or Vote(b"")) for member in standing]
-        return (*known, *((self.committee[seat], self.opened[seat]) for seat in self.fresh_seats))
+        """(member, vote) of all whose vote counts: standing ones, then by seat.
+
+        A member stands twice only where it contradicts its own standing vote, so that the class can judge both.
+        """
+        return (*standing_votes(self.record), *((self.committee[seat], self.opened[seat]) for seat in self.fresh_seats))
 
     @property
     def fresh_seats(self) -> tuple[int, ...]:
-        """Seats opened in this round by members without a standing vote, ascending."""
-        return tuple(seat for seat in sorted(self.opened) if self.committee[seat] not in self.record.voters)
+        """Seats opened in this round that say more than the standing votes did, ascending."""
+        known = standing_votes(self.record)
+        return tuple(seat for seat in sorted(self.opened) if (self.committee[seat], self.opened[seat]) not in known)
 
     @property
     def votes(self) -> frozenset[Vote]:
-        """Distinct votes, also those by which a standing voter contradicts itself."""
-        return frozenset((*self.opened.values(), *(vote for _, vote in self.voters)))
+        """Distinct votes, standing and opened."""
+        return frozenset(vote for _, vote in self.voters)
 
     @property
     def silent(self) -> tuple[int, ...]:
@@ -139,8 +146,7 @@ def decide_bundle(
 
 def void_bundle(record: CarryRecord, terms: RoundTerms) -> BundleOutcome:
     """Settle one bundle of a `VOIDED` batch: nobody is fined, standing voters are paid from the pot."""
-    voters = tuple((member, record.vote or Vote(b"")) for member in record.voters)
-    return _void(record, voters, (), terms.compute_escrow(record.price), record.pot)
+    return _void(record, standing_votes(record), (), terms.compute_escrow(record.price), record.pot)
 
 
 def _accept(ballot: Ballot, terms: RoundTerms, escrow: int, pot: int) -> BundleOutcome:

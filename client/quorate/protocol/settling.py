@@ -42,6 +42,7 @@ def apply_settle(market: Market, call: Call, batch_id: int, settlement: Settleme
     is_late = is_void or batch.is_past(4, call.block, market.params)
     require(is_late or call.sender == batch.collator, "NotCollator", batch.collator)
     bundles = _read_page(batch, settlement)
+    require(fold(ZERO32, settlement.commit_pages) == batch.commit_hash, "HashMismatch", "commitPages")
     run = _Run(market, call, batch)
     if is_void:
         require(not settlement.votes and not settlement.openings, "MalformedPage")
@@ -70,7 +71,6 @@ def _read_page(batch: Batch, settlement: Settlement) -> list[CarryRecord]:
 
 def _read_ballots(market: Market, batch: Batch, bundles: list[CarryRecord], settlement: Settlement) -> list[Ballot]:
     """Bundles settled now, with what is opened of them."""
-    require(fold(ZERO32, settlement.commit_pages) == batch.commit_hash, "HashMismatch", "commitPages")
     table = market.table_of(batch)
     try:
         votes = decode_votes(settlement.votes, len(bundles))
@@ -80,7 +80,7 @@ def _read_ballots(market: Market, batch: Batch, bundles: list[CarryRecord], sett
             if listed is not None and record.bundle in batch.pending
         }
         domain = market.round_domain(batch)
-        opened = decode_openings(settlement.openings, domain, table, settlement.commit_pages, chosen)
+        opened = decode_openings(settlement.openings, domain, table, settlement.commit_pages, chosen, batch.terms.seats)
     except ValidationError as error:
         _refuse_malformed(error)
     return [
@@ -164,6 +164,8 @@ class _Run:
     def end(self) -> list[ev.Event]:
         """Pay everybody, keep the carry page, and move the batch when its round is over."""
         market, batch = self.market, self.batch
+        if not self.verdicts:
+            return []
         self.events += market.pay_operators(self.call, list(self.earned.items()), self.from_pot)
         if self.to_treasury:
             as_market = replace(self.call, sender=market.address, value=0)
@@ -173,8 +175,7 @@ class _Run:
             page = encode_carry_page(self.carried)
             batch.next_carry_hash = fold(batch.next_carry_hash, [keccak(page)])
             self.events.append(ev.BundlesCarried(batch.batch_id, batch.round, page))
-        # A call that settles nothing must not end a round twice.
-        if self.verdicts and not batch.pending:
+        if not batch.pending:
             if batch.carried:
                 self.events += market.start_next_round(batch, self.call.block)
             else:
