@@ -1,0 +1,102 @@
+"""What a devnet shall look like, and where its files are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from quorate.chain.types import write_atomically
+from quorate.protocol.errors import ConfigurationError
+from quorate.protocol.params import ETHER, LOCAL, Params
+
+CLASS_ID = 1
+MARKER_FILE = ".quorate-devnet"
+STATE_FILE = "devnet.json"
+CONFIG_FILE = "config.json"
+DEPLOYMENT_FILE = "deployment.json"
+KEYSTORE_FILE = "keystore.json"
+PASSPHRASE_FILE = "passphrase"
+
+
+@dataclass(frozen=True, slots=True)
+class DevnetOptions:
+    """Amounts in wei, `price` and `ask` in wei for a FUEL_UNIT, `capacity` in fuel a second an operator.
+
+    `commands` replaces the program of single nodes (index → argv, to which `run --home DIR` is added), which is how
+    adversarial tests run a node with another core; `units` the stake of single nodes, in units of `unit_wei`.
+    """
+
+    home: Path
+    nodes: int = 10
+    block_time_s: float = 0.25
+    chain_id: int = 31337
+    rpc_port: int = 0
+    params: Params = LOCAL
+    collators: frozenset[int] = frozenset({0})
+    commands: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    units: Mapping[int, int] = field(default_factory=dict)
+    default_units: int = 10
+    unit_wei: int = ETHER // 10
+    spare_stake_wei: int = ETHER
+    price: int = 10**12
+    capacity: int = 10**10
+    workers: int = 1
+    deposit_wei: int = 100 * ETHER
+    balance_wei: int = 10_000 * ETHER
+    detach: bool = False
+    ready_s: float = 60.0
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.nodes < 0 or self.block_time_s <= 0:
+            raise ConfigurationError("a devnet needs 0 or more nodes and a block time above 0 seconds")
+        unknown = [i for i in (*self.collators, *self.commands, *self.units) if not 0 <= i < self.nodes]
+        if unknown and self.nodes:
+            raise ConfigurationError(f"nodes {sorted(set(unknown))} are configured, but there are only {self.nodes}")
+
+    def units_of(self, index: int) -> int:
+        """Units of stake of a node."""
+        return self.units.get(index, self.default_units)
+
+    def stake_of(self, index: int) -> int:
+        """Stake of a node in wei: its units, and something for fines."""
+        return self.units_of(index) * self.unit_wei + self.spare_stake_wei
+
+    def node_home(self, index: int) -> Path:
+        """Home of a node."""
+        return self.home / f"node-{index}"
+
+    def command_of(self, index: int) -> list[str]:
+        """Program and arguments that run a node."""
+        program = self.commands.get(index) or [find_node_program()]
+        return [*program, "run", "--home", str(self.node_home(index))]
+
+
+def find_node_program() -> str:
+    """`quorate-node` beside this Python, or on PATH. Raises ConfigurationError."""
+    beside = Path(sys.executable).with_name("quorate-node")
+    if beside.is_file():
+        return str(beside)
+    if found := shutil.which("quorate-node"):
+        return found
+    raise ConfigurationError("`quorate-node` was not found: install the node (pip install 'quorate[node]')")
+
+
+def write_node_config(options: DevnetOptions, index: int, rpc_url: str, port: int, owner: str) -> None:
+    """A node's config.json; relative paths are relative to its home."""
+    config = {
+        "rpc_url": rpc_url,
+        "deployment": str(options.home / DEPLOYMENT_FILE),
+        "keystore": KEYSTORE_FILE,
+        "passphrase_file": PASSPHRASE_FILE,
+        "listen": f"127.0.0.1:{port}",
+        "collator": index in options.collators,
+        "workers": options.workers,
+        "classes": [CLASS_ID],
+        "owner": owner,
+    }
+    write_atomically(options.node_home(index) / CONFIG_FILE, json.dumps(config, indent=1) + "\n")
