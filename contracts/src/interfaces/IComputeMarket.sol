@@ -4,71 +4,11 @@ pragma solidity ^0.8.28;
 import {Params} from "../types/Params.sol";
 import {Settlement} from "../types/Settlement.sol";
 import {Terms} from "../types/Terms.sol";
+import {IMarketEvents} from "./IMarketEvents.sol";
 
 /// @title Orders, batches, committees and payment
 /// @notice README.md, section 4, gives layouts, requirements and effects.
-interface IComputeMarket {
-    enum BatchStatus {
-        NONE,
-        POSTING,
-        AWAITING,
-        ASSIGNED,
-        VOIDED,
-        SETTLED
-    }
-
-    enum Verdict {
-        NONE,
-        ACCEPTED,
-        DISPUTED,
-        CARRIED,
-        VOID
-    }
-
-    event Deposited(address indexed account, uint256 amount);
-    event Withdrawn(address indexed account, uint256 amount);
-    event BatchOpened(
-        uint64 indexed batchId,
-        address indexed collator,
-        uint32 classId,
-        uint16 table,
-        uint8 seats,
-        uint8 rounds,
-        uint32 commitPeriod,
-        uint64 feeWei
-    );
-    /// @param page the orders as posted
-    /// @param skips (order index u16, reason u8) of each order left out
-    event PagePosted(uint64 indexed batchId, uint16 firstBundle, bytes page, bytes skips);
-    event BatchClosed(uint64 indexed batchId, uint16 bundles, uint48 beaconBlock);
-    event RoundStarted(uint64 indexed batchId, uint8 round, bytes32 beacon);
-    /// @param lists the commitments as sent
-    /// @param skips (list index u16, reason u8) of each list left out
-    event CommitPage(uint64 indexed batchId, uint8 round, bytes lists, bytes skips);
-    /// @param verdicts (bundle u16, verdict u8, vote 32) of each bundle settled
-    event BundlesSettled(uint64 indexed batchId, uint8 round, bytes verdicts);
-    /// @param page bundles that go on to a fresh round
-    event BundlesCarried(uint64 indexed batchId, uint8 round, bytes page);
-    /// @param beaconBlock block whose header decides the next round's committees
-    event RoundAwaited(uint64 indexed batchId, uint8 round, uint48 beaconBlock);
-    event BatchVoided(uint64 indexed batchId);
-    event BatchSettled(uint64 indexed batchId, uint40 finalAt);
-
-    error Unauthorized();
-    error NotCollator(address collator);
-    error BatchUnknown(uint64 batchId);
-    error WrongStatus(uint64 batchId, BatchStatus status);
-    error WindowPast(string window);
-    error WindowOpen(string window);
-    error MalformedPage();
-    error HashMismatch(string what);
-    error InvalidTerms(string name);
-    error EraOverdue(uint32 classId);
-    error InsufficientDeposit(uint256 available, uint256 asked);
-    error NothingToWithdraw();
-    error TransferFailed();
-    error TooEarly(uint16 bundle);
-
+interface IComputeMarket is IMarketEvents {
     function deposit() external payable;
     function depositFor(address account) external payable;
     function withdraw(uint128 amount) external;

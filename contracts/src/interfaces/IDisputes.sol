@@ -9,9 +9,7 @@ interface IDisputes {
     event DisputeOpened(uint64 indexed disputeId, uint64 indexed batchId, uint16 bundle, bytes record);
     event VotesCommitted(uint64 indexed disputeId, bytes lists, bytes skips);
     /// @param verdict 1 accepted with `vote`, 4 void
-    event DisputeSettled(
-        uint64 indexed disputeId, uint64 indexed batchId, uint16 bundle, uint8 verdict, bytes32 vote
-    );
+    event DisputeSettled(uint64 indexed disputeId, uint64 indexed batchId, uint16 bundle, uint8 verdict, bytes32 vote);
 
     error Unauthorized();
     error DisputeUnknown(uint64 disputeId);

@@ -71,14 +71,32 @@ interface IStakeRegistry {
     function operator(uint24 operatorId)
         external
         view
-        returns (address owner, address signingKey, uint128 stake_, uint128 allocated, uint128 unbonding, uint40 releaseAt, uint8 loneWrong, bool ejected);
+        returns (
+            address owner,
+            address signingKey,
+            uint128 stake_,
+            uint128 allocated,
+            uint128 unbonding,
+            uint40 releaseAt,
+            uint8 loneWrong,
+            bool ejected
+        );
     function operatorClasses(uint24 operatorId) external view returns (uint32[] memory classIds);
     function member(uint32 classId, uint24 operatorId) external view returns (uint16 units, uint64 ask, uint64 capacity);
     function members(uint32 classId) external view returns (uint24[] memory operatorIds);
     function class_(uint32 classId)
         external
         view
-        returns (bytes32 profile, uint128 unitWei, uint64 price, uint64 medianAsk, uint32 era, uint40 eraEnd, uint16 table, bool dirty);
+        returns (
+            bytes32 profile,
+            uint128 unitWei,
+            uint64 price,
+            uint64 medianAsk,
+            uint32 era,
+            uint40 eraEnd,
+            uint16 table,
+            bool dirty
+        );
     function tableAt(uint32 classId, uint16 table) external view returns (ClassTable memory);
     /// @notice What `post` needs of a class in one call.
     function currentTable(uint32 classId)

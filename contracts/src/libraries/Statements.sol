@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {TASK_ALL} from "../types/Limits.sol";
+
+/// @title What commitments and signatures are about
+/// @dev Twin of quorate/protocol/commitment.py and of the EIP-712 part of encoding.py.
+library Statements {
+    bytes32 internal constant STATEMENT_TAG = keccak256("Quorate.Statement.v1");
+    uint256 internal constant STAGE_BUNDLE = 0;
+    uint256 internal constant STAGE_CLASS_VOTE = 1;
+    bytes32 internal constant COMMIT_LIST_TYPEHASH =
+        keccak256("CommitList(bytes32 roundDomain,uint32 operatorId,bytes32 itemsHash)");
+    bytes32 internal constant DOMAIN_TYPEHASH =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    /// @dev Upper bound of s: of two valid signatures only the lower one counts.
+    uint256 private constant HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0;
+
+    function domainSeparator(address market) internal view returns (bytes32) {
+        return keccak256(abi.encode(DOMAIN_TYPEHASH, keccak256("Quorate"), keccak256("1"), block.chainid, market));
+    }
+
+    function roundDomain(address market, uint64 batchId, bytes32 postHash, uint256 stage, uint256 round, bytes32 beacon)
+        internal
+        view
+        returns (bytes32)
+    {
+        return
+            keccak256(
+                abi.encode(STATEMENT_TAG, block.chainid, market, uint256(batchId), postHash, stage, round, beacon)
+            );
+    }
+
+    function statement(bytes32 domain, uint256 bundle) internal pure returns (bytes32 hash) {
+        uint256 tail = (bundle << 224) | (TASK_ALL << 192);
+        assembly ("memory-safe") {
+            mstore(0x00, domain)
+            mstore(0x20, tail)
+            hash := keccak256(0x00, 40)
+        }
+    }
+
+    /// @dev Assembly, since thousands of openings a call would leave their bytes behind in memory.
+    function commitment(bytes32 statement_, uint24 operatorId, bytes32 vote, uint128 salt)
+        internal
+        pure
+        returns (bytes32 hash)
+    {
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            mstore(free, statement_)
+            mstore(add(free, 32), shl(224, operatorId))
+            mstore(add(free, 36), vote)
+            mstore(add(free, 68), shl(128, salt))
+            hash := keccak256(free, 84)
+        }
+    }
+
+    function listDigest(bytes32 separator, bytes32 domain, uint24 operatorId, bytes32 itemsHash)
+        internal
+        pure
+        returns (bytes32)
+    {
+        return
+            typedDigest(separator, keccak256(abi.encode(COMMIT_LIST_TYPEHASH, domain, uint256(operatorId), itemsHash)));
+    }
+
+    function typedDigest(bytes32 separator, bytes32 structHash) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(hex"1901", separator, structHash));
+    }
+
+    /// @notice Whether `signer`, which is not zero, signed `digest`.
+    function isSignedBy(address signer, bytes32 digest, uint256 r, uint256 s, uint256 v) internal pure returns (bool) {
+        if (s > HALF_ORDER || (v != 27 && v != 28)) return false;
+        return signer != address(0) && ecrecover(digest, uint8(v), bytes32(r), bytes32(s)) == signer;
+    }
+
+    /// @notice Append page hashes to a hash chain.
+    function fold(bytes32 start, bytes32[] calldata hashes) internal pure returns (bytes32) {
+        for (uint256 i; i < hashes.length; ++i) {
+            start = keccak256(abi.encodePacked(start, hashes[i]));
+        }
+        return start;
+    }
+}

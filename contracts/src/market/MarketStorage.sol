@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {IBeacon} from "../interfaces/IBeacon.sol";
+import {IDisputes} from "../interfaces/IDisputes.sol";
+import {IMarketEvents} from "../interfaces/IMarketEvents.sol";
+import {IStakeRegistry} from "../interfaces/IStakeRegistry.sol";
+import {Statements} from "../libraries/Statements.sol";
+import {TaggedBits} from "../libraries/TaggedBits.sol";
+import {Params} from "../types/Params.sol";
+
+/// @title What the market keeps: accounts, and batches in recycled slots
+/// @dev A batch keeps O(1) words and a few bits a bundle; all else is hashed, and travels in events.
+/// Balance = Σ free + Σ escrow + bonds. The market and its settling module have this storage first, and alike.
+abstract contract MarketStorage is IMarketEvents {
+    struct Account {
+        uint128 free;
+        uint128 escrow;
+    }
+
+    struct Batch {
+        uint64 id;
+        address collator;
+        BatchStatus status;
+        uint8 round;
+        uint8 seats;
+        uint8 rounds;
+        // second word
+        uint32 classId;
+        uint32 commitPeriod;
+        uint64 feeWei;
+        uint16 table;
+        uint16 bundles;
+        uint16 pending;
+        uint16 carried;
+        uint48 beaconBlock;
+        bool bonded;
+        // third word
+        uint40 startTime;
+        uint48 startBlock;
+        uint40 finalAt;
+        uint16 nextSettled;
+        // hashes
+        bytes32 beacon;
+        bytes32 postHash;
+        bytes32 commitHash;
+        bytes32 carryHash;
+        bytes32 nextCarryHash;
+    }
+
+    enum BitKind {
+        STATUS, // two bits a bundle: settled, and the parity of the round that it waits for
+        COMMITTED // one bit a seat, tagged with the round too
+    }
+
+    uint256 internal constant BUNDLES_PER_WORD = TaggedBits.BITS / 2;
+
+    IStakeRegistry public immutable REGISTRY;
+    IDisputes public immutable DISPUTES;
+    IBeacon public immutable BEACON;
+
+    mapping(address owner => Account) internal _accounts;
+    uint256 internal _bonds;
+    Params internal _params;
+    mapping(uint16 slot => Batch) internal _batches;
+    mapping(uint256 key => uint256 word) internal _bits;
+    uint48 internal _sequence;
+    /// @dev Settled slots queue up for reuse: first one in, first one final. `_slots` counts those that exist.
+    uint16 internal _oldestSettled;
+    uint16 internal _newestSettled;
+    uint16 internal _settledCount;
+    uint16 internal _slots;
+
+    constructor(Params memory params_, address registry, address disputes, address beacon) {
+        _params = params_;
+        REGISTRY = IStakeRegistry(registry);
+        DISPUTES = IDisputes(disputes);
+        BEACON = IBeacon(beacon);
+    }
+
+    function _separator() internal view returns (bytes32) {
+        return Statements.domainSeparator(address(this));
+    }
+
+    function _batch(uint64 batchId) internal view returns (Batch storage b) {
+        b = _batches[uint16(batchId)];
+        if (batchId == 0 || b.id != batchId) revert BatchUnknown(batchId);
+    }
+
+    function _batchIn(uint64 batchId, BatchStatus status) internal view returns (Batch storage b) {
+        b = _batch(batchId);
+        if (b.status != status) revert WrongStatus(batchId, b.status);
+    }
+
+    function _onlyCollator(Batch storage b) internal view {
+        if (msg.sender != b.collator) revert NotCollator(b.collator);
+    }
+
+    /// @dev The slot of the oldest batch that is final, or a new one.
+    function _takeSlot() internal returns (uint16 slot) {
+        if (_settledCount > 0 && block.timestamp >= _batches[_oldestSettled].finalAt) {
+            slot = _oldestSettled;
+            _oldestSettled = _batches[slot].nextSettled;
+            _settledCount -= 1;
+        } else {
+            slot = _slots++;
+        }
+    }
+
+    function _finishBatch(Batch storage b) internal {
+        b.status = BatchStatus.SETTLED;
+        b.finalAt = uint40(block.timestamp + _params.challengePeriod);
+        uint16 slot = uint16(b.id);
+        if (_settledCount == 0) _oldestSettled = slot;
+        else _batches[_newestSettled].nextSettled = slot;
+        _newestSettled = slot;
+        _settledCount += 1;
+        if (b.bonded) {
+            b.bonded = false;
+            _returnBond(b.collator, _params.batchBond);
+        }
+        emit BatchSettled(b.id, b.finalAt);
+    }
+
+    /// @dev Window 1 to 4 of the round is over: by its seconds and by its blocks.
+    function _isPast(Batch storage b, uint256 window) internal view returns (bool) {
+        uint256 end = uint256(b.startTime) + b.commitPeriod;
+        if (window > 1) end += _params.directPeriod;
+        if (window > 2) end += _params.settlePeriod;
+        if (window > 3) end += _params.directPeriod;
+        return block.timestamp >= end && block.number >= uint256(b.startBlock) + window * _params.minBlocks;
+    }
+
+    function _domain(Batch storage b, uint256 stage, uint256 round) internal view returns (bytes32) {
+        return Statements.roundDomain(address(this), b.id, b.postHash, stage, round, b.beacon);
+    }
+
+    function _bitKey(uint64 batchId, BitKind kind, uint256 word) internal pure returns (uint256) {
+        return (uint256(uint16(batchId)) << 16) | (uint256(kind) << 15) | word;
+    }
+
+    function _bitTag(Batch storage b, BitKind kind) internal view returns (uint256) {
+        uint256 sequence = b.id >> 16;
+        return (sequence << 8) | (kind == BitKind.COMMITTED ? b.round : 0);
+    }
+
+    /// @dev Whether the two status bits say that a bundle waits for this round.
+    function _isPendingBits(uint256 data, uint256 position, uint256 round) internal pure returns (bool) {
+        uint256 pair = data >> (2 * position);
+        return pair & 1 == 0 && (pair >> 1) & 1 == round & 1;
+    }
+
+    function _lockBond(address owner, uint256 amount) internal {
+        Account storage a = _accounts[owner];
+        if (a.free < amount) revert InsufficientDeposit(a.free, amount);
+        a.free -= uint128(amount);
+        _bonds += amount;
+    }
+
+    function _returnBond(address owner, uint256 amount) internal {
+        _bonds -= amount;
+        _accounts[owner].free += uint128(amount);
+    }
+
+    /// @dev Ends `escrow` of a requester, of which `refund` is free again.
+    function _release(address requester, uint256 escrow, uint256 refund) internal {
+        Account storage a = _accounts[requester];
+        a.escrow -= uint128(escrow);
+        a.free += uint128(refund);
+    }
+}
