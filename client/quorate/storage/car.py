@@ -1,0 +1,145 @@
+"""CARv1: writing it, and verifying it while it comes in.
+
+Source: the CARv1 specification. A section is a length, a CID and a block. The verifier holds one section and the walk's
+stack, never the whole; the first byte that is not what was asked for ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import libipld
+
+from quorate.protocol.errors import DataError
+from quorate.storage import varint
+from quorate.storage.base import MAX_BLOCK_BYTES, Scope
+from quorate.storage.cid import Cid
+from quorate.storage.traversal import Traversal
+
+MAX_HEADER_BYTES = 4096
+_MAX_SECTION_BYTES = MAX_BLOCK_BYTES + 256  # a CID's length on top
+
+
+class Received(NamedTuple):
+    """A verified block; `is_chunk` when it is a part of a larger file."""
+
+    cid: Cid
+    block: bytes
+    is_chunk: bool
+
+
+def encode_header(root: Cid) -> bytes:
+    """The header of a CAR with one root."""
+    link = b"\0" + root.to_bytes()
+    body = b"\xa2\x65roots\x81\xd8\x2a\x58" + bytes((len(link),)) + link + b"\x67version\x01"
+    return varint.encode(len(body)) + body
+
+
+def encode_section(cid: Cid, block: bytes) -> bytes:
+    """What precedes and holds one block."""
+    return section_head(cid, len(block)) + block
+
+
+def section_head(cid: Cid, size: int) -> bytes:
+    """Length and CID in front of a block of `size` bytes: a large block need not be copied to be sent."""
+    name = cid.to_bytes()
+    return varint.encode(len(name) + size) + name
+
+
+def write(walk: Traversal, root: Cid, get: Callable[[Cid], bytes]) -> Iterator[bytes]:
+    """The pieces of a CAR of everything that `walk` visits; errors of `get` and of the walk pass through."""
+    yield encode_header(root)
+    while (cid := walk.wanted) is not None:
+        block = get(cid)
+        walk.accept(block)
+        yield section_head(cid, len(block))
+        yield block
+
+
+class CarVerifier:
+    """Push bytes in, get verified blocks out, in the order of `Traversal`.
+
+    DataError from `push` or `finish` when the bytes are no CAR, a block is not the one that had to come, does not match
+    its CID, is over 2 MiB, the whole exceeds `max_bytes`, or the end is missing. `dups` is what the sender announced;
+    None when it did not: then repetitions are passed over.
+    """
+
+    def __init__(
+        self, root: Cid, *, scope: Scope = "all", dups: bool | None = False, max_bytes: int | None = None
+    ) -> None:
+        root.check_supported()
+        self.root = root
+        self._walk = Traversal(root, scope=scope, dups=bool(dups))
+        self._passes_repetitions = dups is None
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
+        self._has_header = False
+        self.received_bytes = 0
+
+    @property
+    def is_complete(self) -> bool:
+        return self._has_header and self._walk.wanted is None
+
+    def push(self, chunk: bytes) -> list[Received]:
+        """Blocks that became whole with this chunk; after a DataError the verifier must be thrown away."""
+        self.received_bytes += len(chunk)
+        if self._max_bytes is not None and self.received_bytes > self._max_bytes:
+            raise DataError(
+                f"the CAR exceeds the limit of {self._max_bytes} bytes; raise the limit or refuse the content"
+            )
+        self._buffer += chunk
+        received, at = list[Received](), 0
+        while (section := self._section(at)) is not None:
+            start, at = section
+            if self._has_header:
+                received += self._take(bytes(memoryview(self._buffer)[start:at]))
+            else:
+                _check_header(bytes(self._buffer[start:at]))
+                self._has_header = True
+        del self._buffer[:at]
+        return received
+
+    def finish(self) -> None:
+        """The sender has no more; DataError when something is missing."""
+        if self._buffer or not self._has_header:
+            raise DataError("the CAR ends in the middle of a section; its tail is missing")
+        if self._walk.wanted is not None:
+            raise DataError(f"the CAR ends before {self._walk.wanted}; its tail is missing")
+
+    def _section(self, at: int) -> tuple[int, int] | None:
+        """Bounds of the section at `at` once it is all there."""
+        head = bytes(self._buffer[at : at + 5])
+        if len(head) < 5 and all(byte >= 0x80 for byte in head):
+            return None  # the length itself is not here yet
+        length, used = varint.decode(head)
+        limit = _MAX_SECTION_BYTES if self._has_header else MAX_HEADER_BYTES
+        if not 0 < length <= limit:
+            raise DataError(f"a CAR section of {length} bytes is refused; between 1 and {limit} are accepted")
+        end = at + used + length
+        return (at + used, end) if end <= len(self._buffer) else None
+
+    def _take(self, section: bytes) -> list[Received]:
+        cid, start = Cid.read(section, 0)
+        wanted = self._walk.wanted
+        if wanted is None or cid.multihash != wanted.multihash or cid.codec != wanted.codec:
+            if cid.is_identity or (self._passes_repetitions and self._walk.has_seen(cid)):
+                return []  # an identity block says nothing new, and its sender may be old
+            raise DataError(f"the CAR brings {cid} where {wanted or 'its end'} had to come; refuse whoever sent it")
+        block = section[start:]
+        if len(block) > MAX_BLOCK_BYTES:
+            raise DataError(f"{cid} has {len(block)} bytes; at most {MAX_BLOCK_BYTES} are accepted")
+        wanted.verify(block)
+        is_chunk = self._walk.is_chunk
+        self._walk.accept(block)
+        return [Received(wanted, block, is_chunk)]
+
+
+def _check_header(body: bytes) -> None:
+    try:
+        header: Any = libipld.decode_dag_cbor(body)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"this is not a CAR: {error}") from None
+    version = header.get("version") if isinstance(header, dict) else None
+    if version != 1:
+        raise DataError(f"this is not a CARv1 (version {version!r}); ask for version=1")

@@ -1,0 +1,161 @@
+"""What every store does alike: files, directories and CARs on top of blocks.
+
+A store adds `has`, `get`, `size`, and a session that takes verified blocks; see `memory` for the smallest one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from quorate.protocol.errors import DataError
+from quorate.storage import adding, car, exporting, reader
+from quorate.storage.base import (
+    DEFAULT_PROFILE,
+    MAX_READ_BYTES,
+    BlockNotFound,
+    Entry,
+    ImportReport,
+    Scope,
+)
+from quorate.storage.cid import RAW, Cid
+from quorate.storage.traversal import MAX_DEPTH, Traversal
+from quorate.storage.unixfs import DEFAULT, check_block_size, profile_named
+
+
+class Session(Protocol):
+    """A run of writes that becomes durable as a whole when it ends, even by an error: what it took was verified."""
+
+    new_blocks: int
+    new_bytes: int
+
+    def put(self, cid: Cid, block: bytes, *, is_chunk: bool = False) -> None:
+        """Take a block that was checked; `is_chunk` asks to lay it beside the chunk before it."""
+        ...
+
+    def refer(self, cid: Cid, path: Path, offset: int, length: int) -> bool:
+        """Remember where the block lies in a file of somebody else's; False when this store cannot."""
+        ...
+
+
+class DagStore(ABC):
+    """BlobStore without its blocks."""
+
+    @abstractmethod
+    def has(self, cid: Cid) -> bool: ...
+
+    @abstractmethod
+    def get(self, cid: Cid) -> bytes: ...
+
+    @abstractmethod
+    def size(self, cid: Cid) -> int | None: ...
+
+    @abstractmethod
+    def session(self) -> AbstractContextManager[Session]:
+        """For many writes at once; it belongs to one thread."""
+
+    @abstractmethod
+    def pin(self, cid: Cid) -> None: ...
+
+    @abstractmethod
+    def unpin(self, cid: Cid) -> None: ...
+
+    @abstractmethod
+    def pins(self) -> Sequence[Cid]: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def put(self, cid: Cid, data: bytes) -> None:
+        check_block_size(data)
+        cid.verify(data)
+        with self.session() as session:
+            session.put(cid, data)
+
+    def put_raw(self, data: bytes) -> Cid:
+        check_block_size(data)
+        cid = Cid.of(data, RAW)
+        with self.session() as session:
+            session.put(cid, data)
+        return cid
+
+    def add_bytes(self, data: bytes) -> Cid:
+        with self.session() as session:
+            return adding.add_bytes(session, data, DEFAULT).cid
+
+    def add_path(self, path: Path, profile: str = DEFAULT_PROFILE) -> Cid:
+        chosen = profile_named(profile)
+        with self.session() as session:
+            return adding.add_path(session, path, chosen).cid
+
+    def add_tree(self, entries: Mapping[str, bytes | Path | Cid]) -> Cid:
+        with self.session() as session:
+            return adding.add_tree(session, self.get, entries, DEFAULT).cid
+
+    def read(self, cid: Cid, max_bytes: int = MAX_READ_BYTES) -> bytes:
+        size = reader.file_size(self.get, cid)
+        if size > max_bytes:
+            raise DataError(f"{cid} has {size} bytes, over the limit of {max_bytes}; stream or export it")
+        return b"".join(reader.stream_file(self.get, cid))
+
+    def stream(self, cid: Cid, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        return reader.stream_file(self.get, cid, start, end)
+
+    def list(self, cid: Cid) -> Sequence[Entry]:
+        return [reader.describe(self.get, link) for link in reader.directory_links(self.get, cid)]
+
+    def resolve(self, cid: Cid, path: str) -> Cid:
+        return reader.resolve(self.get, cid, path)
+
+    def walk(self, cid: Cid) -> Iterator[tuple[str, Entry]]:
+        pending = [iter([("", entry) for entry in self.list(cid)])]
+        while pending:
+            here = next(pending[-1], None)
+            if here is None:
+                pending.pop()
+                continue
+            prefix, entry = here
+            path = f"{prefix}{entry.name}"
+            yield path, entry
+            if entry.kind == "directory":
+                if len(pending) >= MAX_DEPTH:
+                    raise DataError(f"{cid} nests deeper than {MAX_DEPTH} directories; it is refused as a bomb")
+                pending.append(iter([(path + "/", below) for below in self.list(entry.cid)]))
+
+    def is_complete(self, cid: Cid) -> bool:
+        walk = Traversal(cid)
+        while (wanted := walk.wanted) is not None:
+            if wanted.codec == RAW:
+                if not self.has(wanted):
+                    return False
+                walk.accept(b"")  # a raw block has no links: no need to read it
+                continue
+            try:
+                walk.accept(self.get(wanted))
+            except BlockNotFound:
+                return False
+        return True
+
+    def export(self, cid: Cid, dest: Path, *, max_bytes: int | None = None) -> int:
+        return exporting.export(self.get, cid, dest, max_bytes)
+
+    def map_file(self, cid: Cid) -> memoryview | None:
+        """No plain files here; `get` and `stream` are all there is."""
+        return None
+
+    def import_car(self, chunks: Iterable[bytes], root: Cid, *, max_bytes: int | None = None) -> ImportReport:
+        verifier = car.CarVerifier(root, dups=None, max_bytes=max_bytes)
+        blocks = 0
+        with self.session() as session:
+            for chunk in chunks:
+                for cid, block, is_chunk in verifier.push(chunk):
+                    session.put(cid, block, is_chunk=is_chunk)
+                    blocks += 1
+            verifier.finish()
+        return ImportReport(root, blocks, session.new_blocks, session.new_bytes, verifier.received_bytes)
+
+    def export_car(self, root: Cid, *, scope: Scope = "all", dups: bool = False) -> Iterator[bytes]:
+        return car.write(Traversal(root, scope=scope, dups=dups), root, self.get)

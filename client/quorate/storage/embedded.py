@@ -1,0 +1,291 @@
+"""The store that needs no daemon: an index beside plain files, in one directory.
+
+Any number of threads and processes may use one directory at once. Bytes are durable before the index names them, so a
+process that is killed at any point leaves at most a segment that nobody names; it is removed at a later start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from quorate.protocol.errors import Busy, DataError
+from quorate.storage import unixfs
+from quorate.storage.base import BlockNotFound
+from quorate.storage.cid import RAW, Cid
+from quorate.storage.dagstore import DagStore
+from quorate.storage.index import File, Index, Place, Row
+
+INLINE_BYTES = 64 * 1024  # smaller blocks live in the index, unless they are a part of a larger file
+FLUSH_BYTES = 64 * 1024 * 1024
+FLUSH_INLINE_BYTES = 8 * 1024 * 1024
+FLUSH_ROWS = 20_000
+_ORPHAN_AGE_S = 60
+
+
+class EmbeddedStore(DagStore):
+    """BlobStore in `directory`, which is created when it is missing.
+
+    StoreDamaged when its index cannot be read. Relative paths in it make the directory movable.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._segments = directory / "segments"
+        try:
+            self._segments.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{directory} cannot hold a store: {error.strerror}; choose another directory") from error
+        self._index = Index(directory / "index.sqlite3")
+        self._remove_orphans()
+
+    def has(self, cid: Cid) -> bool:
+        return self.size(cid) is not None
+
+    def size(self, cid: Cid) -> int | None:
+        cid.check_supported()
+        if cid.is_identity:
+            return len(cid.inline)
+        place = self._index.locate(cid.multihash)
+        return place.size if place is not None and self._is_there(place) else None
+
+    def get(self, cid: Cid) -> bytes:
+        """Checked at every reading: disks rot, and files of others change."""
+        cid.check_supported()
+        if cid.is_identity:
+            return cid.inline
+        place = self._index.locate(cid.multihash)
+        if place is None:
+            raise BlockNotFound(cid)
+        block = self._load(place)
+        try:
+            cid.verify(block)
+        except DataError:
+            self._index.forget(cid.multihash)
+            where = (
+                f"{place.path} has changed" if place.path and not place.is_owned else "its bytes on disk were damaged"
+            )
+            raise BlockNotFound(cid, f"{where}; add or fetch it again") from None
+        return block
+
+    @contextmanager
+    def session(self) -> Iterator[EmbeddedSession]:
+        session = EmbeddedSession(self._index, self._segments)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def map_file(self, cid: Cid) -> memoryview | None:
+        places = self._chunks(cid)
+        if places is None:
+            return None
+        size = sum(place.size for _, place in places)
+        first = places[0][1] if places else None
+        if first is None or size == 0:
+            return memoryview(b"")
+        if first.data is not None:
+            return memoryview(first.data) if len(places) == 1 else None
+        path = self._path_of(first)
+        at = first.start or 0
+        for _, place in places:
+            if self._path_of(place) != path or place.start != at:
+                return None  # repeated or fetched in pieces: its bytes do not lie in one piece
+            at += place.size
+        view = _map(path, first.start or 0, size)
+        if view is None or first.is_owned:
+            return view
+        return view if _holds(view, places) else None
+
+    def pin(self, cid: Cid) -> None:
+        self._index.set_pin(cid.to_bytes(), True)
+
+    def unpin(self, cid: Cid) -> None:
+        self._index.set_pin(cid.to_bytes(), False)
+
+    def pins(self) -> Sequence[Cid]:
+        return [Cid.parse(cid) for cid in self._index.pins()]
+
+    def close(self) -> None:
+        self._index.close()
+
+    def _path_of(self, place: Place) -> Path | None:
+        if place.path is None:
+            return None
+        return self.directory / place.path if place.is_owned else Path(place.path)
+
+    def _is_there(self, place: Place) -> bool:
+        """Whether what the row says can still be so, without reading it."""
+        if place.path is None or place.is_owned:
+            return True
+        try:
+            found = Path(place.path).stat()
+        except OSError:
+            return False
+        return (found.st_size, found.st_mtime_ns) == (place.file_size, place.file_mtime_ns)
+
+    def _load(self, place: Place) -> bytes:
+        """The bytes that the row names; short or empty when the file is not what it was."""
+        if place.data is not None:
+            return place.data
+        path = self._path_of(place)
+        if path is None or place.start is None:
+            return b""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return b""
+        try:
+            return os.pread(descriptor, place.size, place.start)
+        finally:
+            os.close(descriptor)
+
+    def _chunks(self, cid: Cid) -> list[tuple[Cid, Place]] | None:
+        """A file's leaves in order with their places; None when one is missing or not raw."""
+        if cid.codec != RAW:
+            node = unixfs.Node.parse(cid, self.get(cid))
+            if not node.message.is_file:
+                raise DataError(f"{cid} is no file; map the files in it")
+            if node.message.data:
+                return None
+            chunks: list[tuple[Cid, Place]] = []
+            for link, size in zip(node.links, node.message.block_sizes, strict=True):
+                below = self._chunks(link.cid)
+                if below is None or sum(place.size for _, place in below) != size:
+                    return None
+                chunks += below
+            return chunks
+        if cid.is_identity:
+            return [(cid, Place(len(cid.inline), None, cid.inline, None, None, None, None))]
+        place = self._index.locate(cid.multihash)
+        return [(cid, place)] if place is not None and self._is_there(place) else None
+
+    def _remove_orphans(self) -> None:
+        """Segments that a killed process left. A writer locks its segment; the age covers its first moment."""
+        files = [file for file in self._segments.iterdir() if time.time() - file.stat().st_mtime > _ORPHAN_AGE_S]
+        if not files:
+            return
+        for file in files:
+            if f"segments/{file.name}" in self._index.owned_files():
+                continue
+            with suppress(OSError), file.open("rb") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if f"segments/{file.name}" not in self._index.owned_files():
+                    file.unlink()
+
+
+class EmbeddedSession:
+    """Collects rows; appends large blocks to a segment of its own; makes all durable when it closes."""
+
+    def __init__(self, index: Index, segments: Path) -> None:
+        self._index, self._segments = index, segments
+        self._file = -1
+        self._name = ""
+        self._end = self._unflushed = self._inline_bytes = 0
+        self._rows: list[Row] = []
+        self._files: dict[str, File] = {}
+        self.new_blocks = self.new_bytes = 0
+
+    def put(self, cid: Cid, block: bytes, *, is_chunk: bool = False) -> None:
+        if cid.is_identity:
+            return
+        cid.check_supported()
+        if is_chunk or len(block) > INLINE_BYTES:
+            place = self._index.locate(cid.multihash)
+            if place is None or not (place.is_owned or place.path is None):
+                start = self._append(block)
+                self._keep(Row(cid.multihash, len(block), f"segments/{self._name}", start, None))
+        else:
+            self._inline_bytes += len(block)
+            self._keep(Row(cid.multihash, len(block), None, None, bytes(block)))
+
+    def refer(self, cid: Cid, path: Path, offset: int, length: int) -> bool:
+        name = os.path.abspath(path)  # noqa: PTH100  (Path.resolve would follow links)
+        if name not in self._files:
+            found = path.stat()
+            self._files[name] = File(False, found.st_size, found.st_mtime_ns)
+        self._keep(Row(cid.multihash, length, name, offset, None))
+        return True
+
+    def _keep(self, row: Row) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= FLUSH_ROWS or self._inline_bytes >= FLUSH_INLINE_BYTES or self._unflushed >= FLUSH_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Make everything durable; also after an error, since every block was verified."""
+        try:
+            self._flush()
+        finally:
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+    def _append(self, block: bytes) -> int:
+        if self._file < 0:
+            self._name = f"{secrets.token_hex(16)}.seg"
+            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+            self._file = os.open(self._segments / self._name, flags, 0o644)
+            fcntl.flock(self._file, fcntl.LOCK_SH)  # tells whoever tidies up that this is no orphan
+        start, view = self._end, memoryview(block)
+        try:
+            while view:
+                view = view[os.pwrite(self._file, view, self._end + len(block) - len(view)) :]
+        except OSError as error:
+            raise Busy(f"the store cannot write {len(block)} bytes: {error.strerror}; make room on its disk") from error
+        self._end += len(block)
+        self._unflushed += len(block)
+        return start
+
+    def _flush(self) -> None:
+        if self._unflushed:
+            if self._end == self._unflushed:  # the first time: the name must be durable too
+                _sync_directory(self._segments)
+            os.fdatasync(self._file)
+            found = os.fstat(self._file)
+            self._files[f"segments/{self._name}"] = File(True, found.st_size, found.st_mtime_ns)
+        if self._rows:
+            blocks, size = self._index.keep(self._rows, self._files)
+            self.new_blocks += blocks
+            self.new_bytes += size
+        self._rows, self._files = [], {}
+        self._unflushed = self._inline_bytes = 0
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _map(path: Path | None, start: int, size: int) -> memoryview | None:
+    """`size` bytes of a file, read-only; the map lives as long as the view."""
+    if path is None:
+        return None
+    skip = start % mmap.ALLOCATIONGRANULARITY
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), size + skip, access=mmap.ACCESS_READ, offset=start - skip)
+    except (OSError, ValueError):  # ValueError: the file is shorter than the span
+        return None
+    return memoryview(mapped)[skip : skip + size]
+
+
+def _holds(view: memoryview, chunks: list[tuple[Cid, Place]]) -> bool:
+    """Whether a file of somebody else's still has the content."""
+    at = 0
+    for cid, place in chunks:
+        try:
+            cid.verify(view[at : at + place.size])
+        except DataError:
+            return False
+        at += place.size
+    return True

@@ -1,0 +1,194 @@
+"""The embedded store's index: which block lies where. SQLite, write-ahead log, every commit durable.
+
+A row either holds a small block itself, or names a plain file, an offset and a length. Files are the store's own
+segments, which never change once a row names them, or somebody else's ("external"), which may change or vanish:
+their size and time are compared before a block counts as here, and its hash is checked when it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+from quorate.protocol.errors import Busy, UnrecoverableError
+
+BUSY_TIMEOUT_S = 30
+_VERSION = 1
+_SCHEMA = f"""
+CREATE TABLE file (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, is_owned INTEGER NOT NULL,
+                   size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL);
+CREATE TABLE block (id INTEGER PRIMARY KEY, multihash BLOB NOT NULL UNIQUE, size INTEGER NOT NULL,
+                    file INTEGER REFERENCES file (id), start INTEGER, data BLOB);
+CREATE INDEX block_file ON block (file) WHERE file IS NOT NULL;
+CREATE TABLE pin (cid BLOB PRIMARY KEY);
+PRAGMA user_version = {_VERSION};
+"""
+_LOCATE = """SELECT block.size, block.start, block.data, file.path, file.is_owned, file.size, file.mtime_ns
+             FROM block LEFT JOIN file ON file.id = block.file WHERE block.multihash = ?"""
+# What is ours outlives what is not, and a newer place of somebody else's is likelier to be good than an older one.
+_KEEP = """INSERT INTO block (multihash, size, file, start, data) VALUES (?, ?, ?, ?, ?)
+           ON CONFLICT (multihash) DO UPDATE SET file = excluded.file, start = excluded.start, data = excluded.data
+           WHERE block.file IN (SELECT id FROM file WHERE NOT is_owned)"""
+
+
+class StoreDamaged(UnrecoverableError):
+    """The index cannot be read; nothing is served from it."""
+
+
+class Place(NamedTuple):
+    """Where a block is: its bytes themselves, or a span of a file."""
+
+    size: int
+    start: int | None
+    data: bytes | None
+    path: str | None
+    is_owned: int | None
+    file_size: int | None
+    file_mtime_ns: int | None
+
+
+class Row(NamedTuple):
+    """A block to keep: at `start` of `file`, or in `data`."""
+
+    multihash: bytes
+    size: int
+    file: str | None
+    start: int | None
+    data: bytes | None
+
+
+class File(NamedTuple):
+    """A file that rows name, as it was when it was read; its size grows while it is a segment being written."""
+
+    is_owned: bool
+    size: int
+    mtime_ns: int
+
+
+class Index:
+    """Connections to one index file, one for each thread that is in it at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._owner = os.getpid()
+        with self.connection() as connection:
+            self._prepare(connection)
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one use; Busy when the index stays locked, StoreDamaged when it is no index."""
+        with self._lock:
+            if self._owner != os.getpid():  # SQLite's connections must not cross a fork, not even to be closed
+                self._owner, self._idle = os.getpid(), list[sqlite3.Connection]()
+            connection = self._idle.pop() if self._idle else None
+        try:
+            if connection is None:
+                connection = self._open()
+            yield connection
+        except sqlite3.OperationalError as error:
+            if connection is not None and connection.in_transaction:
+                connection.rollback()
+            if "locked" in str(error) or "busy" in str(error):
+                raise Busy(f"{self._path} is locked by another process for {BUSY_TIMEOUT_S} s; try again") from error
+            raise StoreDamaged(f"{self._path}: {error}; see that the disk has room and is writable") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreDamaged(
+                f"{self._path} is damaged ({error}); move the store's directory away and add or fetch the content again"
+            ) from error
+        finally:
+            if connection is not None:
+                with self._lock:
+                    self._idle.append(connection)
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=32
+        )
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA mmap_size = 268435456")
+        return connection
+
+    @staticmethod
+    def _prepare(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")  # two processes may open a new store at once
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+        connection.execute("COMMIT")
+        if version > _VERSION:
+            raise StoreDamaged(f"the store has format {version}, this program knows {_VERSION}; use a newer Quorate")
+
+    def locate(self, multihash: bytes) -> Place | None:
+        with self.connection() as connection:
+            row = connection.execute(_LOCATE, (multihash,)).fetchone()
+        return Place(*row) if row else None
+
+    def keep(self, rows: Iterable[Row], files: Mapping[str, File]) -> tuple[int, int]:
+        """Commit rows whose bytes are durable already; returns how many blocks and bytes were new."""
+        new_blocks = new_bytes = 0
+        with self.connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                numbers = {path: self._file_number(connection, path, file) for path, file in files.items()}
+                for row in rows:
+                    home = numbers[row.file] if row.file is not None else None
+                    cursor = connection.execute(_KEEP, (row.multihash, row.size, home, row.start, row.data))
+                    if cursor.rowcount > 0:
+                        new_blocks, new_bytes = new_blocks + 1, new_bytes + row.size
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+        return new_blocks, new_bytes
+
+    @staticmethod
+    def _file_number(connection: sqlite3.Connection, path: str, file: File) -> int:
+        known = connection.execute("SELECT id, size, mtime_ns FROM file WHERE path = ?", (path,)).fetchone()
+        if known is None:
+            cursor = connection.execute(
+                "INSERT INTO file (path, is_owned, size, mtime_ns) VALUES (?, ?, ?, ?)", (path, *map(int, file))
+            )
+            return int(cursor.lastrowid or 0)
+        number = int(known[0])
+        if known[1:] != (file.size, file.mtime_ns):
+            if not file.is_owned:  # its old content is gone
+                connection.execute("DELETE FROM block WHERE file = ?", (number,))
+            connection.execute(
+                "UPDATE file SET size = ?, mtime_ns = ? WHERE id = ?", (file.size, file.mtime_ns, number)
+            )
+        return number
+
+    def forget(self, multihash: bytes) -> None:
+        """Drop a row whose bytes turned out to be others, so that the block can be fetched again."""
+        with self.connection() as connection:
+            connection.execute("DELETE FROM block WHERE multihash = ?", (multihash,))
+
+    def owned_files(self) -> set[str]:
+        with self.connection() as connection:
+            return {path for (path,) in connection.execute("SELECT path FROM file WHERE is_owned")}
+
+    def set_pin(self, cid: bytes, is_pinned: bool) -> None:
+        statement = "INSERT OR IGNORE INTO pin VALUES (?)" if is_pinned else "DELETE FROM pin WHERE cid = ?"
+        with self.connection() as connection:
+            connection.execute(statement, (cid,))
+
+    def pins(self) -> Sequence[bytes]:
+        with self.connection() as connection:
+            return [cid for (cid,) in connection.execute("SELECT cid FROM pin ORDER BY rowid")]
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        if self._owner == os.getpid():
+            for connection in idle:
+                connection.close()
