@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
 from quorate.chain.abi import Contract, load_interface
+from quorate.protocol.planning import Settlement, VoteSettlement
 from quorate.protocol.types import Address, BatchId, ClassId, DisputeId, OperatorId, Terms
 
 
@@ -17,18 +17,6 @@ class Call:
     contract: Contract
     name: str
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """Arguments of `settle`, as in the Solidity struct (section 4.6)."""
-
-    prior: bytes
-    page: bytes
-    tail: tuple[bytes, ...]
-    commit_pages: tuple[bytes, ...]
-    votes: bytes
-    openings: bytes
 
 
 def build(contract: Contract, name: str, *args: Any) -> Call:
@@ -76,7 +64,7 @@ def commit(batch_id: BatchId | int, from_: int, to: int, lists: bytes) -> Call:
 
 def settle(batch_id: BatchId | int, settlement: Settlement) -> Call:
     """Openings and verdicts of the bundles of one page."""
-    return build(Contract.MARKET, "settle", batch_id, astuple(settlement))
+    return build(Contract.MARKET, "settle", batch_id, settlement.as_tuple())
 
 
 # Disputes -----------------------------------------------------------------------------------------------------------
@@ -87,11 +75,10 @@ def commit_votes(dispute_id: DisputeId | int, record: bytes, lists: bytes) -> Ca
     return build(Contract.DISPUTES, "commitVotes", dispute_id, record, lists)
 
 
-def settle_votes(
-    dispute_id: DisputeId | int, record: bytes, commit_pages: Sequence[bytes], votes: bytes, openings: bytes
-) -> Call:
+def settle_votes(dispute_id: DisputeId | int, record: bytes, settlement: VoteSettlement) -> Call:
     """Openings of class votes, and the verdict."""
-    return build(Contract.DISPUTES, "settleVotes", dispute_id, record, tuple(commit_pages), votes, openings)
+    s = settlement
+    return build(Contract.DISPUTES, "settleVotes", dispute_id, record, s.commit_pages, s.votes, s.openings)
 
 
 # StakeRegistry ------------------------------------------------------------------------------------------------------
