@@ -1,0 +1,190 @@
+"""The core: what a node decides, from what it was told. No clock, no disk, no network, no keys.
+
+`handle` takes one stimulus, changes the state that the core owns and returns instructions for the agent. Facts are
+stored as they come; decisions are taken on `Tick` alone, so that a burst of events leads to one decision about all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from quorate.protocol.beacon import get_mix_hash
+from quorate.protocol.errors import UnrecoverableError
+from quorate.protocol.job import BatchStatus
+from quorate.protocol.types import Stage, Vote
+from quorate_node.core import stimuli as st
+from quorate_node.core.chainview import apply_event, set_beacon
+from quorate_node.core.collation import decide_collation, end_call, queue_orders
+from quorate_node.core.disputes import decide_disputes
+from quorate_node.core.duties import decide_duties
+from quorate_node.core.instructions import Instruction, Transaction
+from quorate_node.core.seats import decide_seats
+from quorate_node.core.state import BundleKey, ChainView, Identity, Network, Settings, State, Work, WorkStatus
+
+RETRY_WORK_S = 2.0
+
+
+class Core:
+    """A node's mind. One object serves one operator of one deployment."""
+
+    def __init__(self, identity: Identity, network: Network, settings: Settings) -> None:
+        self.state = State(identity, network, settings)
+
+    def choose_vote(self, key: BundleKey, work: Work, stage: Stage) -> Vote:
+        """What to vote on a bundle: the root of the leaves that were computed."""
+        if work.root is None:
+            raise UnrecoverableError(f"bundle {key} was to be voted on in stage {stage.name} without a result")
+        return work.root
+
+    def handle(self, stimulus: st.Stimulus) -> list[Instruction]:
+        """Take in one stimulus; instructions come on Tick."""
+        if isinstance(stimulus, st.Tick):
+            return self._decide(stimulus.now)
+        handler: Callable[[Core, st.Stimulus], None] = _HANDLERS[type(stimulus)]
+        handler(self, stimulus)
+        return []
+
+    def _decide(self, now: float) -> list[Instruction]:
+        state = self.state
+        state.now = now
+        for key in [key for key, work in state.own.work.items() if work.retry_at is not None and work.retry_at <= now]:
+            del state.own.work[key]
+        decided: list[Instruction] = []
+        for instruction in self._all_decisions():
+            # At once: later deciders of the same tick must see it as given.
+            if isinstance(instruction, Transaction):
+                state.under_way.add(instruction.key)
+            decided.append(instruction)
+        return decided
+
+    def _all_decisions(self) -> Iterator[Instruction]:
+        if self.state.identity.operator_id:
+            yield from decide_seats(self.state, self.choose_vote)
+        yield from decide_disputes(self.state, self.choose_vote)
+        yield from decide_collation(self.state)
+        yield from decide_duties(self.state)
+
+    # facts ----------------------------------------------------------------------------------------------------------
+
+    def _on_chain(self, stimulus: st.ChainAdvanced) -> None:
+        chain = self.state.chain
+        chain.tables.update(stimulus.tables)
+        for logged in stimulus.events:
+            apply_event(chain, self.state.network, logged)
+        chain.head = stimulus.head
+        self._forget()
+
+    def _on_reorganised(self, stimulus: st.ChainReorganised) -> None:
+        # Own results and secrets stay: votes on the same statement must stay the same.
+        state = self.state
+        state.chain = ChainView()
+        state.own.seats.clear()
+        state.mail.lists.clear()
+        state.mail.sent.clear()
+        state.mail.first_at.clear()
+        state.mail.planned.clear()
+        state.asked.clear()
+        state.notes.append("the chain was reorganised; its events are read again")
+
+    def _on_header(self, stimulus: st.HeaderRead) -> None:
+        batch = self.state.chain.batches.get(stimulus.batch_id)
+        if batch is None or batch.round is None or batch.round.number != stimulus.round:
+            return
+        batch.round.header = stimulus.header
+        if batch.status is BatchStatus.AWAITING:
+            set_beacon(batch, self.state.network, get_mix_hash(stimulus.header))
+
+    def _on_executed(self, stimulus: st.BundleExecuted) -> None:
+        if work := self.state.own.work.get(stimulus.key):
+            work.status, work.root, work.leaves = WorkStatus.DONE, stimulus.root, stimulus.leaves
+
+    def _on_failed(self, stimulus: st.BundleFailed) -> None:
+        if work := self.state.own.work.get(stimulus.key):
+            work.status, work.reason = WorkStatus.FAILED, stimulus.reason
+            work.retry_at = self.state.now + RETRY_WORK_S if stimulus.retry else None
+            self.state.notes.append(f"job 0x{work.job_id.hex()}: {stimulus.reason}")
+
+    def _on_journaled(self, stimulus: st.GroupJournaled) -> None:
+        group = stimulus.group
+        self.state.own.journaling.discard(group.domain)
+        self.state.own.groups.setdefault(group.domain, []).append(group)
+
+    def _on_call(self, stimulus: st.CallEnded) -> None:
+        self.state.under_way.discard(stimulus.key)
+        end_call(self.state, stimulus.key, stimulus.error)
+
+    def _on_orders(self, stimulus: st.OrdersQueued) -> None:
+        queue_orders(self.state, stimulus.orders)
+
+    def _on_list(self, stimulus: st.CommitListReceived) -> None:
+        batch, mail = self.state.chain.batches.get(stimulus.batch_id), self.state.mail
+        if batch is None or batch.round is None or batch.round.domain is None:
+            return
+        lists = mail.lists.setdefault(batch.round.domain, [])
+        if batch.round.number == stimulus.round and stimulus.commit_list not in lists:
+            lists.append(stimulus.commit_list)
+            mail.first_at.setdefault(batch.round.domain, self.state.now)
+
+    def _on_openings(self, stimulus: st.OpeningsReceived) -> None:
+        batch = self.state.chain.batches.get(stimulus.batch_id)
+        if batch is not None and batch.round is not None and batch.round.number == stimulus.round:
+            batch.round.openings.update(stimulus.openings)
+
+    def _on_vote(self, stimulus: st.VoteReceived) -> None:
+        if dispute := self.state.chain.disputes.get(stimulus.dispute_id):
+            dispute.mail[stimulus.vote_commit[0]] = stimulus.vote_commit
+
+    def _on_vote_opening(self, stimulus: st.VoteOpeningReceived) -> None:
+        if dispute := self.state.chain.disputes.get(stimulus.dispute_id):
+            dispute.openings[stimulus.member] = stimulus.opening
+
+    def _forget(self) -> None:
+        """Drop what can never matter again: settled batches after their challenge period, unless in dispute."""
+        state = self.state
+        chain = state.chain
+        disputed = {dispute.record.batch_id for dispute in chain.disputes.values()}
+        gone = {
+            batch.id
+            for batch in chain.batches.values()
+            if batch.status is BatchStatus.SETTLED
+            and chain.head.timestamp >= batch.final_at
+            and batch.id not in disputed
+        }
+        if not gone:
+            return
+        for batch_id in gone:
+            del chain.batches[batch_id]
+            state.mail.planned.pop(batch_id, None)
+        self._forget_own(gone)
+
+    def _forget_own(self, gone: set[int]) -> None:
+        state = self.state
+        own, mail = state.own, state.mail
+        for key in [key for key in own.work if key[0] in gone]:
+            del own.work[key]
+        live = {batch.round.domain for batch in state.chain.batches.values() if batch.round}
+        live |= {dispute.record.vote_domain for dispute in state.chain.disputes.values()}
+        for by_domain in (own.seats, own.ready_since, mail.lists, mail.sent, mail.first_at):
+            for domain in [domain for domain in by_domain if domain not in live]:
+                by_domain.pop(domain)
+        for domain, groups in list(own.groups.items()):
+            if domain not in live and groups[0].stage is Stage.BUNDLE and groups[0].subject in gone:
+                del own.groups[domain]
+        for asked in [asked for asked in state.asked if len(asked) > 1 and asked[1] in gone]:
+            del state.asked[asked]
+
+
+_HANDLERS: dict[type, Callable[..., None]] = {
+    st.ChainAdvanced: Core._on_chain,
+    st.ChainReorganised: Core._on_reorganised,
+    st.HeaderRead: Core._on_header,
+    st.BundleExecuted: Core._on_executed,
+    st.BundleFailed: Core._on_failed,
+    st.GroupJournaled: Core._on_journaled,
+    st.CallEnded: Core._on_call,
+    st.OrdersQueued: Core._on_orders,
+    st.CommitListReceived: Core._on_list,
+    st.OpeningsReceived: Core._on_openings,
+    st.VoteReceived: Core._on_vote,
+    st.VoteOpeningReceived: Core._on_vote_opening,
+}

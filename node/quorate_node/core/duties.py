@@ -1,0 +1,154 @@
+"""What any node does unasked, so that nothing waits for one party: beacons, eras, abandoned batches, late settlements.
+
+Everybody sees the same duty at once, so each waits by its rank, another one for each duty: one acts, the next follows
+two blocks later if nothing happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eth_utils.crypto import keccak
+
+from quorate.protocol.encoding import decode_carry_page
+from quorate.protocol.job import BatchStatus
+from quorate.protocol.params import BEACON_REACH_BLOCKS
+from quorate.protocol.planning import RoundView, plan_settlement, plan_void_settlement
+from quorate.protocol.settlement import RoundTerms
+from quorate.protocol.types import CarryRecord
+from quorate_node.core.chainview import get_committee, get_window_end, is_window_past
+from quorate_node.core.instructions import AdvanceEra, Expire, Instruction, ProveBeacon, Settle
+from quorate_node.core.state import Batch, Round, State
+
+RETRY_S = 4.0
+RANK_BLOCKS = 2
+PATIENCE_BLOCKS = 3  # what a collator gets before others do its duty
+MAX_RANK = 60
+SETTLERS = 3
+
+
+def compute_rank(state: State, *subject: int) -> int:
+    """This node's turn for a duty: 0 acts first."""
+    count = max(len(state.chain.operators), 1)
+    return min((state.identity.operator_id - 1 - _seed(*subject)) % count, MAX_RANK)
+
+
+def get_settlers(state: State, *subject: int) -> tuple[int, ...]:
+    """Operators of the first ranks."""
+    count = max(len(state.chain.operators), 1)
+    return tuple((_seed(*subject) + rank) % count + 1 for rank in range(min(SETTLERS, count)))
+
+
+def _seed(*subject: int) -> int:
+    return int.from_bytes(keccak(repr(subject).encode())[:8], "big")
+
+
+def _patience(state: State, is_mine: bool, *subject: int) -> int:
+    """Blocks that this node lets pass before it does a duty."""
+    return 0 if is_mine else PATIENCE_BLOCKS + RANK_BLOCKS * compute_rank(state, *subject)
+
+
+def decide_duties(state: State) -> Iterator[Instruction]:
+    """All that is due and not done."""
+    for batch in state.chain.batches.values():
+        is_mine = batch.collator == state.identity.account
+        match batch.status:
+            case BatchStatus.POSTING:
+                yield from _decide_posting(state, batch)
+            case BatchStatus.AWAITING if batch.round is not None:
+                yield from _decide_awaiting(state, batch, batch.round, is_mine)
+            case BatchStatus.ASSIGNED if batch.round is not None:
+                yield from _decide_late(state, batch, batch.round, is_mine)
+            case BatchStatus.VOIDED:
+                yield from _decide_void(state, batch, is_mine)
+            case _:
+                pass
+    yield from _decide_eras(state)
+
+
+def _decide_posting(state: State, batch: Batch) -> Iterator[Instruction]:
+    key, head = ("expire", batch.id), state.chain.head
+    wait = _patience(state, False, batch.id)  # in seconds here: how many blocks have passed since is not known
+    if head.timestamp >= batch.opened_at + state.network.params.post_period + wait and state.is_due(key, RETRY_S):
+        yield Expire(key, batch.id)
+
+
+def _decide_awaiting(state: State, batch: Batch, current: Round, is_mine: bool) -> Iterator[Instruction]:
+    age = state.chain.head.number - current.beacon_block
+    wait = _patience(state, is_mine, batch.id, current.number)
+    if age > BEACON_REACH_BLOCKS:
+        key: tuple[object, ...] = ("expire", batch.id, current.number)
+        if age > BEACON_REACH_BLOCKS + wait and state.is_due(key, RETRY_S):
+            yield Expire(key, batch.id)
+    elif current.header and age >= wait:
+        key = ("beacon", batch.id, current.number)
+        if state.is_due(key, RETRY_S):
+            yield ProveBeacon(key, batch.id, current.header)
+
+
+def _decide_late(state: State, batch: Batch, current: Round, is_mine: bool) -> Iterator[Instruction]:
+    """After window 4 anybody settles with the openings that it knows."""
+    head, network = state.chain.head, state.network
+    end = get_window_end(batch, network, 4)
+    if end is None or not is_window_past(batch, network, 4, head.timestamp, head.number):
+        return
+    # Blocks since window 4 are not known, seconds are: at most one block a second counts as waiting.
+    waited = min(head.number - end[1], head.timestamp - end[0])
+    if waited >= _patience(state, is_mine, batch.id) and state.is_due(("late", batch.id, current.number), RETRY_S):
+        for settle in plan_settlements(batch, current, is_late=True):
+            if state.is_due(settle.key, RETRY_S):
+                yield settle
+
+
+def _decide_void(state: State, batch: Batch, is_mine: bool) -> Iterator[Instruction]:
+    waited = state.now - state.asked.setdefault(("voided", batch.id), state.now)
+    if waited < _patience(state, is_mine, batch.id):
+        return
+    for index, bundles in enumerate(batch.page_bundles):
+        key = ("settle", batch.id, "void", index)
+        if batch.pending.intersection(bundles) and state.is_due(key, RETRY_S):
+            yield Settle(key, batch.id, plan_void_settlement(batch.pages, index))
+
+
+def plan_settlements(batch: Batch, current: Round, is_late: bool) -> Iterator[Settle]:
+    """Settle calls for the pages that have something to settle."""
+    view = get_round_view(batch, current)
+    for index, bundles in enumerate(batch.page_bundles):
+        if batch.pending.intersection(bundles):
+            planned = plan_settlement(view, index, get_page_records(batch, current, index), is_late)
+            if planned is not None:
+                yield Settle(("settle", batch.id, current.number, index), batch.id, planned.settlement)
+
+
+def get_page_records(batch: Batch, current: Round, index: int) -> list[CarryRecord]:
+    """Bundles of a page as its layout gives them."""
+    if current.number:
+        return decode_carry_page(batch.pages[index])
+    return [batch.bundles[bundle].record for bundle in batch.page_bundles[index]]
+
+
+def get_round_view(batch: Batch, current: Round) -> RoundView:
+    """The present round as the planner wants it."""
+    terms = batch.terms
+    return RoundView(
+        terms=RoundTerms(terms.seats, current.number, terms.rounds, terms.fee_wei),
+        pending=frozenset(batch.pending),
+        pages=tuple(batch.pages),
+        commit_pages=tuple(current.pages),
+        openings=current.openings,
+        committee=lambda bundle: get_committee(batch, bundle),
+    )
+
+
+def _decide_eras(state: State) -> Iterator[Instruction]:
+    head = state.chain.head
+    for class_id in state.settings.classes:
+        view = state.chain.classes.get(class_id)
+        if view is None or head.timestamp < view.era_end:
+            continue
+        # An overdue era stops posting, so a collator goes first.
+        is_mine = state.settings.is_collator
+        wait = 0 if is_mine else 2 + RANK_BLOCKS * compute_rank(state, class_id, view.era_end)
+        key = ("era", class_id, view.era_end)
+        if head.timestamp >= view.era_end + wait and state.is_due(key, RETRY_S):
+            yield AdvanceEra(key, class_id)

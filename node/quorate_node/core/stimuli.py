@@ -1,0 +1,144 @@
+"""What can happen to a node: everything that `Core.handle` reacts to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from quorate.protocol.events import Event
+from quorate.protocol.types import CommitList, Opening, SignedOrder, Table, Vote
+from quorate_node.core.state import BundleKey, Head, SeatKey, SecretGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; `now` in seconds of the agent's monotonic clock. Decisions are taken here."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An event with its block's number and timestamp (unix seconds)."""
+
+    event: Event
+    block: int
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainAdvanced:
+    """New blocks up to `head`, their events in order, and the tables (class, number) that they name."""
+
+    head: Head
+    events: tuple[Logged, ...] = ()
+    tables: Mapping[tuple[int, int], Table] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReorganised:
+    """Blocks that were handled are gone: all events follow again from the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderRead:
+    """RLP of the header that decides a round."""
+
+    batch_id: int
+    round: int
+    header: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BundleExecuted:
+    """Leaves of a bundle's tasks in their order, and their Merkle root."""
+
+    key: BundleKey
+    root: Vote
+    leaves: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFailed:
+    """This host has no result; `retry` tells that another try may help (content was not to be found)."""
+
+    key: BundleKey
+    reason: str
+    retry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GroupJournaled:
+    """Secrets are on disk: their commitments may leave the machine. Also told for each group found at the start."""
+
+    group: SecretGroup
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A transaction, named by its instruction's key, was mined or refused (`error`)."""
+
+    key: tuple[object, ...]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersQueued:
+    """Orders that this collator accepted and shall post."""
+
+    orders: tuple[SignedOrder, ...]
+
+
+# from peers: verified by `collation` before the core sees them
+
+
+@dataclass(frozen=True, slots=True)
+class CommitListReceived:
+    """A signed list for a batch of this collator."""
+
+    batch_id: int
+    round: int
+    commit_list: CommitList
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningsReceived:
+    """Openings of commitments that stand on chain."""
+
+    batch_id: int
+    round: int
+    openings: Mapping[SeatKey, Opening]
+
+
+@dataclass(frozen=True, slots=True)
+class VoteReceived:
+    """A class voter's signed commitment."""
+
+    dispute_id: int
+    vote_commit: tuple[int, bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class VoteOpeningReceived:
+    """Opening of a class vote that stands on chain."""
+
+    dispute_id: int
+    member: int
+    opening: Opening
+
+
+Stimulus = (
+    Tick
+    | ChainAdvanced
+    | ChainReorganised
+    | HeaderRead
+    | BundleExecuted
+    | BundleFailed
+    | GroupJournaled
+    | CallEnded
+    | OrdersQueued
+    | CommitListReceived
+    | OpeningsReceived
+    | VoteReceived
+    | VoteOpeningReceived
+)
