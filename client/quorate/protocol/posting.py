@@ -12,7 +12,7 @@ from quorate.protocol.encoding import compute_job_id, decode_post_page, encode_r
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Batch, Market
-from quorate.protocol.params import FUEL_UNIT, MAX_BUNDLES, MAX_TASKS
+from quorate.protocol.params import FUEL_UNIT, MAX_BUNDLES, MAX_TASKS, MAX_VOTERS
 from quorate.protocol.partition import count_bundles
 from quorate.protocol.settlement import compute_needed_period, compute_order_escrow, compute_task_price
 from quorate.protocol.types import JobOrder, OrderSkip, PostRecord, SignedOrder, Terms
@@ -60,6 +60,8 @@ def _require_opening(market: Market, call: Call, terms: Terms) -> None:
     members = len(state.current.table.members)
     require(terms.seats >= 1 and 2 * terms.seats <= members, "InvalidTerms", "seats")
     require(terms.rounds <= params.max_rounds, "InvalidTerms", "rounds")
+    # Counts of voters travel in one byte.
+    require(terms.seats * (1 + terms.rounds) <= MAX_VOTERS, "InvalidTerms", "seats")
     require(1 <= terms.commit_period <= params.max_commit_period, "InvalidTerms", "commitPeriod")
     available = market.free[call.sender]
     require(available >= params.batch_bond, "InsufficientDeposit", available, params.batch_bond)

@@ -7,7 +7,7 @@ import {MalformedPage as PageError} from "../libraries/Cursor.sol";
 import {NonceWindow, Nonces} from "../libraries/Nonces.sol";
 import {Statements} from "../libraries/Statements.sol";
 import {ClassTable} from "../types/ClassTable.sol";
-import {BEACON_REACH, BUNDLE_TASKS, FUEL_UNIT, MAX_BUNDLES, MAX_TASKS} from "../types/Limits.sol";
+import {BEACON_REACH, BUNDLE_TASKS, FUEL_UNIT, MAX_BUNDLES, MAX_TASKS, MAX_VOTERS} from "../types/Limits.sol";
 import {Terms} from "../types/Terms.sol";
 import {MarketStorage} from "./MarketStorage.sol";
 
@@ -138,6 +138,8 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         if (block.timestamp >= eraEnd) revert EraOverdue(terms.classId);
         if (terms.seats == 0 || 2 * uint256(terms.seats) > table.memberCount) revert InvalidTerms("seats");
         if (terms.rounds > _params.maxRounds) revert InvalidTerms("rounds");
+        // Counts of voters travel in one byte.
+        if (terms.seats * (1 + uint256(terms.rounds)) > MAX_VOTERS) revert InvalidTerms("seats");
         if (terms.commitPeriod == 0 || terms.commitPeriod > _params.maxCommitPeriod) {
             revert InvalidTerms("commitPeriod");
         }

@@ -10,6 +10,7 @@ uint256 constant MAX_UNITS = 12_000;
 uint256 constant MAX_CLASSES = 4;
 uint256 constant FUEL_UNIT = 1e9;
 uint256 constant MAX_DRAW_ATTEMPTS = 32;
+uint256 constant MAX_VOTERS = 255;
 uint256 constant TASK_ALL = 0xffffffff;
 uint256 constant BPS = 10_000;
 uint256 constant BEACON_REACH = 256;
