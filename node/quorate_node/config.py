@@ -1,0 +1,108 @@
+"""A node's configuration: HOME/config.json, read once into a frozen object. Relative paths are relative to HOME."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from quorate.protocol.errors import ConfigurationError
+
+CONFIG_FILE = "config.json"
+KEYSTORE_FILE = "keystore.json"
+JOURNAL_FILE = "journal"
+LOG_FILE = "node.log"
+DEFAULT_LISTEN = "127.0.0.1:8200"
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What an operator sets.
+
+    `owner` is the address that staked, 0x-hex; None: the keystore's own. `listen` is HOST:PORT; `announce` the URL
+    under which others reach it, None: http://LISTEN. `collator` takes orders, for `fee_wei` a bundle.
+    `max_fuel` bounds one task, `max_input_bytes` one bundle's input, `import_bytes` all content that others may push.
+    """
+
+    home: Path
+    rpc_url: str
+    deployment: Path
+    keystore: Path
+    passphrase_file: Path | None = None
+    listen: str = DEFAULT_LISTEN
+    announce: str | None = None
+    collator: bool = False
+    fee_wei: int = 0
+    workers: int = 1
+    classes: tuple[int, ...] = (1,)
+    owner: str | None = None
+    max_fuel: int = 10**13
+    max_input_bytes: int = 4 * GIB
+    import_bytes: int = 64 * GIB
+    log_file: Path | None = None
+
+    @property
+    def host(self) -> str:
+        """Interface to listen on."""
+        return self.listen.rpartition(":")[0]
+
+    @property
+    def port(self) -> int:
+        """Port to listen on."""
+        return int(self.listen.rpartition(":")[2])
+
+    @property
+    def url(self) -> str:
+        """Where others reach this node."""
+        return (self.announce or f"http://{self.listen}").rstrip("/")
+
+
+def load_config(home: Path) -> NodeConfig:
+    """Read HOME/config.json. Raises ConfigurationError naming the setting that is wrong."""
+    path = home / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path} does not exist: make it with `quorate-node init --home {home}`") from error
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path} must hold a JSON object")
+    return build_config(home, values, str(path))
+
+
+def build_config(home: Path, values: dict[str, Any], where: str) -> NodeConfig:
+    """Check settings. Raises ConfigurationError."""
+    known = {field.name: field for field in fields(NodeConfig) if field.name != "home"}
+    if unknown := sorted(values.keys() - known.keys()):
+        raise ConfigurationError(f"{where} has unknown settings: {', '.join(unknown)}")
+    if missing := [name for name in ("rpc_url", "deployment", "keystore") if not values.get(name)]:
+        raise ConfigurationError(f"{where} lacks {', '.join(missing)}")
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        if value is not None:
+            checked[name] = _check(home, name, str(known[name].type), value, where)
+    config = NodeConfig(home=home, **checked)
+    host, _, port = config.listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigurationError(f"{where}: listen must be HOST:PORT, not {config.listen!r}")
+    if config.workers < 1:
+        raise ConfigurationError(f"{where}: workers must be at least 1")
+    return config
+
+
+def _check(home: Path, name: str, type_: str, value: Any, where: str) -> Any:
+    wanted: type = str
+    if type_ == "int":
+        wanted = int
+    elif type_ == "bool":
+        wanted = bool
+    elif type_.startswith("tuple"):
+        if isinstance(value, list) and all(type(each) is int and each > 0 for each in value):
+            return tuple(value)
+        raise ConfigurationError(f"{where}: {name} must be a list of numbers")
+    if type(value) is not wanted or (wanted is int and value < 0):
+        raise ConfigurationError(f"{where}: {name} must be of type {wanted.__name__}, not {value!r}")
+    return home / Path(value).expanduser() if "Path" in type_ else value

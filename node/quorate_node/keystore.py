@@ -1,0 +1,62 @@
+"""The node's key: a keystore (Web3 Secret Storage v3) and the passphrase that opens it.
+
+The passphrase comes from a file, the environment (QUORATE_PASSPHRASE) or a prompt; never from an argument, which other
+users of the machine can read, and it is never logged.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+from quorate.chain.account import SigningAccount, load_keystore, read_passphrase, save_keystore
+from quorate.protocol.errors import ConfigurationError
+
+PASSPHRASE_VARIABLE = "QUORATE_PASSPHRASE"
+
+
+def get_passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
+    """The passphrase. Raises ConfigurationError when there is none, or two prompts differ."""
+    if file is not None:
+        passphrase = read_passphrase(file)
+    elif (found := os.environ.get(PASSPHRASE_VARIABLE)) is not None:
+        passphrase = found.encode()
+    elif sys.stdin.isatty():
+        passphrase = _prompt(confirm)
+    else:
+        raise ConfigurationError(f"no passphrase: set passphrase_file or {PASSPHRASE_VARIABLE}, or run on a terminal")
+    if not passphrase:
+        raise ConfigurationError("the passphrase is empty: choose one")
+    return passphrase
+
+
+def _prompt(confirm: bool) -> bytes:
+    from getpass import getpass
+
+    passphrase = getpass("Passphrase: ", stream=sys.stderr)
+    if confirm and getpass("Again: ", stream=sys.stderr) != passphrase:
+        raise ConfigurationError("the two passphrases differ: try again")
+    return passphrase.encode()
+
+
+def create_key(path: Path, passphrase: bytes, scrypt_n: int | None = None) -> SigningAccount:
+    """A fresh key in a new keystore of mode 0600. Raises ConfigurationError when the file exists."""
+    account = SigningAccount.create()
+    if scrypt_n is None:
+        save_keystore(path, account, passphrase)
+    else:
+        save_keystore(path, account, passphrase, scrypt_n)
+    return account
+
+
+def open_key(path: Path, passphrase_file: Path | None) -> SigningAccount:
+    """The node's key. Raises ConfigurationError for a file that others can read, DataError for a wrong passphrase."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"no keystore at {path}: make one with `quorate-node init`") from error
+    if mode & 0o077:
+        raise ConfigurationError(f"{path} can be read by others (mode {mode:o}): chmod 600 {path}")
+    return load_keystore(path, get_passphrase(passphrase_file))
