@@ -54,13 +54,14 @@ SKIP_HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """One step: where it stands on the chain, and `detail` for people."""
+    """One step: where it stands on the chain, and `detail` for people. `timestamp` is the block's, 0 if not asked."""
 
     stage: JobStage
     round: int
     block: int
     transaction: bytes
     detail: str = ""
+    timestamp: int = 0
 
 
 @dataclass(frozen=True, slots=True)

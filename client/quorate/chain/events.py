@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from quorate.chain.abi import Contract, EventEntry, load_interface
-from quorate.chain.types import Deployment, LoggedEvent, parse_hex
+from quorate.chain.types import Deployment, LoggedEvent, parse_hex, to_hex
 from quorate.protocol import events
 from quorate.protocol.events import Event
 
@@ -28,6 +28,12 @@ def _plan(contract: Contract, topic: bytes) -> tuple[EventEntry, type[Event], fr
     if entry is None or cls is None:
         return None
     return entry, cls, frozenset(name for name, type_, _ in entry.fields if type_ == "address")
+
+
+def topic_of(event: type[Event]) -> str:
+    """First topic of an event's logs, in hex."""
+    entries = load_interface(Contract(event.contract)).events.values()
+    return next(to_hex(entry.topic) for entry in entries if entry.name == event.name)
 
 
 def decode_event(contract: Contract, topics: Sequence[bytes], data: bytes) -> Event | None:

@@ -6,6 +6,7 @@ endpoint answers, and RpcError when it answers with an error that is no contract
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -13,7 +14,7 @@ from quorate.chain.abi import Contract, load_interface
 from quorate.chain.account import SigningAccount
 from quorate.chain.calls import Call
 from quorate.chain.errors import translate
-from quorate.chain.events import EVENT_CONTRACTS, decode_log
+from quorate.chain.events import EVENT_CONTRACTS, decode_log, topic_of
 from quorate.chain.headers import encode_header, parse_head
 from quorate.chain.rpc import JsonRpc, RpcCall, RpcError, check_chain_id
 from quorate.chain.sender import Sender
@@ -34,6 +35,7 @@ from quorate.chain.types import (
 )
 from quorate.protocol.encoding import compute_domain_separator, decode_table
 from quorate.protocol.errors import ChainUnavailable, ProtocolViolation
+from quorate.protocol.events import EndpointAnnounced
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import Params
 from quorate.protocol.registry import Membership
@@ -79,6 +81,11 @@ class ChainGateway(Protocol):
         ...
 
     def operator_count(self) -> int: ...
+    def class_count(self) -> int: ...
+    def endpoints(self) -> dict[int, str]:
+        """Operator id → the URL that it announced last."""
+        ...
+
     def account(self, owner: Address) -> AccountInfo: ...
     def nonces(self, requester: Address) -> NonceWindow: ...
     def batch(self, batch_id: int) -> BatchInfo: ...
@@ -114,6 +121,9 @@ class JsonRpcGateway:
         self._sender = Sender(self.rpc, deployment)
         self._tables: dict[tuple[int, int], Table] = {}
         self._params: Params | None = None
+        self._endpoints: dict[int, str] = {}
+        self._endpoints_from = deployment.block
+        self._endpoints_lock = threading.Lock()
 
     @property
     def deployment(self) -> Deployment:
@@ -149,11 +159,15 @@ class JsonRpcGateway:
         return block
 
     def events(self, first: int, last: int) -> list[LoggedEvent]:
+        return self._logs(first, last, None)
+
+    def _logs(self, first: int, last: int, topics: list[str] | None) -> list[LoggedEvent]:
         addresses = [to_hex(self._deployment.address_of(contract)) for contract in EVENT_CONTRACTS]
+        wanted: dict[str, Any] = {"address": addresses} | ({"topics": [topics]} if topics else {})
         calls: list[RpcCall] = []
         for start in range(first, last + 1, LOG_BLOCKS):
             end = min(start + LOG_BLOCKS - 1, last)
-            calls.append(("eth_getLogs", [{"address": addresses, "fromBlock": hex(start), "toBlock": hex(end)}]))
+            calls.append(("eth_getLogs", [wanted | {"fromBlock": hex(start), "toBlock": hex(end)}]))
         logs = (log for page in self.rpc.batch_strict(calls) for log in page)
         found = [event for log in logs if (event := decode_log(self._deployment, log)) is not None]
         return sorted(found, key=lambda logged: (logged.block_number, logged.log_index))
@@ -190,6 +204,19 @@ class JsonRpcGateway:
 
     def operator_count(self) -> int:
         return int(self._read(Contract.REGISTRY, "operatorCount")[0])
+
+    def class_count(self) -> int:
+        return int(self._read(Contract.REGISTRY, "classCount")[0])
+
+    def endpoints(self) -> dict[int, str]:
+        """Announcements since the last call are read, and no other event."""
+        with self._endpoints_lock:
+            first, last = self._endpoints_from, self.head().number
+            for logged in self._logs(first, last, [topic_of(EndpointAnnounced)]):
+                if isinstance(logged.event, EndpointAnnounced):
+                    self._endpoints[logged.event.operator_id] = logged.event.url
+            self._endpoints_from = last + 1
+            return dict(self._endpoints)
 
     def account(self, owner: Address) -> AccountInfo:
         return AccountInfo(*self._read(Contract.MARKET, "account", owner))

@@ -1,0 +1,86 @@
+"""Handing an order to a collator, and content to a node, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import httpx
+
+from quorate.chain.types import to_hex
+from quorate.messages import OrderMessage
+from quorate.protocol.errors import ConfigurationError, RecoverableError, ValidationError
+from quorate.protocol.types import JobId, SignedOrder
+from quorate.storage.base import BlobStore
+from quorate.storage.cid import Cid
+
+ORDERS_PATH = "/quorate/v1/orders"
+IMPORT_PATH = "/quorate/v1/import"
+TIMEOUT_S = 15.0
+PUSH_TIMEOUT_S = 120.0
+
+
+class CollatorAway(RecoverableError):
+    """No collator took the order; it was not refused either."""
+
+
+class OrderRefused(ValidationError):
+    """A collator looked at the order and will not post it."""
+
+
+@contextmanager
+def open_http(url: str, timeout_s: float = TIMEOUT_S) -> Iterator[httpx.Client]:
+    """A client for one origin; a proxy from the environment never sees loopback."""
+    parts = urlsplit(url)
+    is_loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    with httpx.Client(timeout=timeout_s, verify=parts.scheme == "https", trust_env=not is_loopback) as client:
+        yield client
+
+
+def send_order(signed: SignedOrder, job_id: JobId, collators: Sequence[str], providers: Sequence[str]) -> str:
+    """Hand an order to the first collator that takes it; returns that collator's URL.
+
+    `providers` are URLs of gateways that have the spec, the module and the input. The same order may reach several
+    collators: its nonce lets one of them post it. Raises OrderRefused when one refuses it, CollatorAway when nobody
+    answers.
+    """
+    if not collators:
+        raise ConfigurationError("no collator is configured: set QUORATE_COLLATORS to URLs of nodes that collate")
+    body = OrderMessage.from_signed(signed, list(providers)).model_dump_json()
+    problems = []
+    for url in collators:
+        try:
+            with open_http(url) as client:
+                answer = client.post(url + ORDERS_PATH, content=body, headers={"Content-Type": "application/json"})
+        except httpx.HTTPError as error:
+            problems.append(f"{url}: {type(error).__name__} {error}".strip())
+            continue
+        if answer.status_code == httpx.codes.ACCEPTED:
+            if answer.json().get("job_id") != to_hex(job_id):
+                raise OrderRefused(f"{url} is on another deployment: it names the job {answer.json().get('job_id')}")
+            return url
+        if answer.is_client_error:
+            raise OrderRefused(f"{url} refused the order: {read_error(answer)}")
+        problems.append(f"{url}: {read_error(answer)}")
+    raise CollatorAway(f"no collator took the order ({'; '.join(problems)}): try again, or name another")
+
+
+def push_content(store: BlobStore, roots: Sequence[Cid], url: str) -> None:
+    """Copy whole DAGs to a node's store. Raises CollatorAway or OrderRefused."""
+    for root in roots:
+        try:
+            with open_http(url, PUSH_TIMEOUT_S) as client:
+                answer = client.post(f"{url}{IMPORT_PATH}", params={"root": str(root)}, content=store.export_car(root))
+        except httpx.HTTPError as error:
+            raise CollatorAway(f"{url} did not take {root}: {type(error).__name__} {error}; try again") from error
+        if answer.is_error:
+            raise OrderRefused(f"{url} refused {root}: {read_error(answer)}")
+
+
+def read_error(answer: httpx.Response) -> str:
+    """What a node says went wrong."""
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {answer.status_code} {answer.text[:200]}".strip()
