@@ -1,0 +1,75 @@
+"""The executor port: one task in, an agreed result or a local failure out.
+
+The line between the two is the heart of the protocol (execution.md). An `Executed` is something that every honest host
+reaches from the same spec, so it may be voted on, whatever its status. A `LocalFailure` may differ from host to host
+and is never a vote: the seat abstains with its reason. `quorate.protocol.result` lists the agreed endings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from quorate.protocol.errors import UnrecoverableError
+from quorate.protocol.result import TaskResult, compute_task_id
+from quorate.protocol.spec import JobSpec
+
+
+class FailureReason(StrEnum):
+    """Why this host has nothing to vote for."""
+
+    TIMEOUT = "TIMEOUT"  # the wall clock ran out before the fuel
+    HOST_MEMORY = "HOST_MEMORY"  # this host could not give memory that the spec allows
+    STACK_OVERFLOW = "STACK_OVERFLOW"  # depth differs from engine to engine
+    DATA_UNAVAILABLE = "DATA_UNAVAILABLE"  # spec, module or input is not (all) in this node's store
+    COMPILE_TIMEOUT = "COMPILE_TIMEOUT"  # compiling is not metered, so its limit is this host's own
+    WORKER_DIED = "WORKER_DIED"  # killed, or crashed
+    INTERNAL = "INTERNAL"  # a bug of ours; the detail says where
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionTask:
+    """Task `task_index` of the job `spec`."""
+
+    spec: JobSpec
+    task_index: int = 0
+
+    @property
+    def task_id(self) -> bytes:
+        """Name of the task, 32 bytes."""
+        return compute_task_id(self.spec.digest, self.task_index)
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """An agreed result. Only `result` is voted on; the rest is this host's observation.
+
+    `fuel_used` is deterministic too; `seconds` are wall time in the worker; `stderr` is at most STDERR_BYTES;
+    `detail` says in words why a task did not end well.
+    """
+
+    result: TaskResult
+    fuel_used: int
+    seconds: float
+    stderr: bytes = b""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFailure:
+    """No result on this host, and why."""
+
+    reason: FailureReason
+    detail: str
+
+
+class Executor(Protocol):
+    """Runs tasks of one profile. Cancelling `execute` abandons the task."""
+
+    async def execute(self, task: ExecutionTask, *, timeout_s: float) -> Executed | LocalFailure:
+        """Run a task for at most `timeout_s` seconds of wall time, compilation aside."""
+
+
+class WorkerCrashed(UnrecoverableError):
+    """Workers cannot be started at all: the installation is broken."""

@@ -1,0 +1,151 @@
+"""Compiled modules: in memory by CID, on disk by the hash of the module and of everything that compiling depends on.
+
+wasmtime runs what it deserializes without checking it, so an artifact is machine code that somebody left in a file. It
+is used only if this node wrote it: each file starts with an HMAC by the node's own secret over its name and content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import platform
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import wasmtime
+
+from quorate.protocol.errors import ConfigurationError
+from quorate.protocol.spec import GIB, WASM_PROFILE
+from quorate_node.executor.wasm import ProgramRefused, check_module, compile_module
+
+MAC_BYTES = 32
+SECRET_BYTES = 32
+MAX_MODULES = 64
+MAX_DISK_BYTES = 2 * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A module ready to run, or why the profile refuses it. `size` is the module's, in bytes."""
+
+    module: wasmtime.Module | None
+    size: int
+    refusal: str = ""
+
+
+def load_secret(path: Path) -> bytes:
+    """The node's cache secret at `path`, made at first use and readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        secret = path.read_bytes()
+        if len(secret) != SECRET_BYTES:
+            raise ConfigurationError(f"{path} does not hold {SECRET_BYTES} bytes; delete it and the cache") from None
+        return secret
+    with os.fdopen(handle, "wb") as file:
+        secret = secrets.token_bytes(SECRET_BYTES)
+        file.write(secret)
+    return secret
+
+
+class ModuleCache:
+    """Modules by CID. `compiling` wraps each compilation: the worker puts its time limit there.
+
+    `compiled` and `refused_files` count what a cold or poisoned cache has cost.
+    """
+
+    def __init__(
+        self,
+        engine: wasmtime.Engine,
+        directory: Path,
+        secret: bytes,
+        compiling: Callable[[], AbstractContextManager[object]] = nullcontext,
+        target: str | None = None,
+    ) -> None:
+        self._engine, self._directory, self._secret, self._compiling = engine, directory, secret, compiling
+        depends = f"{WASM_PROFILE} wasmtime-{version('wasmtime')} {platform.machine()} {target}"
+        self._engine_key = hashlib.sha256(depends.encode()).hexdigest()[:16]
+        self._programs: OrderedDict[str, Program] = OrderedDict()
+        self.compiled = self.refused_files = 0
+
+    def get(self, cid: str, read: Callable[[], bytes | None], max_bytes: int) -> Program:
+        """The program of module `cid`; `read` gives its bytes, or None if it is longer than `max_bytes`."""
+        program = self._programs.get(cid)
+        if program is None:
+            wasm = read()
+            if wasm is None:
+                return Program(None, max_bytes + 1, f"the module is longer than module_bytes = {max_bytes}")
+            program = self._load(wasm)
+            self._programs[cid] = program
+            if len(self._programs) > MAX_MODULES:
+                self._programs.popitem(last=False)
+        self._programs.move_to_end(cid)
+        if program.size > max_bytes:
+            return Program(None, program.size, f"the module is longer than module_bytes = {max_bytes}")
+        return program
+
+    def path_of(self, wasm: bytes) -> Path:
+        """Where a module's artifact is kept."""
+        return self._directory / f"{hashlib.sha256(wasm).hexdigest()}-{self._engine_key}.cwasm"
+
+    def _load(self, wasm: bytes) -> Program:
+        path = self.path_of(wasm)
+        module = self._read_artifact(path)
+        if module is None:
+            try:
+                with self._compiling():
+                    module = compile_module(self._engine, wasm)
+            except ProgramRefused as error:
+                return Program(None, len(wasm), str(error))
+            self.compiled += 1
+            self._write_artifact(path, bytes(module.serialize()))
+        return Program(module, len(wasm))
+
+    def _mac(self, path: Path, artifact: bytes) -> bytes:
+        return hmac.digest(self._secret, path.name.encode() + b"\0" + artifact, "sha256")
+
+    def _read_artifact(self, path: Path) -> wasmtime.Module | None:
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        artifact = content[MAC_BYTES:]
+        if not hmac.compare_digest(content[:MAC_BYTES], self._mac(path, artifact)):
+            self.refused_files += 1
+            path.unlink(missing_ok=True)
+            return None
+        try:
+            module = wasmtime.Module.deserialize(self._engine, artifact)
+            check_module(module)
+            os.utime(path)
+        except (wasmtime.WasmtimeError, OSError):  # made for another processor, or pruned meanwhile
+            return None
+        return module
+
+    def _write_artifact(self, path: Path, artifact: bytes) -> None:
+        """A full or read-only disk costs compilations, never a task."""
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            partial.write_bytes(self._mac(path, artifact) + artifact)
+            partial.replace(path)
+            self._prune()
+        except OSError:
+            partial.unlink(missing_ok=True)
+
+    def _prune(self) -> None:
+        """Remove what was not used for longest while the cache is over its size."""
+        files = [(entry.stat().st_mtime_ns, entry.stat().st_size, entry) for entry in self._directory.glob("*.cwasm")]
+        excess = sum(size for _, size, _ in files) - MAX_DISK_BYTES
+        for _, size, entry in sorted(files):
+            if excess <= 0:
+                return
+            entry.unlink(missing_ok=True)
+            excess -= size

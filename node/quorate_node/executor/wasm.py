@@ -1,0 +1,200 @@
+"""The execution profile `quorate-wasm-1` on wasmtime: engine configuration, admission of modules, one run.
+
+Nothing here knows where modules, inputs and outputs come from; `runner` joins it with the store.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import wasmtime
+
+from quorate.protocol.errors import ProgramError
+from quorate.protocol.result import EXIT_OUT_OF_FUEL, EXIT_OVER_LIMIT, EXIT_REFUSED, EXIT_TRAP, TaskStatus
+from quorate.protocol.spec import GIB, MIB, Limits
+from quorate_node.executor.base import FailureReason, LocalFailure
+from quorate_node.executor.wasi.abi import MODULE
+from quorate_node.executor.wasi.host import GuestTrap, Host, OutOfFuel, ProgramExit
+from quorate_node.executor.wasi.linking import SIGNATURES, WasiLinker
+from quorate_node.executor.wasi.memory import GuestFault
+from quorate_node.executor.wasi.tree import OverLimit
+
+WASM_MAGIC = b"\0asm\x01\0\0\0"
+TICK_SECONDS = 0.02  # how often the epoch advances, so the precision of time-outs
+MAX_WASM_STACK = 1 * MIB
+MAX_TABLES = 100
+PULLEY = "pulley64"
+WASM_FEATURES = ("simd", "bulk_memory", "multi_value", "reference_types", "tail_call")
+WASM_NOT_FEATURES = (
+    "threads", "relaxed_simd", "memory64", "multi_memory", "component_model", "exceptions", "function_references",
+    "gc", "wide_arithmetic", "custom_page_sizes", "stack_switching",
+)  # fmt: skip
+
+
+def build_engine(target: str | None = None) -> wasmtime.Engine:
+    """The profile's engine: Cranelift for this machine, or `target=PULLEY` for the interpreter.
+
+    The two give the same results and the same fuel, at different speed.
+    """
+    config = wasmtime.Config()
+    if target is not None:
+        config.target = target
+    config.strategy = "cranelift"
+    config.consume_fuel = True
+    config.epoch_interruption = True
+    config.cranelift_nan_canonicalization = True
+    config.max_wasm_stack = MAX_WASM_STACK
+    # Whole 32-bit memories are reserved, so growing only changes protection: it never moves and the host never
+    # refuses it, which would be a result that other hosts do not see.
+    config.memory_reservation = 4 * GIB
+    config.memory_may_move = False
+    for feature in WASM_FEATURES:
+        setattr(config, f"wasm_{feature}", True)
+    for feature in WASM_NOT_FEATURES:
+        setattr(config, f"wasm_{feature}", False)
+    config.shared_memory = False
+    return wasmtime.Engine(config)
+
+
+class ProgramRefused(ProgramError):
+    """A module that the profile does not run; every host refuses it alike."""
+
+
+def compile_module(engine: wasmtime.Engine, wasm: bytes) -> wasmtime.Module:
+    """Validate, check and compile; ProgramRefused names why not. Takes as long as the module likes."""
+    if not wasm.startswith(WASM_MAGIC):
+        raise ProgramRefused("this is not a WebAssembly module (a binary core module of version 1)")
+    try:
+        wasmtime.Module.validate(engine, wasm)
+        module = wasmtime.Module(engine, wasm)
+    except wasmtime.WasmtimeError as error:
+        raise ProgramRefused(f"the module is invalid under the profile: {_first_lines(error)}") from error
+    check_module(module)
+    return module
+
+
+def check_module(module: wasmtime.Module) -> None:
+    """ProgramRefused unless all imports are known and `_start` is exported."""
+    if problems := [problem for item in module.imports if (problem := _import_problem(item))]:
+        shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
+        raise ProgramRefused(f"the module imports what the profile does not offer: {shown}")
+    starts = [item.type for item in module.exports if item.name == "_start"]
+    if not starts or not isinstance(starts[0], wasmtime.FuncType) or starts[0].params or starts[0].results:
+        raise ProgramRefused("the module exports no function _start() without parameters: build it as a WASI command")
+
+
+def _import_problem(item: wasmtime.ImportType) -> str | None:
+    name = f"{item.module}.{item.name}"
+    if item.module == "wasi_unstable":
+        return f"{name} (build for {MODULE} instead)"
+    if item.module != MODULE or item.name not in SIGNATURES:
+        return name
+    if not isinstance(item.type, wasmtime.FuncType):
+        return f"{name} (which is a function)"
+    wanted = SIGNATURES[item.name]
+    found = tuple("".join({"i32": "i", "i64": "I"}.get(str(t), "?") for t in types)
+                  for types in (item.type.params, item.type.results))  # fmt: skip
+    return None if found == wanted else f"{name} (with another signature)"
+
+
+def _first_lines(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended, by the table in quorate.protocol.result."""
+
+    status: TaskStatus
+    exit_code: int
+    fuel_used: int
+    detail: str = ""
+
+
+REFUSED = TaskStatus.FAILED, EXIT_REFUSED
+
+
+class Runtime:
+    """Runs modules one at a time on one thread. Someone else must call `tick` every TICK_SECONDS while a task runs."""
+
+    def __init__(self, engine: wasmtime.Engine) -> None:
+        self.engine = engine
+        self._wasi = WasiLinker(engine)
+
+    def tick(self) -> None:
+        """Advance the time that time-outs are measured in; from any thread."""
+        self.engine.increment_epoch()
+
+    def run(
+        self, module: wasmtime.Module, limits: Limits, make_host: Callable[[Callable[[int], None]], Host],
+        *, timeout_s: float,
+    ) -> Ending | LocalFailure:  # fmt: skip
+        """Run `_start`. `make_host` gets the function that takes fuel for host calls.
+
+        Errors of the store behind the host's files pass through.
+        """
+        store = wasmtime.Store(self.engine)
+        store.set_limits(limits.memory_bytes, limits.table_elements, 1, MAX_TABLES, 1)
+        store.set_fuel(limits.fuel)
+        store.set_epoch_deadline(max(1, math.ceil(timeout_s / TICK_SECONDS)) + 1)
+
+        def spend(fuel: int) -> None:
+            left = store.get_fuel()
+            if fuel > left:
+                store.set_fuel(0)
+                raise OutOfFuel
+            store.set_fuel(left - fuel)
+
+        self._wasi.begin(make_host(spend), store)
+        try:
+            outcome = self._start(store, module)
+        finally:
+            self._wasi.end()
+        if isinstance(outcome, LocalFailure):
+            return outcome
+        status, code, detail = outcome
+        return Ending(status, code, limits.fuel - store.get_fuel(), detail)
+
+    def _start(self, store: wasmtime.Store, module: wasmtime.Module) -> tuple[TaskStatus, int, str] | LocalFailure:
+        try:
+            instance = self._wasi.linker.instantiate(store, module)
+            start = instance.exports(store)["_start"]
+            assert isinstance(start, wasmtime.Func)
+            start(store)
+        except ProgramExit as end:
+            return (TaskStatus.OK, 0, "") if end.code == 0 else (TaskStatus.FAILED, end.code, f"exit code {end.code}")
+        except OutOfFuel:
+            return TaskStatus.OUT_OF_FUEL, EXIT_OUT_OF_FUEL, "out of fuel in a host call"
+        except OverLimit as end:
+            return TaskStatus.FAILED, EXIT_OVER_LIMIT, str(end)
+        except (GuestFault, GuestTrap) as end:
+            return TaskStatus.FAILED, EXIT_TRAP, str(end)
+        except wasmtime.Trap as trap:
+            return _judge_trap(trap)
+        except wasmtime.WasmtimeError as error:
+            return _judge_error(error)
+        except MemoryError:
+            return LocalFailure(FailureReason.HOST_MEMORY, "this host ran out of memory in a host call")
+        return TaskStatus.OK, 0, ""
+
+
+def _judge_trap(trap: wasmtime.Trap) -> tuple[TaskStatus, int, str] | LocalFailure:
+    """Which traps are agreed: all but time-outs and the depth of the stack. Growth refused by a limit is no trap."""
+    code = trap.trap_code
+    if code is wasmtime.TrapCode.OUT_OF_FUEL:
+        return TaskStatus.OUT_OF_FUEL, EXIT_OUT_OF_FUEL, "out of fuel"
+    if code is wasmtime.TrapCode.INTERRUPT:
+        return LocalFailure(FailureReason.TIMEOUT, "the time-out came before the end and before the fuel ran out")
+    if code is wasmtime.TrapCode.STACK_OVERFLOW:
+        return LocalFailure(FailureReason.STACK_OVERFLOW, "the program recursed deeper than this engine's stack")
+    return TaskStatus.FAILED, EXIT_TRAP, f"trap: {_first_lines(Exception(trap.message))}"
+
+
+def _judge_error(error: wasmtime.WasmtimeError) -> tuple[TaskStatus, int, str] | LocalFailure:
+    """Instantiation failed. What exceeds the spec's limits is agreed; anything else is this host's trouble."""
+    text = _first_lines(error)
+    if "limit" in text and "exceed" in text:
+        return (*REFUSED, f"the module needs more than its limits to start: {text}")
+    return LocalFailure(FailureReason.HOST_MEMORY, f"the module could not be instantiated here: {text}")
