@@ -273,8 +273,9 @@ contract Settler is MarketStorage {
                 (current, data) = (key, TaggedBits.load(_bits, key, tag));
             }
             uint256 position = 2 * (w.bundle % BUNDLES_PER_WORD);
-            // A carried bundle now waits for a round of the other parity; all others wait for none.
-            data ^= (w.verdict == Verdict.CARRIED ? 2 : 1) << position;
+            // A carried bundle now waits for a round of the other parity; all others wait for none. Widened first: the
+            // literals alone are a uint8, whose shift would lose the bits of every bundle from the fifth on.
+            data ^= uint256(w.verdict == Verdict.CARRIED ? 2 : 1) << position;
         }
         if (current != type(uint256).max) TaggedBits.store(_bits, current, tag, data);
     }
