@@ -18,7 +18,8 @@ from quorate.storage.cid import Cid
 from quorate.storage.traversal import Traversal
 
 MAX_HEADER_BYTES = 4096
-_MAX_SECTION_BYTES = MAX_BLOCK_BYTES + 256  # a CID's length on top
+_MAX_CID_BYTES = 256
+_MAX_SECTION_BYTES = MAX_BLOCK_BYTES + _MAX_CID_BYTES
 
 
 class Received(NamedTuple):
@@ -93,7 +94,7 @@ class CarVerifier:
         while (section := self._section(at)) is not None:
             start, at = section
             if self._has_header:
-                received += self._take(bytes(memoryview(self._buffer)[start:at]))
+                received += self._take(start, at)
             else:
                 _check_header(bytes(self._buffer[start:at]))
                 self._has_header = True
@@ -119,14 +120,15 @@ class CarVerifier:
         end = at + used + length
         return (at + used, end) if end <= len(self._buffer) else None
 
-    def _take(self, section: bytes) -> list[Received]:
-        cid, start = Cid.read(section, 0)
+    def _take(self, at: int, end: int) -> list[Received]:
+        cid, start = Cid.read(bytes(self._buffer[at : min(end, at + _MAX_CID_BYTES)]), 0)
         wanted = self._walk.wanted
         if wanted is None or cid.multihash != wanted.multihash or cid.codec != wanted.codec:
             if cid.is_identity or (self._passes_repetitions and self._walk.has_seen(cid)):
                 return []  # an identity block says nothing new, and its sender may be old
             raise DataError(f"the CAR brings {cid} where {wanted or 'its end'} had to come; refuse whoever sent it")
-        block = section[start:]
+        with memoryview(self._buffer) as view:
+            block = bytes(view[at + start : end])
         if len(block) > MAX_BLOCK_BYTES:
             raise DataError(f"{cid} has {len(block)} bytes; at most {MAX_BLOCK_BYTES} are accepted")
         wanted.verify(block)

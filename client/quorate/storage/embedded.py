@@ -9,23 +9,19 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from quorate.protocol.errors import Busy, DataError
+from quorate.protocol.errors import DataError
 from quorate.storage import unixfs
 from quorate.storage.base import BlockNotFound
 from quorate.storage.cid import RAW, Cid
 from quorate.storage.dagstore import DagStore
-from quorate.storage.index import File, Index, Place, Row
+from quorate.storage.index import Index, Place
+from quorate.storage.session import EmbeddedSession
 
-INLINE_BYTES = 64 * 1024  # smaller blocks live in the index, unless they are a part of a larger file
-FLUSH_BYTES = 64 * 1024 * 1024
-FLUSH_INLINE_BYTES = 8 * 1024 * 1024
-FLUSH_ROWS = 20_000
 _ORPHAN_AGE_S = 60
 
 
@@ -178,92 +174,6 @@ class EmbeddedStore(DagStore):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if f"segments/{file.name}" not in self._index.owned_files():
                     file.unlink()
-
-
-class EmbeddedSession:
-    """Collects rows; appends large blocks to a segment of its own; makes all durable when it closes."""
-
-    def __init__(self, index: Index, segments: Path) -> None:
-        self._index, self._segments = index, segments
-        self._file = -1
-        self._name = ""
-        self._end = self._unflushed = self._inline_bytes = 0
-        self._rows: list[Row] = []
-        self._files: dict[str, File] = {}
-        self.new_blocks = self.new_bytes = 0
-
-    def put(self, cid: Cid, block: bytes, *, is_chunk: bool = False) -> None:
-        if cid.is_identity:
-            return
-        cid.check_supported()
-        if is_chunk or len(block) > INLINE_BYTES:
-            place = self._index.locate(cid.multihash)
-            if place is None or not (place.is_owned or place.path is None):
-                start = self._append(block)
-                self._keep(Row(cid.multihash, len(block), f"segments/{self._name}", start, None))
-        else:
-            self._inline_bytes += len(block)
-            self._keep(Row(cid.multihash, len(block), None, None, bytes(block)))
-
-    def refer(self, cid: Cid, path: Path, offset: int, length: int) -> bool:
-        name = os.path.abspath(path)  # noqa: PTH100  (Path.resolve would follow links)
-        if name not in self._files:
-            found = path.stat()
-            self._files[name] = File(False, found.st_size, found.st_mtime_ns)
-        self._keep(Row(cid.multihash, length, name, offset, None))
-        return True
-
-    def _keep(self, row: Row) -> None:
-        self._rows.append(row)
-        if len(self._rows) >= FLUSH_ROWS or self._inline_bytes >= FLUSH_INLINE_BYTES or self._unflushed >= FLUSH_BYTES:
-            self._flush()
-
-    def close(self) -> None:
-        """Make everything durable; also after an error, since every block was verified."""
-        try:
-            self._flush()
-        finally:
-            if self._file >= 0:
-                os.close(self._file)
-                self._file = -1
-
-    def _append(self, block: bytes) -> int:
-        if self._file < 0:
-            self._name = f"{secrets.token_hex(16)}.seg"
-            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-            self._file = os.open(self._segments / self._name, flags, 0o644)
-            fcntl.flock(self._file, fcntl.LOCK_SH)  # tells whoever tidies up that this is no orphan
-        start, view = self._end, memoryview(block)
-        try:
-            while view:
-                view = view[os.pwrite(self._file, view, self._end + len(block) - len(view)) :]
-        except OSError as error:
-            raise Busy(f"the store cannot write {len(block)} bytes: {error.strerror}; make room on its disk") from error
-        self._end += len(block)
-        self._unflushed += len(block)
-        return start
-
-    def _flush(self) -> None:
-        if self._unflushed:
-            if self._end == self._unflushed:  # the first time: the name must be durable too
-                _sync_directory(self._segments)
-            os.fdatasync(self._file)
-            found = os.fstat(self._file)
-            self._files[f"segments/{self._name}"] = File(True, found.st_size, found.st_mtime_ns)
-        if self._rows:
-            blocks, size = self._index.keep(self._rows, self._files)
-            self.new_blocks += blocks
-            self.new_bytes += size
-        self._rows, self._files = [], {}
-        self._unflushed = self._inline_bytes = 0
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _map(path: Path | None, start: int, size: int) -> memoryview | None:
