@@ -131,6 +131,11 @@ class JobTracker:
             handler(self, logged.event)
         return self.history[known:]
 
+    def expire(self, block: int) -> None:
+        """The order's time is over and no batch has it; said by who watches the clock of the chain."""
+        if self.stage is not JobStage.EXPIRED:
+            self.history.append(JobProgress(JobStage.EXPIRED, 0, block, b"", "no collator posted it in time"))
+
     def _step(self, stage: JobStage, detail: str = "") -> None:
         assert self._now is not None
         now = self._now

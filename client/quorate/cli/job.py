@@ -1,0 +1,105 @@
+"""`quorate job`: what became of our jobs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quorate.cli.common import get_config
+from quorate.cli.output import OutputFormat, OutputOption, guarded, print_result, progress, say
+from quorate.jobs import JobRecord
+from quorate.protocol.errors import ValidationError
+from quorate.sdk import QuorateClient
+from quorate.tracking import JobProgress, JobStage
+
+app = typer.Typer(help="List, follow and describe jobs, and get their results.", no_args_is_help=True)
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its beginning.")]
+TimeoutOption = Annotated[float | None, typer.Option(help="Seconds to wait at most.")]
+
+
+class JobFailed(ValidationError):
+    """A job ended without a result."""
+
+    exit_code = 4
+
+
+@app.command("list", epilog="Example: quorate job list --output json")
+@guarded
+def list_(output: OutputOption = OutputFormat.TEXT) -> None:
+    """Show the jobs that were signed here, the oldest first, without asking the chain."""
+    with QuorateClient.open(get_config()) as client:
+        records = client.book.load_all()
+    rows: list[Any] = [_summarise(record) for record in records]
+    lines = [f"{row['job_id']}  {row['signed_at']}  {row['seats']} seats  {row['last_seen']}" for row in rows]
+    print_result(rows, output, "\n".join(lines) or "no jobs yet: `quorate wasm run` makes one")
+
+
+def _summarise(record: JobRecord) -> dict[str, Any]:
+    last = max(record.seen, key=lambda stage: record.seen[stage], default="sent" if record.collator else "signed")
+    return {
+        "job_id": f"0x{record.job_id.hex()}",
+        "signed_at": datetime.fromtimestamp(record.created_at, UTC).isoformat(timespec="seconds"),
+        "seats": record.order.seats,
+        "rounds": record.order.rounds,
+        "last_seen": last,
+        "result_cid": record.result_cid,
+    }
+
+
+@app.command(epilog="Example: quorate job describe 3fa9 --output json")
+@guarded
+def describe(job: JobArgument, output: OutputOption = OutputFormat.TEXT) -> None:
+    """Show a job's receipt: order, verdict, seats with their votes, transactions, seconds."""
+    with QuorateClient.open(get_config()) as client:
+        print_result(client.describe(client.job(job)), output)
+
+
+@app.command(epilog="Example: quorate job get 3fa9 --to out/")
+@guarded
+def get(
+    job: JobArgument,
+    to: Annotated[Path | None, typer.Option(help="Folder to write to; it must not exist [JOB].")] = None,
+    output: OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Fetch an accepted job's result and check every byte of it."""
+    with QuorateClient.open(get_config()) as client:
+        record = client.job(job)
+        finish(client, record, to or Path(record.job_id.hex()[:12]), output)
+
+
+@app.command(epilog="Example: quorate job wait 3fa9 --timeout 60")
+@guarded
+def wait(job: JobArgument, timeout: TimeoutOption = None, output: OutputOption = OutputFormat.TEXT) -> None:
+    """Follow a job to its end."""
+    with QuorateClient.open(get_config()) as client:
+        record = client.job(job)
+        with progress(f"job {record.job_id.hex()[:8]}") as show:
+            for step in client.watch(record, timeout_s=timeout):
+                show(step)
+        check_end(step)
+        finish(client, record, None, output)
+
+
+def check_end(step: JobProgress) -> None:
+    """Raise JobFailed unless the last step is a result."""
+    if step.stage is not JobStage.ACCEPTED:
+        raise JobFailed(f"the job is {step.stage.value}: {step.detail or 'see `quorate job describe`'}")
+
+
+def finish(client: QuorateClient, record: JobRecord, to: Path | None, output: OutputFormat) -> None:
+    """Fetch the result to `to`, if there is one, and print the receipt."""
+    written: dict[str, Any] = {}
+    if to is not None:
+        fetched = client.fetch_result(record, to)
+        for provider, reason in fetched.refused:
+            say(f"left {provider}: {reason}")
+        written = {"path": str(to), "status": [result.status.value for result in fetched.results]}
+    receipt = client.describe(record) | written
+    lines = [f"job     {receipt['job_id']}", f"verdict {receipt['verdict']}"]
+    lines += [f"result  {receipt['result_cid']}"] if receipt["result_cid"] else []
+    lines += [f"status  {', '.join(written['status'])}", f"files   {to}"] if written else []
+    print_result(receipt, output, "\n".join(lines))

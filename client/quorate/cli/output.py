@@ -1,0 +1,106 @@
+"""How commands speak: results to stdout as text or JSON, everything else to stderr, errors as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from functools import wraps
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from quorate.protocol.errors import QuorateError
+from quorate.tracking import JobProgress
+
+stderr = Console(stderr=True, highlight=False)
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+ETHER_DIGITS = 18
+
+
+class OutputFormat(StrEnum):
+    """For `--output`."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+OutputOption = Annotated[
+    OutputFormat, typer.Option("--output", "-o", help="Format of the result on stdout.", show_default=True)
+]
+
+
+def print_result(values: Mapping[str, Any] | list[Any], output: OutputFormat, text: str | None = None) -> None:
+    """A command's result: one JSON value, or text (by default `name: value` lines)."""
+    if output is OutputFormat.JSON:
+        sys.stdout.write(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        return
+    if text is None:
+        rows = values.items() if isinstance(values, Mapping) else ((i, v) for i, v in enumerate(values))
+        text = "\n".join(f"{name}: {_show(value)}" for name, value in rows)
+    sys.stdout.write(text + "\n")
+
+
+def _show(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+def say(line: str) -> None:
+    """Something for people, on stderr."""
+    stderr.print(line, markup=False)
+
+
+def fail(error: QuorateError) -> NoReturn:
+    """One line on stderr, and the error's exit code."""
+    stderr.print(f"quorate: {error}", markup=False, soft_wrap=True)
+    raise typer.Exit(error.exit_code)
+
+
+def guarded(command: Callable[_P, _T]) -> Callable[_P, _T]:
+    """A command whose QuorateErrors become one line and an exit code; anything else is a bug and keeps its trace."""
+
+    @wraps(command)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return command(*args, **kwargs)
+        except QuorateError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            stderr.print("quorate: interrupted", markup=False)
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def format_ether(wei: int) -> str:
+    """Wei as ether, exactly."""
+    whole, rest = divmod(abs(wei), 10**ETHER_DIGITS)
+    fraction = f".{rest:0{ETHER_DIGITS}d}".rstrip("0").rstrip(".")
+    return f"{'-' if wei < 0 else ''}{whole}{fraction} ether"
+
+
+@contextlib.contextmanager
+def progress(subject: str) -> Iterator[Callable[[JobProgress], None]]:
+    """Show a job's steps: a live line on a terminal, plain lines when piped."""
+    if not stderr.is_terminal:
+        yield lambda step: say(_describe(subject, step))
+        return
+    done: list[str] = []
+    with stderr.status(f"{subject}: signed, waiting for a collator") as status:
+
+        def show(step: JobProgress) -> None:
+            done.append(f"{step.stage.value} ({step.detail})" if step.detail else step.stage.value)
+            status.update(f"{subject}: {' → '.join(done)}")
+
+        yield show
+    say(f"{subject}: {' → '.join(done)}")
+
+
+def _describe(subject: str, step: JobProgress) -> str:
+    detail = f" ({step.detail})" if step.detail else ""
+    return f"{subject}: {step.stage.value}{detail}, block {step.block}"

@@ -1,0 +1,148 @@
+"""From wishes to an order: seats by confidence, price with headroom, and what it will lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quorate.chain.gateway import ChainGateway
+from quorate.protocol.confidence import compute_least_seats_in_network
+from quorate.protocol.errors import ProtocolViolation, ValidationError
+from quorate.protocol.params import BUNDLE_TASKS, FUEL_UNIT, Params
+from quorate.protocol.partition import count_bundles
+from quorate.protocol.settlement import compute_needed_period, compute_task_price
+from quorate.protocol.types import Address, JobOrder
+from quorate.spec import PreparedSpec
+
+DEFAULT_SEATS = 3
+DEFAULT_MAX_FEE_WEI = 10**15
+PRICE_HEADROOM = 2
+"""A class's price moves by a tenth an era; orders may wait for a few."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderWishes:
+    """What a requester decides; None takes a default from the chain.
+
+    Either `seats`, or `confidence` (0.999: at most one wrong result in a thousand) against an adversary that holds
+    `adversary` of all stake. `max_price` in wei for a FUEL_UNIT, `max_fee` in wei for a bundle, `input_bytes` for an
+    input that is not in our store, `valid_s` seconds for a collator to post it.
+    """
+
+    seats: int | None = None
+    rounds: int | None = None
+    confidence: float | None = None
+    adversary: float = 0.1
+    commit_period: int | None = None
+    min_units: int | None = None
+    max_price: int | None = None
+    max_fee: int = DEFAULT_MAX_FEE_WEI
+    input_bytes: int | None = None
+    valid_s: int = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What an order locks at the class's present price, highest fee included; amounts in wei."""
+
+    seats: int
+    rounds: int
+    price: int
+    task_price: int
+    escrow: int
+
+
+def build_order(
+    gateway: ChainGateway, requester: Address, class_id: int, prepared: PreparedSpec, wishes: OrderWishes
+) -> JobOrder:
+    """An order with nonce 0. Raises ValidationError for wishes that `post` would skip."""
+    params, info = gateway.params(), gateway.class_info(class_id)
+    rounds = params.max_rounds if wishes.rounds is None else wishes.rounds
+    if not 0 <= rounds <= params.max_rounds:
+        raise ValidationError(f"rounds {rounds} is out of range: choose 0 to {params.max_rounds}")
+    table = gateway.table(class_id, info.table)
+    seats = choose_seats(gateway, class_id, wishes, rounds)
+    if not 1 <= seats <= len(table.members) // 2:
+        most = len(table.members) // 2
+        raise ValidationError(
+            f"{seats} seats are out of range: the class has {len(table.members)} members, so 1 to {most}"
+        )
+    period = params.max_commit_period if wishes.commit_period is None else wishes.commit_period
+    input_bytes = prepared.input_bytes if prepared.input_bytes is not None else wishes.input_bytes
+    if input_bytes is None:
+        raise ValidationError("the input is not in our store: give its size with --input-bytes")
+    fuel = prepared.spec.limits.fuel
+    check_period(params, min(prepared.spec.task_count, BUNDLE_TASKS), fuel, input_bytes, period)
+    least_units = len(table.units) * 9 // 10 if wishes.confidence is not None else 0
+    return JobOrder(
+        requester=requester,
+        nonce=0,
+        class_id=class_id,
+        spec_hash=prepared.spec.digest,
+        task_count=prepared.spec.task_count,
+        fuel_limit=fuel,
+        input_bytes=input_bytes,
+        seats=seats,
+        rounds=rounds,
+        commit_period=period,
+        # A confidence holds for the class as it is: an order that waits must not land in a much smaller one.
+        min_units=least_units if wishes.min_units is None else wishes.min_units,
+        max_price=info.price * PRICE_HEADROOM if wishes.max_price is None else wishes.max_price,
+        max_fee=wishes.max_fee,
+        valid_until=gateway.head().timestamp + wishes.valid_s,
+    )
+
+
+def choose_seats(gateway: ChainGateway, class_id: int, wishes: OrderWishes, rounds: int) -> int:
+    """Seats as wished, or the least number for a confidence. Raises ValidationError when both are given."""
+    if wishes.confidence is None:
+        return DEFAULT_SEATS if wishes.seats is None else wishes.seats
+    if wishes.seats is not None:
+        raise ValidationError("give either seats or a confidence")
+    if not 0 < wishes.confidence < 1:
+        raise ValidationError(f"confidence {wishes.confidence} must lie between 0 and 1, such as 0.999")
+    stakes = {id_: _stake_of_class(gateway, id_) for id_ in range(1, gateway.class_count() + 1)}
+    error = 1 - wishes.confidence
+    return compute_least_seats_in_network(wishes.adversary, error, rounds, sum(stakes.values()), stakes[class_id])
+
+
+def _stake_of_class(gateway: ChainGateway, class_id: int) -> int:
+    info = gateway.class_info(class_id)
+    return len(gateway.table(class_id, info.table).units) * info.unit_wei if info.table else 0
+
+
+def check_period(params: Params, tasks: int, fuel: int, input_bytes: int, period: int) -> None:
+    """Raise ValidationError where `post` would skip an order for PERIOD."""
+    rates = params.reference_fuel_rate, params.reference_byte_rate
+    needed = compute_needed_period(tasks, fuel, input_bytes, *rates)
+    if not needed <= period <= params.max_commit_period:
+        raise ValidationError(
+            f"{fuel} fuel and {input_bytes} bytes need {needed} s at the reference speed, and a commit period may have "
+            f"{min(period, params.max_commit_period)} s: lower --fuel, or split the input"
+        )
+
+
+def quote_order(gateway: ChainGateway, class_id: int, prepared: PreparedSpec, wishes: OrderWishes) -> Quote:
+    """What an order by these wishes would lock."""
+    order = build_order(gateway, Address(bytes(20)), class_id, prepared, wishes)
+    return _quote(gateway, order)
+
+
+def _quote(gateway: ChainGateway, order: JobOrder) -> Quote:
+    price = gateway.class_info(order.class_id).price
+    task_price = compute_task_price(order.fuel_limit, price, FUEL_UNIT)
+    places = order.seats * (1 + order.rounds)
+    escrow = task_price * order.task_count * places + order.max_fee * count_bundles(order.task_count)
+    return Quote(order.seats, order.rounds, price, task_price, escrow)
+
+
+def check_order(gateway: ChainGateway, order: JobOrder) -> None:
+    """Raise, before anything is signed, where `post` would skip the order for FEE, PRICE or DEPOSIT."""
+    quote, free = _quote(gateway, order), gateway.account(order.requester).free
+    if quote.price > order.max_price:
+        raise ValidationError(
+            f"the class's price is {quote.price} wei a FUEL_UNIT, above --max-price {order.max_price}"
+        )
+    fees = order.max_fee * count_bundles(order.task_count)
+    if free < quote.escrow - fees:
+        hint = "deposit more (`quorate account deposit WEI`), or ask for fewer seats, rounds or fuel"
+        raise ProtocolViolation("InsufficientDeposit", free, quote.escrow, hint=hint)

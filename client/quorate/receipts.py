@@ -1,0 +1,98 @@
+"""What is told of a job when it is asked for: the receipt."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from quorate.chain.gateway import ChainGateway
+from quorate.chain.types import to_hex
+from quorate.jobs import JobRecord, describe_order
+from quorate.tracking import JobStage, JobTracker
+
+TRANSACTION_NAMES = {
+    JobStage.POSTED: "post",
+    JobStage.ASSIGNED: "assign",
+    JobStage.COMMITTED: "commit",
+    JobStage.REVEALED: "reveal",
+    JobStage.CARRIED: "carry",
+    JobStage.DISPUTED: "dispute",
+    JobStage.ACCEPTED: "accept",
+    JobStage.VOID: "void",
+    JobStage.SKIPPED: "skip",
+}
+
+
+def find_seats(gateway: ChainGateway, tracker: JobTracker, bundle: int) -> list[dict[str, Any]]:
+    """Who sat for a bundle and how they voted: operator ids, and votes as bytes or None."""
+    if tracker.batch is None:
+        return []
+    members = gateway.table(tracker.batch.class_id, tracker.batch.table).members
+    tracked = tracker.bundles[bundle]
+    if tracked.seats:
+        rows = [(seat.seat, seat.member, seat.vote) for seat in tracked.seats]
+    else:
+        rows = [(seat, member, None) for seat, member in sorted(tracked.committed.items())]
+    return [
+        {"seat": seat, "operator": members[member].operator_id, "key": members[member].key, "vote": vote}
+        for seat, member, vote in rows
+    ]
+
+
+def describe_job(gateway: ChainGateway, record: JobRecord, tracker: JobTracker) -> dict[str, Any]:
+    """The receipt as JSON values."""
+    verdict = tracker.stage.value if tracker.stage else "waiting"
+    seats = [
+        {"bundle": number, **seat, "key": to_hex(seat["key"]), "vote": to_hex(seat["vote"]) if seat["vote"] else None}
+        for number in sorted(tracker.bundles)
+        for seat in find_seats(gateway, tracker, number)
+    ]
+    votes = [to_hex(b.vote) if b.vote else None for _, b in sorted(tracker.bundles.items())]
+    steps = [
+        {
+            "stage": step.stage.value,
+            "round": step.round,
+            "block": step.block,
+            "timestamp": gateway.block(step.block).timestamp,
+            "transaction": to_hex(step.transaction),
+            "detail": step.detail,
+        }
+        for step in tracker.history
+    ]
+    slashes = [
+        {
+            "operator": slash.operator_id,
+            "amount_wei": slash.amount,
+            "ejected": slash.ejected,
+            "transaction": to_hex(slash.transaction),
+        }
+        for slash in tracker.slashes
+    ]
+    return {
+        "job_id": to_hex(record.job_id),
+        "order": describe_order(record.order),
+        "spec": json.loads(record.spec),
+        "batch_id": tracker.batch.batch_id if tracker.batch else None,
+        "collator": record.collator,
+        "result_cid": record.result_cid,
+        "verdict": verdict,
+        "votes": votes,
+        "seats": seats,
+        "transactions": {TRANSACTION_NAMES[s.stage]: to_hex(s.transaction) for s in tracker.history if s.transaction},
+        "seconds": _seconds(record, steps),
+        "steps": steps,
+        "disputes": [b.dispute_id for b in tracker.bundles.values() if b.dispute_id is not None],
+        "slashes": slashes,
+        "final_at": tracker.final_at,
+        "error": tracker.history[-1].detail if tracker.history and verdict in ("void", "skipped") else None,
+    }
+
+
+def _seconds(record: JobRecord, steps: list[dict[str, Any]]) -> dict[str, float]:
+    """From signature to each step: as we saw it, else by the block's timestamp, which counts whole seconds."""
+    found: dict[str, float] = {}
+    for step in steps:
+        stage = JobStage(step["stage"])
+        by_chain = max(0.0, round(step["timestamp"] - record.created_at, 3))
+        found[TRANSACTION_NAMES.get(stage, stage.value)] = record.seen.get(stage.value, by_chain)
+    return found

@@ -1,0 +1,308 @@
+"""The client: money, orders, progress, results. `quorate`'s commands are a thin face on it.
+
+with QuorateClient.open(load_config()) as client:
+    prepared = client.prepare("program.wasm", "scene/")
+    with client.serving() as url:                      # our input, for as long as we wait
+        job = client.submit(prepared, seats=3, providers=[url])
+        for step in client.watch(job):
+            print(step.stage)
+    print(client.fetch_result(job, Path("out")).path)
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from quorate.chain import calls
+from quorate.chain.account import SigningAccount
+from quorate.chain.gateway import ChainGateway
+from quorate.chain.types import Receipt
+from quorate.config import Config
+from quorate.delivery import push_content, send_order
+from quorate.jobs import JobBook, JobRecord
+from quorate.orders import OrderWishes, Quote, build_order, check_order, quote_order
+from quorate.protocol.encoding import compute_job_id
+from quorate.protocol.errors import ContentUnavailable, RecoverableError, ValidationError
+from quorate.protocol.partition import tasks_of_bundle
+from quorate.protocol.spec import JobSpec, Limits
+from quorate.protocol.types import Address, Vote
+from quorate.receipts import describe_job, find_seats
+from quorate.results import FetchedResult, Refusals, fetch_leaves, fetch_task_result, write_result
+from quorate.spec import PreparedSpec, prepare_spec
+from quorate.storage.base import BlobStore
+from quorate.storage.cid import Cid
+from quorate.storage.embedded import EmbeddedStore
+from quorate.tracking import PASSING_SKIPS, JobProgress, JobStage, JobTracker
+
+POLL_S = 0.1
+
+
+class StillWaiting(RecoverableError):
+    """A job did not end within the time that its caller had; it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A requester's money in wei: outside of the contracts, free deposit, and escrow of jobs that run."""
+
+    address: Address
+    wallet: int
+    free: int
+    escrow: int
+
+
+class QuorateClient:
+    """One requester on one deployment. Chain, key and store are opened when first needed.
+
+    Methods raise the errors of quorate.protocol.errors; each message says what to do.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.book = JobBook(config.jobs)
+
+    @classmethod
+    def open(cls, config: Config) -> QuorateClient:
+        """A client by its configuration; nothing is connected yet."""
+        return cls(config)
+
+    @cached_property
+    def gateway(self) -> ChainGateway:
+        """The chain."""
+        return self.config.connect()
+
+    @cached_property
+    def account(self) -> SigningAccount:
+        """The requester's key."""
+        return self.config.open_account()
+
+    @cached_property
+    def store(self) -> BlobStore:
+        """Our content."""
+        return EmbeddedStore(self.config.store)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("gateway", "store"):
+            opened = self.__dict__.pop(name, None)
+            if opened is not None:
+                opened.close()
+
+    def __enter__(self) -> QuorateClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # money --------------------------------------------------------------------------------------------------------
+
+    def balance(self) -> Balance:
+        """What the requester has."""
+        address = self.account.address
+        account = self.gateway.account(address)
+        return Balance(address, self.gateway.balance(address), account.free, account.escrow)
+
+    def deposit(self, amount_wei: int) -> Receipt:
+        """Move wei from the wallet to the free deposit."""
+        return self._transact(calls.deposit(), value=amount_wei)
+
+    def withdraw(self, amount_wei: int) -> Receipt:
+        """Move wei from the free deposit to the wallet."""
+        return self._transact(calls.withdraw_deposit(amount_wei))
+
+    def _transact(self, call: calls.Call, value: int = 0) -> Receipt:
+        return self.gateway.wait(self.gateway.send(self.account, call, value=value))
+
+    # orders -------------------------------------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        module: str,
+        source: str | None = None,
+        *,
+        args: Sequence[str] = (),
+        env: Sequence[str] = (),
+        limits: Limits | None = None,
+    ) -> PreparedSpec:
+        """Add module and input (paths or CIDs) to our store and describe the job."""
+        return prepare_spec(self.store, module, source, args=args, env=env, limits=limits)
+
+    def quote(self, prepared: PreparedSpec, wishes: OrderWishes | None = None) -> Quote:
+        """What an order would lock now, with seats and rounds as they would be signed."""
+        return quote_order(self.gateway, self.config.class_id, prepared, wishes or OrderWishes())
+
+    def submit(
+        self, prepared: PreparedSpec, wishes: OrderWishes | None = None, *, providers: Sequence[str] = ()
+    ) -> JobRecord:
+        """Sign an order and hand it to a collator.
+
+        `providers` are URLs that serve spec, module and input (`serving`); without any, content is pushed to the
+        collator. The record, and with it the nonce, is on disk before the order leaves.
+        """
+        order_without_nonce = build_order(
+            self.gateway, self.account.address, self.config.class_id, prepared, wishes or OrderWishes()
+        )
+        check_order(self.gateway, order_without_nonce)
+        collators = self.config.collators
+        if not providers:
+            providers = self._push(prepared)
+        deployment, requester = self.gateway.deployment, self.account.address
+        nonce = self.book.reserve_nonce(deployment, requester, self.gateway.nonces(requester))
+        order = replace(order_without_nonce, nonce=nonce)
+        job_id = compute_job_id(self.gateway.domain_separator(), order)
+        record = JobRecord(
+            job_id=job_id,
+            order=order,
+            signature=self.account.sign(job_id),
+            spec=prepared.spec.to_bytes().decode(),
+            chain_id=deployment.chain_id,
+            market=deployment.market,
+            from_block=self.gateway.head().number,
+            created_at=time.time(),
+            providers=tuple(providers),
+        )
+        self.book.save(record)
+        return self.send(record, collators)
+
+    def send(self, record: JobRecord, collators: Sequence[str] | None = None) -> JobRecord:
+        """Hand a signed order to a collator (again); its nonce keeps it from being posted twice."""
+        wanted = self.config.collators if collators is None else collators
+        url = send_order(record.signed, record.job_id, wanted, record.providers)
+        return self.book.update(record, collator=url)
+
+    def _push(self, prepared: PreparedSpec) -> list[str]:
+        if not self.config.collators:
+            return []
+        url = self.config.collators[0]
+        here = [root for root in (Cid.parse(prepared.spec.cid), *prepared.roots) if self.store.is_complete(root)]
+        push_content(self.store, here, url)
+        return [url]
+
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        """Serve our store on loopback; yields the URL for `providers`."""
+        from quorate.storage.gateway import build_gateway
+        from quorate.storage.serve import LoopbackServer
+
+        with LoopbackServer(build_gateway(self.store)) as server:
+            yield server.url
+
+    # progress -----------------------------------------------------------------------------------------------------
+
+    def job(self, name: str) -> JobRecord:
+        """Our record of a job, by its id or the id's beginning."""
+        record = self.book.load(name)
+        deployment = self.gateway.deployment
+        if (record.chain_id, record.market) != (deployment.chain_id, deployment.market):
+            raise ValidationError(f"job {name} was posted on another deployment: its chain id is {record.chain_id}")
+        return record
+
+    def watch(
+        self, record: JobRecord, *, timeout_s: float | None = None, poll_s: float = POLL_S
+    ) -> Iterator[JobProgress]:
+        """Steps of a job, as they appear on the chain, until it has ended.
+
+        Ends after ACCEPTED, VOID, a SKIPPED that will not be tried again, or EXPIRED. Raises StillWaiting.
+        """
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        tracker, last, yielded = JobTracker(record.signed), record.from_block - 1, 0
+        last_hash: bytes | None = None
+        while True:
+            head = self.gateway.head()
+            if last_hash is not None and head.number != last and self.gateway.block(last).hash != last_hash:
+                # Reorganised: replay. Steps that were told already are not told again.
+                tracker, last = JobTracker(record.signed), record.from_block - 1
+            if head.number > last:
+                for logged in self.gateway.events(last + 1, head.number):
+                    tracker.apply(logged)
+                last, last_hash = head.number, head.hash
+            if tracker.batch is None and head.timestamp > record.order.valid_until:
+                tracker.expire(head.number)
+            for step in tracker.history[yielded:]:
+                yielded += 1
+                yield self._told(record, step)
+            if tracker.stage is not None and tracker.stage.is_end and tracker.skip not in PASSING_SKIPS:
+                return
+            if tracker.stage in (JobStage.ACCEPTED, JobStage.VOID, JobStage.EXPIRED):
+                return
+            if time.monotonic() > deadline:
+                raise StillWaiting(f"job 0x{record.job_id.hex()} is not over yet: `quorate job wait` goes on")
+            time.sleep(poll_s)
+
+    def _told(self, record: JobRecord, step: JobProgress) -> JobProgress:
+        """A step with its block's time; when we saw it goes to the record."""
+        fresh = self.book.load(record.job_id.hex())
+        if step.stage not in fresh.seen:
+            seconds = round(time.time() - record.created_at, 3)
+            self.book.update(fresh, seen={**fresh.seen, step.stage.value: seconds})
+        return replace(step, timestamp=self.gateway.block(step.block).timestamp)
+
+    def wait(self, record: JobRecord, *, timeout_s: float | None = None) -> JobProgress:
+        """The last step of a job."""
+        *_, last = self.watch(record, timeout_s=timeout_s)
+        return last
+
+    def track(self, record: JobRecord) -> JobTracker:
+        """All that the chain says about a job now."""
+        tracker = JobTracker(record.signed)
+        for logged in self.gateway.events(record.from_block, self.gateway.head().number):
+            tracker.apply(logged)
+        return tracker
+
+    def describe(self, record: JobRecord) -> dict[str, Any]:
+        """The job's receipt: order, verdict, seats with their votes, transactions, seconds."""
+        return describe_job(self.gateway, self.book.load(record.job_id.hex()), self.track(record))
+
+    # results ------------------------------------------------------------------------------------------------------
+
+    def fetch_result(self, record: JobRecord, dest: Path) -> FetchedResult:
+        """Fetch and verify an accepted job's results and lay them out in `dest`, which must not exist.
+
+        One task lies in `dest` itself, several in `dest`/NUMBER. Raises ValidationError for a job that is not accepted,
+        DataError or ContentUnavailable naming the providers that lied or were away when none served it.
+        """
+        tracker = self.track(record)
+        if tracker.stage != JobStage.ACCEPTED:
+            stage = tracker.stage.value if tracker.stage else "not posted yet"
+            raise ValidationError(f"job 0x{record.job_id.hex()} is {stage}: there is no accepted result to fetch")
+        if dest.exists():
+            raise ValidationError(f"{dest} exists: choose another folder")
+        spec_cid = JobSpec.from_bytes(record.spec.encode()).cid
+        refused: Refusals = []
+        results, received = [], 0
+        for index, (number, bundle) in enumerate(sorted(tracker.bundles.items())):
+            assert bundle.vote is not None
+            providers = self._providers_of(tracker, number)
+            leaves = fetch_leaves(Vote(bundle.vote), providers, refused)
+            tasks = tasks_of_bundle(record.order.task_count, index)
+            if len(leaves) != len(tasks):
+                raise ContentUnavailable(f"bundle {index} has {len(leaves)} leaves for {len(tasks)} tasks")
+            for task, leaf in zip(tasks, leaves, strict=True):
+                result, size = fetch_task_result(self.store, leaf, spec_cid, task, providers, refused)
+                results.append(result)
+                received += size
+        for result in results:
+            write_result(self.store, result, dest if len(results) == 1 else dest / str(result.task_index))
+        if len(results) == 1:
+            self.book.update(self.book.load(record.job_id.hex()), result_cid=results[0].cid)
+        return FetchedResult(tuple(results), dest, received, tuple(refused))
+
+    def _providers_of(self, tracker: JobTracker, bundle: int) -> list[str]:
+        """Endpoints of seats that voted for the accepted result, then of everybody else: the class may have voted."""
+        endpoints = self.gateway.endpoints()
+        seats = find_seats(self.gateway, tracker, bundle)
+        vote = tracker.bundles[bundle].vote
+        first = [
+            endpoints[seat["operator"]] for seat in seats if seat["vote"] == vote and seat["operator"] in endpoints
+        ]
+        return list(dict.fromkeys([*first, *endpoints.values()]))
