@@ -161,11 +161,12 @@ class Disputes:
     def _pay(self, call: Call, record: DisputeRecord, table: Table, outcome: DisputeOutcome) -> list[ev.Event]:
         mine, rows = replace(call, sender=self.address, value=0), table.members
         entries = [(int(rows[member].operator_id), amount) for member, amount in outcome.earnings.items()]
-        pots_before, found = self.registry.pots, list[ev.Event]()
+        # Earnings first: who was right in a seat and wrong in the class vote is slashed for what it earned too.
+        found = self.market.apply_resolve(mine, record.requester, record.escrow, record.collator, outcome.fee, entries)
+        pots_before = self.registry.pots
         for member, together in outcome.wrong:
             found += self.registry.apply_slash(mine, rows[member].operator_id, together)
         slashed = self.registry.pots - pots_before
-        found += self.market.apply_resolve(mine, record.requester, record.escrow, record.collator, outcome.fee, entries)
         share = compute_voter_share(record.price, slashed, len(outcome.right_voters))
         paid = share * len(outcome.right_voters)
         if paid:

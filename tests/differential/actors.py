@@ -1,0 +1,126 @@
+"""Who acts in the random runs, and what each knows: keys, orders, commitments, openings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from eth_utils.crypto import keccak
+
+from quorate.chain.signing import compute_address, sign
+from quorate.protocol.commitment import compute_commitment, compute_salt, compute_statement
+from quorate.protocol.encoding import (
+    VoteCommit,
+    compute_job_id,
+    compute_list_digest,
+    compute_vote_items_hash,
+    encode_items,
+)
+from quorate.protocol.params import ETHER, Params
+from quorate.protocol.types import (
+    Address,
+    CommitItem,
+    CommitList,
+    DisputeRecord,
+    JobOrder,
+    Member,
+    Opening,
+    SignedOrder,
+    Vote,
+)
+
+PARAMS = Params(
+    era_period=40,
+    unbonding_period=310,
+    challenge_period=5,
+    post_period=20,
+    max_commit_period=20,
+    direct_period=0,
+    settle_period=5,
+    vote_commit_period=10,
+    vote_reveal_period=5,
+    beacon_delay=1,
+    min_blocks=2,
+    max_rounds=2,
+    reference_fuel_rate=200_000_000,
+    reference_byte_rate=2_000_000,
+    batch_bond=ETHER // 100,
+    class_deposit=ETHER // 10,
+)
+UNIT_WEI = 10**9
+PRICE = 10**10
+"""Wei for a FUEL_UNIT: a task of 1e8 fuel costs 1e9 wei, as much as a unit, so that fines bite."""
+STAKE = 40 * UNIT_WEI
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A key with its address."""
+
+    key: bytes
+    address: Address
+
+    @classmethod
+    def named(cls, name: str) -> Actor:
+        """The actor of that name, the same in every run."""
+        key = keccak(text=f"quorate test actor {name}")
+        return cls(key, compute_address(key))
+
+
+OWNERS = tuple(Actor.named(f"owner {i}") for i in range(8))
+SIGNERS = tuple(Actor.named(f"signer {i}") for i in range(16))
+REQUESTERS = tuple(Actor.named(f"requester {i}") for i in range(3))
+COLLATORS = tuple(Actor.named(f"collator {i}") for i in range(2))
+OUTSIDER = Actor.named("outsider")
+KEYS = {actor.address: actor.key for actor in SIGNERS}
+
+
+@dataclass(slots=True)
+class KnownBatch:
+    """What everybody can know of a batch from events, with the openings that only their makers know at first."""
+
+    pages: list[bytes] = field(default_factory=list)
+    next_pages: list[bytes] = field(default_factory=list)
+    commit_pages: list[tuple[CommitList, ...]] = field(default_factory=list)
+    openings: dict[tuple[int, int], Opening] = field(default_factory=dict)
+    withheld: set[tuple[int, int]] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class KnownDispute:
+    """What everybody can know of a dispute, and the class votes' openings."""
+
+    record: bytes
+    decoded: DisputeRecord
+    pages: list[tuple[VoteCommit, ...]] = field(default_factory=list)
+    openings: dict[int, Opening] = field(default_factory=dict)
+    withheld: set[int] = field(default_factory=set)
+
+
+def sign_order(separator: bytes, order: JobOrder, actor: Actor) -> SignedOrder:
+    """An order signed by whoever is named, which need not be its requester."""
+    return SignedOrder(order, sign(compute_job_id(separator, order), actor.key))
+
+
+def make_vote(bundle_domain: bytes, bundle: int, flavour: int) -> Vote:
+    """A vote; members with one flavour vote alike, 0 is the honest one."""
+    return Vote(keccak(b"vote" + bundle_domain + bundle.to_bytes(2, "big") + bytes((flavour,))))
+
+
+def make_commitment(domain: bytes, bundle: int, member: Member, vote: Vote) -> tuple[bytes, Opening]:
+    """A member's commitment with what opens it."""
+    statement = compute_statement(domain, bundle)
+    salt = compute_salt(KEYS[member.key], statement)
+    return compute_commitment(statement, member.operator_id, vote, salt), Opening(vote, salt)
+
+
+def sign_list(separator: bytes, domain: bytes, row: int, member: Member, items: tuple[CommitItem, ...]) -> CommitList:
+    """A list of commitments signed by its member."""
+    digest = compute_list_digest(separator, domain, member.operator_id, keccak(encode_items(items)))
+    return CommitList(row, items, sign(digest, KEYS[member.key]))
+
+
+def sign_class_vote(separator: bytes, record: DisputeRecord, row: int, member: Member, commitment: bytes) -> VoteCommit:
+    """A class vote's commitment signed by its member."""
+    items_hash = compute_vote_items_hash(record.bundle, commitment)
+    digest = compute_list_digest(separator, record.vote_domain, member.operator_id, items_hash)
+    return row, sign(digest, KEYS[member.key]), commitment

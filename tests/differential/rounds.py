@@ -1,0 +1,417 @@
+"""Random actions on batches and disputes, honest ones and spoiled ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from eth_utils.crypto import keccak
+from tests.differential.actors import (
+    COLLATORS,
+    OUTSIDER,
+    PRICE,
+    REQUESTERS,
+    KnownDispute,
+    make_commitment,
+    make_vote,
+    sign_class_vote,
+    sign_list,
+    sign_order,
+)
+from tests.differential.driver import CLASS, Driver
+
+from quorate.chain.abi import Contract
+from quorate.protocol.beacon import BEACON_REACH_BLOCKS
+from quorate.protocol.committing import apply_commit
+from quorate.protocol.encoding import (
+    decode_carry_page,
+    decode_record_page,
+    encode_commit_lists,
+    encode_post_page,
+    encode_vote_lists,
+)
+from quorate.protocol.job import BatchStatus
+from quorate.protocol.market import Batch
+from quorate.protocol.planning import RoundView, Settlement, plan_settlement, plan_void_settlement, plan_vote_settlement
+from quorate.protocol.posting import apply_post
+from quorate.protocol.settlement import expand_record_page
+from quorate.protocol.settling import apply_settle
+from quorate.protocol.types import Address, CarryRecord, CommitItem, CommitList, JobOrder, SignedOrder, Terms
+
+ORDER_FAULTS = (
+    "signature", "altered", "replay", "expired", "fee", "price", "period", "slow", "units", "empty", "flags",
+    "strategy", "capacity", "terms", "leap", "deposit", "high s", "v",
+)  # fmt: skip
+LIST_FAULTS = ("signature", "order", "range", "seat", "not drawn", "twice", "member")
+
+
+def spoil(data: bytes, rng: Random) -> bytes:
+    """A page with a byte changed, cut off, or added."""
+    kind = rng.randrange(3)
+    if kind == 0 or not data:
+        return data + b"\0"
+    at = rng.randrange(len(data))
+    return data[:at] if kind == 1 else data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
+
+
+class Rounds(Driver):
+    """Posting, beacons, commitments, settlement, class votes."""
+
+    # post
+
+    def post(self, rng: Random) -> None:
+        """Open a batch or go on with one; orders of all parties, some of them bad."""
+        going = self.pick_batch(rng, BatchStatus.POSTING) if rng.random() < 0.7 else None
+        if going is None:
+            if self._is_busy() and rng.random() < 0.9:
+                return
+            if self.now >= self.world.registry.classes[CLASS].era_end and rng.random() < 0.9:
+                self.advance_era()
+            terms = Terms(CLASS, rng.choice((1, 2, 2, 3)), rng.choice((0, 1, 2)), rng.choice((8, 20, 20)), 10**6)
+            sender = rng.choice(COLLATORS).address
+            batch_id = 0
+            if rng.random() < 0.1:
+                fault = rng.choice(("class_id", "seats", "rounds", "commit_period", "zero seats"))
+                worse = {"seats": 4, "rounds": 3, "commit_period": 21, "class_id": 9}.get(fault, 0)
+                terms = replace(terms, **{fault.removeprefix("zero "): worse})
+            elif rng.random() < 0.05:
+                sender = OUTSIDER.address
+        else:
+            terms, sender, batch_id = going.terms, going.collator, going.batch_id
+            if rng.random() < 0.1:
+                sender = OUTSIDER.address
+        is_begun = going is not None and going.bundles > 0
+        orders = [self._make_order(rng, terms, is_begun) for _ in range(rng.choice((0, 1, 2, 3)))]
+        page = encode_post_page(sorted(orders, key=lambda o: o.order.requester))
+        if rng.random() < 0.1:
+            page = spoil(page, rng)
+        self._send_post(sender, batch_id, terms, page, rng.random() < 0.7)
+
+    def _is_busy(self) -> bool:
+        return sum(batch.status is not BatchStatus.SETTLED for batch in self.world.market.slots) > 2
+
+    def _send_post(self, sender: Address, batch_id: int, terms: Terms, page: bytes, last: bool) -> None:
+        values = (terms.class_id, terms.seats, terms.rounds, terms.commit_period, terms.fee_wei)
+        self.act(
+            sender, Contract.MARKET, "post", (batch_id, values, page, last),
+            lambda c: apply_post(self.world.market, c, batch_id, terms, page, last)[1],
+        )  # fmt: skip
+
+    def _make_order(self, rng: Random, terms: Terms, is_begun: bool) -> SignedOrder:
+        actor = rng.choice(REQUESTERS[:2])
+        self.next_nonce[actor.address] += 1
+        order = JobOrder(
+            requester=actor.address,
+            nonce=self.next_nonce[actor.address],
+            class_id=terms.class_id,
+            spec_hash=keccak(rng.randbytes(4)),
+            task_count=rng.choice((1, 1, 2, 3, 300)),
+            fuel_limit=rng.choice((10**7, 3 * 10**6 + 1)),
+            input_bytes=10**6,
+            seats=terms.seats,
+            rounds=terms.rounds,
+            commit_period=20,
+            min_units=10,
+            max_price=2 * PRICE,
+            max_fee=10**7,
+            valid_until=self.now + 100,
+        )
+        if order.task_count == 300:
+            order = replace(order, fuel_limit=10**6)
+        if rng.random() > 0.2:
+            return sign_order(self.world.market.separator, order, actor)
+        # An empty batch would really take such a flood, and the run would be busy with nothing else.
+        return self._spoil_order(rng, order, rng.choice((*ORDER_FAULTS, "full") if is_begun else ORDER_FAULTS))
+
+    def _spoil_order(self, rng: Random, order: JobOrder, fault: str) -> SignedOrder:
+        separator = self.world.market.separator
+        actor = next(a for a in REQUESTERS if a.address == order.requester)
+        changes: dict[str, dict[str, int]] = {
+            "replay": {"nonce": max(0, order.nonce - rng.choice((1, 2, 300)))},
+            "leap": {"nonce": order.nonce + rng.choice((200, 257, 600))},
+            "expired": {"valid_until": self.now - 1},
+            "fee": {"max_fee": 1},
+            "price": {"max_price": PRICE // 2},
+            "period": {"commit_period": 1},
+            "slow": {"fuel_limit": 10**11},
+            "units": {"min_units": 10**6},
+            "empty": {"task_count": rng.choice((0, 1 << 21))},
+            "flags": {"flags": 1},
+            "strategy": {"strategy": 1},
+            "capacity": {"fuel_limit": 10**7, "task_count": 25_600},
+            "full": {"fuel_limit": 1, "task_count": 1 << 20},
+            "terms": {"seats": order.seats + 1},
+        }
+        if fault == "deposit":
+            return sign_order(separator, replace(order, requester=REQUESTERS[2].address), REQUESTERS[2])
+        if fault == "leap":
+            self.next_nonce[order.requester] = order.nonce + 600
+        signed = sign_order(separator, replace(order, **changes.get(fault, {})), actor)
+        if fault == "signature":
+            return sign_order(separator, order, OUTSIDER)
+        if fault == "altered":
+            return SignedOrder(replace(order, max_price=order.max_price + 1), signed.signature)
+        raw = signed.signature
+        if fault == "high s":
+            group = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+            s = group - int.from_bytes(raw[32:64], "big")
+            return SignedOrder(order, raw[:32] + s.to_bytes(32, "big") + bytes((55 - raw[64],)))
+        return SignedOrder(order, raw[:64] + bytes((raw[64] - 27,))) if fault == "v" else signed
+
+    # beacons
+
+    def prove_beacon(self, rng: Random) -> None:
+        """Prove a beacon, now and then too early, with another block's header, or with a wrong one."""
+        batch = self.pick_batch(rng, BatchStatus.AWAITING)
+        if batch is None:
+            return
+        fault = rng.random()
+        if fault > 0.1 and self.backend.number < batch.beacon_block:
+            self.wait(batch.beacon_block - self.backend.number, 1)
+        self._prove(batch, rng.choice((-1, 1)) if fault < 0.05 else 0)
+
+    def _prove(self, batch: Batch, shift: int = 0) -> None:
+        wanted = batch.beacon_block
+        known = min(wanted + shift, self.backend.number)
+        header = self.backend.header(known)
+        hashes = {wanted: keccak(self.backend.header(wanted))} if wanted <= self.backend.number else {}
+        batch_id = batch.batch_id
+        self.act(
+            OUTSIDER.address, Contract.MARKET, "proveBeacon", (batch_id, header),
+            lambda c: self.world.market.apply_prove_beacon(c, batch_id, header), hashes=hashes,
+        )  # fmt: skip
+
+    def expire(self, rng: Random) -> None:
+        """Expire a batch, often too early."""
+        statuses = list(BatchStatus) if rng.random() < 0.2 else [BatchStatus.POSTING, BatchStatus.AWAITING]
+        batch = self.pick_batch(rng, *statuses)
+        if batch is None:
+            return
+        if rng.random() < 0.3:
+            if batch.status is BatchStatus.AWAITING:
+                self.wait(BEACON_REACH_BLOCKS + 2, 30)
+            else:
+                self.wait(1, 20)
+        batch_id = batch.batch_id if rng.random() < 0.9 else batch.batch_id ^ 1 << 16
+        self.act(
+            OUTSIDER.address, Contract.MARKET, "expire", (batch_id,),
+            lambda c: self.world.market.apply_expire(c, batch_id),
+        )  # fmt: skip
+
+    # commit
+
+    def commit(self, rng: Random) -> None:
+        """Commit for most of the seats drawn; liars alone and together; some lists are bad."""
+        batch = self.pick_batch(rng, BatchStatus.ASSIGNED)
+        if batch is None or (batch.is_past(1, self.block, self.world.params) and rng.random() < 0.95):
+            return
+        start, end = 0, batch.bundles
+        if rng.random() < 0.2:
+            start, end = sorted(rng.choices(range(batch.bundles + 2), k=2))
+        rows = self._choose_items(rng, batch, range(start, min(end, batch.bundles)))
+        lists = [self._make_list(batch, member, items) for member, items in sorted(rows.items())]
+        if not lists and rng.random() < 0.95:
+            return
+        if lists and rng.random() < 0.2:
+            lists = self._spoil_lists(rng, batch, lists, rng.choice(LIST_FAULTS))
+        page = encode_commit_lists(lists)
+        if rng.random() < 0.05:
+            page = spoil(page, rng)
+        sender = batch.collator if rng.random() < 0.95 else OUTSIDER.address
+        batch_id = batch.batch_id
+        self.act(
+            sender, Contract.MARKET, "commit", (batch_id, start, end, page),
+            lambda c: apply_commit(self.world.market, c, batch_id, start, end, page),
+        )  # fmt: skip
+
+    def _choose_items(self, rng: Random, batch: Batch, bundles: range) -> dict[int, list[CommitItem]]:
+        market, known = self.world.market, self.batches[batch.batch_id]
+        domain, rows = market.round_domain(batch), market.table_of(batch).members
+        found: dict[int, list[CommitItem]] = {}
+        silence = rng.choice((0.0, 0.0, 0.1, 0.3))
+        for bundle in bundles:
+            committee = market.committee(batch, bundle)
+            is_attacked = rng.random() < 0.4
+            for seat, member in enumerate(committee):
+                if (bundle, seat) in batch.committed or rng.random() < silence:
+                    continue
+                flavour = rng.choice((0, 1, 1, 2 + member)) if is_attacked else 0
+                # A vote is the same in every round, or standing votes could not meet later ones.
+                vote = make_vote(batch.post_hash, bundle, flavour)
+                commitment, opening = make_commitment(domain, bundle, rows[member], vote)
+                found.setdefault(member, []).append(CommitItem(bundle, seat, commitment))
+                known.openings[bundle, seat] = opening
+                if rng.random() < silence / 2:
+                    known.withheld.add((bundle, seat))
+        return found
+
+    def _make_list(self, batch: Batch, member: int, items: list[CommitItem]) -> CommitList:
+        market = self.world.market
+        row = market.table_of(batch).members[member]
+        return sign_list(market.separator, market.round_domain(batch), member, row, tuple(items))
+
+    def _spoil_lists(self, rng: Random, batch: Batch, lists: list[CommitList], fault: str) -> list[CommitList]:
+        bad = rng.choice(lists)
+        items = list(bad.items)
+        first = items[0]
+        if fault == "signature":
+            made = replace(bad, signature=bad.signature[:40] + b"\1" + bad.signature[41:])
+        elif fault == "order":
+            made = self._make_list(batch, bad.member, [*items, first])
+        elif fault == "range":
+            made = self._make_list(batch, bad.member, [*items, replace(items[-1], bundle=batch.bundles + 3)])
+        elif fault == "seat":
+            made = self._make_list(batch, bad.member, [*items[:-1], replace(items[-1], seat=batch.terms.seats)])
+        elif fault == "not drawn":
+            made = self._make_list(batch, bad.member, [replace(first, seat=(first.seat + 1) % batch.terms.seats)])
+        elif fault == "member":
+            made = replace(bad, member=99)
+        else:
+            return [*lists, self._make_list(batch, bad.member, items[:1])]
+        return [made if each is bad else each for each in lists]
+
+    # settle
+
+    def view(self, batch: Batch, share_all: bool = False) -> RoundView:
+        """What a collator knows of the present round."""
+        known = self.batches[batch.batch_id]
+        openings = {k: v for k, v in known.openings.items() if share_all or k not in known.withheld}
+        return RoundView(
+            terms=batch.round_terms,
+            pending=frozenset(batch.pending),
+            pages=tuple(known.pages),
+            commit_pages=tuple(known.commit_pages),
+            openings=openings,
+            committee=lambda bundle: self.world.market.committee(batch, bundle),
+        )
+
+    def bundles_of(self, batch: Batch, page: bytes) -> list[CarryRecord]:
+        """Bundles of a record or carry page."""
+        if batch.round:
+            return decode_carry_page(page)
+        _, first, records = decode_record_page(page)
+        return expand_record_page(first, records)
+
+    def settle(self, rng: Random) -> None:
+        """Settle a page as a collator or, late, as anybody; some calls are spoiled."""
+        batch = self.pick_batch(rng, BatchStatus.ASSIGNED, BatchStatus.VOIDED)
+        if batch is None:
+            return
+        is_void = batch.status is BatchStatus.VOIDED
+        if not is_void and batch.committed and rng.random() < 0.3:
+            self._wait_for_window(batch, rng.choice((1, 4, 4)))
+        known = self.batches[batch.batch_id]
+        index = rng.randrange(len(known.pages))
+        settlement = self._plan(rng, batch, index, is_void)
+        if settlement is None:
+            return
+        if rng.random() < 0.12:
+            settlement = self._spoil_settlement(rng, settlement)
+        is_open = is_void or self._is_late(batch) or rng.random() < 0.05
+        sender = OUTSIDER.address if is_open and rng.random() < 0.5 else batch.collator
+        self._send_settle(sender, batch.batch_id, settlement)
+
+    def _wait_for_window(self, batch: Batch, window: int) -> None:
+        time, number = batch.window_end(window, self.world.params)
+        blocks, seconds = number - self.backend.number - 1, time - self.backend.timestamp - 1
+        if blocks > 0 or seconds > 0:
+            self.wait(max(1, blocks), max(1, seconds))
+
+    def _is_late(self, batch: Batch) -> bool:
+        return batch.is_past(4, self.block, self.world.params)
+
+    def _plan(self, rng: Random, batch: Batch, index: int, is_void: bool) -> Settlement | None:
+        known = self.batches[batch.batch_id]
+        if is_void:
+            return plan_void_settlement(known.pages, index)
+        is_late = self._is_late(batch) or rng.random() < 0.05
+        limit = None if rng.random() < 0.8 else 1
+        bundles = self.bundles_of(batch, known.pages[index])
+        planned = plan_settlement(self.view(batch, rng.random() < 0.3), index, bundles, is_late, limit)
+        return planned.settlement if planned else None
+
+    def _spoil_settlement(self, rng: Random, s: Settlement) -> Settlement:
+        field = rng.choice(("prior", "page", "votes", "openings", "tail", "commit_pages"))
+        if field in ("tail", "commit_pages"):
+            return replace(s, **{field: (*getattr(s, field), keccak(b"made up"))})
+        if field == "prior":
+            return replace(s, prior=keccak(s.prior))
+        return replace(s, **{field: spoil(getattr(s, field), rng)})
+
+    def _send_settle(self, sender: Address, batch_id: int, s: Settlement) -> None:
+        self.act(
+            sender, Contract.MARKET, "settle", (batch_id, s.as_tuple()),
+            lambda c: apply_settle(self.world.market, c, batch_id, s),
+        )  # fmt: skip
+
+    # disputes
+
+    def commit_votes(self, rng: Random) -> None:
+        """Class votes of some members: mostly honest, some lie, some lists are bad."""
+        dispute_id = self._pick_dispute(rng)
+        if dispute_id is None:
+            return
+        known = self.disputes[dispute_id]
+        dispute = self.world.disputes.get_dispute(dispute_id)
+        if self.now >= dispute.open_time + 10 and rng.random() < 0.9:
+            return
+        record, table = known.decoded, self.world.registry.classes[known.decoded.class_id].tables
+        rows = table[record.table].table.members
+        is_split = rng.random() < 0.2
+        post_hash = self.batch_post_hash(known)
+        lists = []
+        count = len(rows) if rng.random() < 0.6 else rng.randrange(1, len(rows) + 1)
+        for member in rng.sample(range(len(rows)), k=count):
+            flavour = rng.choice((0, 1, 3)) if is_split or rng.random() < 0.1 else 0
+            vote = make_vote(post_hash, record.bundle, flavour)
+            commitment, opening = make_commitment(record.vote_domain, record.bundle, rows[member], vote)
+            signed = sign_class_vote(self.world.market.separator, record, member, rows[member], commitment)
+            if rng.random() < 0.05:
+                signed = rng.choice(((member, bytes(65), commitment), (77, signed[1], commitment)))
+            elif member not in known.openings:
+                known.openings[member] = opening
+            lists.append(signed)
+        page = encode_vote_lists(lists)
+        if rng.random() < 0.05:
+            page = spoil(page, rng)
+        raw = spoil(known.record, rng) if rng.random() < 0.03 else known.record
+        self.act(
+            OUTSIDER.address, Contract.DISPUTES, "commitVotes", (dispute_id, raw, page),
+            lambda c: self.world.disputes.apply_commit_votes(c, dispute_id, raw, page),
+        )  # fmt: skip
+
+    def batch_post_hash(self, known: KnownDispute) -> bytes:
+        """What the honest vote of the bundle is made from; kept, since the batch's slot may be reused meanwhile."""
+        votes = [vote for _, vote in known.decoded.votes]
+        for batch in self.world.market.slots:
+            if batch.batch_id == known.decoded.batch_id:
+                return batch.post_hash
+        return votes[0]
+
+    def settle_votes(self, rng: Random) -> None:
+        """Settle a class vote, now and then too early or with openings kept back."""
+        dispute_id = self._pick_dispute(rng)
+        if dispute_id is None:
+            return
+        known, dispute = self.disputes[dispute_id], self.world.disputes.get_dispute(dispute_id)
+        if rng.random() < (0.4 if known.pages else 0.05):
+            self.wait(4, max(4, dispute.open_time + rng.choice((10, 15)) - self.backend.timestamp))
+        is_shy = rng.random() < 0.2
+        kept = {m: o for m, o in known.openings.items() if not is_shy or rng.random() < 0.7}
+        plan = plan_vote_settlement(known.pages, kept)
+        votes, openings, pages = plan.votes, plan.openings, plan.commit_pages
+        fault = rng.random()
+        if fault < 0.05:
+            openings = spoil(openings, rng)
+        elif fault < 0.08:
+            votes = spoil(votes, rng)
+        elif fault < 0.1:
+            pages = (*pages, keccak(b"made up"))
+        record = known.record
+        self.act(
+            OUTSIDER.address, Contract.DISPUTES, "settleVotes", (dispute_id, record, pages, votes, openings),
+            lambda c: self.world.disputes.apply_settle_votes(c, dispute_id, record, pages, votes, openings),
+        )  # fmt: skip
+
+    def _pick_dispute(self, rng: Random) -> int | None:
+        return rng.choice(sorted(self.disputes)) if self.disputes else None
