@@ -46,7 +46,7 @@ def load_scene(folder: Path) -> Scene:
 def read_mask(path: Path) -> Mask:
     """Read a mask as the program wrote it: a PGM, 255 is cloud."""
     with Image.open(path) as image:
-        return np.asarray(image) == 255
+        return np.equal(np.asarray(image), 255)
 
 
 def write_mask_picture(path: Path, scene: Scene, mask: Mask, share: float) -> None:
@@ -115,4 +115,5 @@ def _read_band(folder: Path, name: str) -> Gray | None:
 def _stretch(band: Gray) -> npt.NDArray[np.uint8]:
     low, high = np.percentile(band[band > 0] if np.any(band > 0) else band, STRETCH_PERCENT)
     scaled = (band.astype(np.float32) - low) / max(float(high - low), 1.0) * 255
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    clipped: npt.NDArray[np.float32] = np.clip(scaled, 0, 255)
+    return clipped.astype(np.uint8)

@@ -1,0 +1,301 @@
+"""The main job before your eyes: ten nodes of which one lies, a verified cloud mask, and a slashed liar."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from pictures import Scene, StakeSample, load_scene, read_mask, write_mask_picture, write_stakes_picture
+from quorate.chain.types import to_hex
+from quorate.cli.output import format_ether, progress
+from quorate.config import Config
+from quorate.devnet.devnet import Devnet
+from quorate.devnet.options import CLASS_ID, KEYSTORE_FILE, PASSPHRASE_FILE, DevnetOptions
+from quorate.jobs import JobRecord
+from quorate.orders import OrderWishes
+from quorate.protocol.errors import DataError, QuorateError, UnrecoverableError
+from quorate.protocol.spec import Limits
+from quorate.sdk import QuorateClient
+from quorate.spec import PreparedSpec
+from quorate.tracking import JobStage
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "client" / "examples" / "cloud-detection"
+REAL_SCENE = ROOT.parent / "shared" / "data" / "landsat8"
+LIAR = 9  # its node's index; its operator's id is one more
+LIAR_UNITS = 30  # three times what the others have, so that it is drawn soon
+LYING_NODE = "tests.adversarial.lying_node"
+PRICE = 10**14
+FUEL = 4_000_000_000
+MAX_JOBS = 20
+JOBS_AT_ONCE = 5
+JOB_TIMEOUT_S = 180.0
+STEPS = {
+    JobStage.POSTED: "post",
+    JobStage.ASSIGNED: "assign",
+    JobStage.COMMITTED: "commit",
+    JobStage.REVEALED: "reveal",
+    JobStage.ACCEPTED: "accept",
+}
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@dataclass(slots=True)
+class Run:
+    """What the demo has, and what it measures on its way."""
+
+    arguments: argparse.Namespace
+    devnet: Devnet
+    client: QuorateClient
+    began: float
+    seconds: dict[str, float]
+    samples: list[StakeSample] = field(default_factory=list)
+    jobs: list[JobRecord] = field(default_factory=list)
+
+    def sample_stakes(self) -> None:
+        """Remember everybody's stake now."""
+        gateway = self.devnet.gateway
+        stakes = {node.operator_id: gateway.operator(node.operator_id).stake for node in self.devnet.nodes}
+        self.samples.append(StakeSample(time.monotonic() - self.began, stakes))
+
+    def timed(self, name: str, since: float) -> None:
+        """Note how long a step took."""
+        self.seconds[name] = round(time.monotonic() - since, 3)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of scripts/demo."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    parser.add_argument("--scene", type=Path, metavar="DIR", help="a Landsat 8 scene: *_B2.tif … *_B10.tif, *_MTL.txt")
+    parser.add_argument("--seats", type=int, default=3, help="operators that must agree, 1 to 5 (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "out", metavar="DIR", help="folder for the pictures")
+    return parser.parse_args()
+
+
+def choose_scene(wanted: Path | None, scratch: Path) -> tuple[Path, str]:
+    """Folder of the scene and where it comes from: as asked, the real one, else a synthetic one."""
+    if wanted is not None:
+        if not wanted.is_dir():
+            raise DataError(f"--scene {wanted} is not a folder: give one with the bands and the MTL file of a scene")
+        return wanted.resolve(), f"the scene in {wanted}"
+    if REAL_SCENE.is_dir():
+        return REAL_SCENE, f"the real Landsat 8 scene in {REAL_SCENE.relative_to(ROOT.parent)}"
+    folder = scratch / "synthetic-scene"
+    if not (folder / "l8_MTL.txt").exists():
+        maker = [sys.executable, str(EXAMPLE / "make_scene.py"), str(folder), "--seed", "1"]
+        subprocess.run(maker, check=True, stdout=subprocess.DEVNULL)
+    return folder, "a synthetic scene (seed 1)"
+
+
+def devnet_options(home: Path) -> DevnetOptions:
+    """Ten nodes; the last one runs a lying core."""
+    return DevnetOptions(
+        home=home,
+        commands={LIAR: [sys.executable, "-m", LYING_NODE]},
+        units={LIAR: LIAR_UNITS},
+        price=PRICE,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+
+
+def open_client(devnet: Devnet, home: Path) -> QuorateClient:
+    """The requester's side, on folders of its own."""
+    wallet = devnet.options.home / "requester"
+    return QuorateClient.open(
+        Config(
+            home=home,
+            store=home / "store",
+            rpc_url=devnet.rpc_url,
+            deployment=devnet.options.home / "deployment.json",
+            keystore=wallet / KEYSTORE_FILE,
+            passphrase_file=wallet / PASSPHRASE_FILE,
+            collators=tuple(devnet.collator_urls),
+            class_id=CLASS_ID,
+        )
+    )
+
+
+def run_pictured_job(run: Run, prepared: PreparedSpec, url: str) -> JobRecord:
+    """Submit the first job and follow it; fills in the seconds of its steps."""
+    since = time.monotonic()
+    job = run.client.submit(prepared, OrderWishes(seats=run.arguments.seats), providers=[url])
+    run.jobs.append(job)
+    with progress(f"job {job.job_id.hex()[:8]}") as show:
+        for step in run.client.watch(job, timeout_s=JOB_TIMEOUT_S):
+            show(step)
+            if step.stage in STEPS:
+                run.timed(STEPS[step.stage], since)
+                since = time.monotonic()
+            run.sample_stakes()
+    if step.stage != JobStage.ACCEPTED:
+        raise UnrecoverableError(f"the job ended as {step.stage.value}: {step.detail}; logs are in {logs_of(run)}")
+    return job
+
+
+def fetch_and_draw(run: Run, job: JobRecord, scene: Scene) -> tuple[dict[str, Any], float]:
+    """Fetch the result, check it, draw the mask; gives the receipt and the share of cloud."""
+    since = time.monotonic()
+    folder = run.client.config.home / "results" / job.job_id.hex()
+    fetched = run.client.fetch_result(job, folder)
+    run.timed("fetch", since)
+    since = time.monotonic()
+    if fetched.results[0].exit_code != 0:
+        raise DataError(f"the program refused the scene (exit code {fetched.results[0].exit_code}): see its README")
+    mask = read_mask(folder / "outputs" / "cloudmask.pgm")
+    share = float(mask.mean())
+    write_mask_picture(run.arguments.out / "cloudmask.png", scene, mask, share)
+    run.timed("render", since)
+    out.print(f"cloud share      {share:.2%} of {mask.size} pixels; every byte is what {fetched.results[0].cid} says")
+    if scene.quality_cloud is not None:
+        agree = float((mask == scene.quality_cloud).mean())
+        out.print(f"quality band     {scene.quality_cloud.mean():.2%} cloud; {agree:.1%} of the pixels are the same")
+    out.print(
+        f"picture          {run.arguments.out / 'cloudmask.png'}, {time.monotonic() - run.began:.1f} s after start"
+    )
+    return run.client.describe(job), share
+
+
+def hunt_liar(run: Run, prepared: PreparedSpec, url: str) -> dict[str, Any] | None:
+    """Post jobs until the liar was slashed, at most MAX_JOBS in all."""
+    while len(run.jobs) < MAX_JOBS:
+        count = min(JOBS_AT_ONCE, MAX_JOBS - len(run.jobs))
+        err.print(f"posting {count} jobs more: the liar lies when it is drawn for the second time")
+        wishes = OrderWishes(seats=run.arguments.seats)
+        batch = [run.client.submit(prepared, wishes, providers=[url]) for _ in range(count)]
+        run.jobs += batch
+        found = None
+        for job in batch:
+            for step in run.client.watch(job, timeout_s=JOB_TIMEOUT_S):
+                if step.stage == JobStage.DISPUTED:
+                    err.print(f"job {job.job_id.hex()[:8]}: votes differ, the whole class is asked")
+                run.sample_stakes()
+            if step.stage not in (JobStage.ACCEPTED, JobStage.VOID):
+                raise UnrecoverableError(f"job {job.job_id.hex()[:8]} ended as {step.stage.value}: {step.detail}")
+            found = found or find_slash(run, job)
+        if found:
+            return found
+    return None
+
+
+def find_slash(run: Run, job: JobRecord) -> dict[str, Any] | None:
+    """The slash that a job's dispute ended with."""
+    for slash in run.client.describe(job)["slashes"]:
+        return {"job_id": to_hex(job.job_id), **slash}
+    return None
+
+
+def print_balances(run: Run) -> None:
+    """Stakes before and after, as a table."""
+    before, after = run.samples[0].stakes_wei, run.samples[-1].stakes_wei
+    table = Table("operator", "stake before", "stake after", "change", box=None, header_style="bold")
+    for operator in sorted(before):
+        name = f"{operator} (the liar)" if operator == LIAR + 1 else str(operator)
+        change = after[operator] - before[operator]
+        table.add_row(name, format_ether(before[operator]), format_ether(after[operator]), format_ether(change))
+    out.print(table)
+
+
+def write_receipt(run: Run, receipt: dict[str, Any], share: float, scene: str, slash: dict[str, Any] | None) -> None:
+    """The pictured job, with how long everything took."""
+    wanted = ("setup", "devnet", "import", *STEPS.values(), "fetch", "render")
+    receipt |= {
+        "cloud_share": share,
+        "scene": scene,
+        "seconds": {name: run.seconds.get(name) for name in wanted},
+        "slash": slash,
+        "jobs_posted": len(run.jobs),
+    }
+    path = run.arguments.out / "receipt.json"
+    path.write_text(json.dumps(receipt, indent=2) + "\n")
+    out.print(f"receipt          {path}")
+
+
+def logs_of(run: Run) -> Path:
+    """Where the processes write."""
+    return run.devnet.options.home / "logs"
+
+
+def show(run: Run, scene_folder: Path, scene_name: str) -> int:
+    """All that happens once the network is up; the exit code."""
+    scene = load_scene(scene_folder)
+    since = time.monotonic()
+    prepared = run.client.prepare(
+        str(EXAMPLE / "cloud-detection.wasm"), str(scene_folder), limits=Limits(fuel=FUEL, memory_bytes=256 << 20)
+    )
+    run.timed("import", since)
+    err.print(f"input {prepared.spec.input}, program {prepared.spec.module}")
+    run.sample_stakes()
+    with run.client.serving() as url:
+        job = run_pictured_job(run, prepared, url)
+        receipt, share = fetch_and_draw(run, job, scene)
+        slash = find_slash(run, job) or hunt_liar(run, prepared, url)
+    run.sample_stakes()
+    slashed_at = next((s.seconds for s in run.samples if _has_lost(run.samples[0], s)), None)
+    write_stakes_picture(run.arguments.out / "stakes.png", run.samples, LIAR + 1, slashed_at)
+    print_balances(run)
+    out.print(f"stakes           {run.arguments.out / 'stakes.png'}")
+    write_receipt(run, receipt, share, scene_name, slash)
+    if slash is None:
+        out.print(f"slash            none: the liar was not drawn twice in {len(run.jobs)} jobs; try again")
+        return 1
+    out.print(f"slash            operator {slash['operator']} lost {format_ether(slash['amount_wei'])}", end="")
+    out.print(f" in job {slash['job_id'][:10]}, after {len(run.jobs)} jobs")
+    return 0
+
+
+def _has_lost(first: StakeSample, sample: StakeSample) -> bool:
+    return sample.stakes_wei[LIAR + 1] < first.stakes_wei[LIAR + 1]
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Start everything, show it, stop everything."""
+    began, setup_s = time.monotonic(), float(os.environ.get("QUORATE_SETUP_SECONDS", "0"))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    scratch = arguments.out / "demo"
+    scene_folder, scene_name = choose_scene(arguments.scene, scratch)
+    err.print(f"scene: {scene_name}")
+    devnet = Devnet(devnet_options(scratch / "devnet"), on_step=lambda text: err.print(f"devnet: {text}"))
+    with devnet, open_client(devnet.start(), scratch / "client") as client:
+        run = Run(arguments, devnet, client, began - setup_s, {"setup": setup_s})
+        run.timed("devnet", began)
+        code = show(run, scene_folder, scene_name)
+    out.print(f"done             {time.monotonic() - began + setup_s:.1f} s; everything that was started is stopped")
+    return code
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Run the demo; a failure is one line, and leaves nothing running."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    try:
+        return run_demo(parse_arguments())
+    except QuorateError as error:
+        err.print(f"demo: {error}", markup=False, soft_wrap=True)
+        return error.exit_code
+    except FileNotFoundError as error:
+        err.print(f"demo: {error}", markup=False, soft_wrap=True)
+        return DataError.exit_code
+    except KeyboardInterrupt:
+        err.print("demo: interrupted; everything that was started is stopped")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
