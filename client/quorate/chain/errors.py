@@ -44,6 +44,7 @@ HINTS = {
     "EraOverdue": "call advanceEra for the class first",
     "InsufficientDeposit": "deposit more (`quorate account deposit WEI`)",
     "TooEarly": "not everybody has acted and the window is still open",
+    "DataNotStored": "the table's data contract was not created; give the transaction more gas",
     "DisputeUnknown": "no such dispute; it may be settled",
     "BeaconUnavailable": "the block is not mined yet, or older than 256 blocks",
     "BeaconMismatch": "that is not the header of the block",

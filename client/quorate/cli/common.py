@@ -12,11 +12,11 @@ from quorate.config import Config, load_config
 _settings: dict[str, Any] = {}
 
 HomeOption = Annotated[
-    Path | None, typer.Option("--home", envvar="QUORATE_HOME", help="Folder of keys, jobs and content [~/.quorate].")
+    Path | None, typer.Option("--home", envvar="QUORATE_HOME", help="Folder of keys, jobs and content (~/.quorate).")
 ]
-RpcOption = Annotated[str | None, typer.Option("--rpc-url", help="The chain's JSON-RPC endpoint [QUORATE_RPC_URL].")]
+RpcOption = Annotated[str | None, typer.Option("--rpc-url", help="The chain's JSON-RPC endpoint (QUORATE_RPC_URL).")]
 KeystoreOption = Annotated[
-    Path | None, typer.Option("--keystore", help="Keystore file of the requester [QUORATE_KEYSTORE].")
+    Path | None, typer.Option("--keystore", help="Keystore file of the requester (QUORATE_KEYSTORE).")
 ]
 
 

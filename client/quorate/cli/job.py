@@ -62,7 +62,7 @@ def describe(job: JobArgument, output: OutputOption = OutputFormat.TEXT) -> None
 @guarded
 def get(
     job: JobArgument,
-    to: Annotated[Path | None, typer.Option(help="Folder to write to; it must not exist [JOB].")] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder to write to; it must not exist (named after the job).")] = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
     """Fetch an accepted job's result and check every byte of it."""

@@ -32,17 +32,17 @@ def wasm() -> None:
 def run(
     module: Annotated[str, typer.Argument(help="A .wasm file, or its CID.")],
     source: Annotated[str | None, typer.Option("--input", "-i", help="A file, a folder, or a CID.")] = None,
-    seats: Annotated[int | None, typer.Option(min=1, help="Operators that must agree [3].")] = None,
+    seats: Annotated[int | None, typer.Option(min=1, help="Operators that must agree (3 unless told).")] = None,
     confidence: Annotated[
         float | None, typer.Option(help="Choose the seats for this probability of a right result, such as 0.999.")
     ] = None,
     adversary: Annotated[float, typer.Option(help="Share of all stake that may lie together.")] = 0.1,
-    rounds: Annotated[int | None, typer.Option(min=0, help="Fresh committees for silent seats [the most].")] = None,
+    rounds: Annotated[int | None, typer.Option(min=0, help="Fresh committees for silent seats (as many as allowed).")] = None,
     fuel: Annotated[int, typer.Option(min=1, help="Most instructions and host calls of a task.")] = DEFAULT_FUEL,
     memory: Annotated[int, typer.Option(min=1, help="Most memory in MiB.")] = 512,
     arg: Annotated[list[str] | None, typer.Option("--arg", "-a", help="An argument; may be repeated.")] = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; may be repeated.")] = None,
-    max_price: Annotated[int | None, typer.Option(help="Highest wei for a billion fuel [twice the present].")] = None,
+    max_price: Annotated[int | None, typer.Option(help="Highest wei for a billion fuel (twice the present).")] = None,
     input_bytes: Annotated[int | None, typer.Option(help="Size of an input that is given by CID alone.")] = None,
     provider: Annotated[list[str] | None, typer.Option(help="URL of a gateway that has the input.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Serve the input and wait for the result.")] = False,
