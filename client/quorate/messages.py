@@ -15,7 +15,6 @@ from quorate.protocol.encoding import decode_commit_lists, decode_vote_lists, en
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.types import ORDER_WIDTHS, Address, CommitList, JobOrder, Opening, SignedOrder, Vote
 
-MESSAGE_VERSION = 1
 MAX_URL = 256
 MAX_PROVIDERS = 8
 MAX_PAGE_BYTES = 256 * 1024
@@ -53,7 +52,7 @@ class Message(BaseModel):
     """Unknown fields are refused: a typo must not pass for a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    version: Literal[1] = MESSAGE_VERSION
+    version: Literal[1] = 1
 
 
 class OrderBody(BaseModel):

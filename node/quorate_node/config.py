@@ -103,6 +103,6 @@ def _check(home: Path, name: str, type_: str, value: Any, where: str) -> Any:
         if isinstance(value, list) and all(type(each) is int and each > 0 for each in value):
             return tuple(value)
         raise ConfigurationError(f"{where}: {name} must be a list of numbers")
-    if type(value) is not wanted or (wanted is int and value < 0):
+    if type(value) is not wanted or (isinstance(value, int) and value < 0):
         raise ConfigurationError(f"{where}: {name} must be of type {wanted.__name__}, not {value!r}")
-    return home / Path(value).expanduser() if "Path" in type_ else value
+    return home / Path(str(value)).expanduser() if "Path" in type_ else value

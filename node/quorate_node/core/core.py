@@ -70,7 +70,12 @@ class Core:
         chain = self.state.chain
         chain.tables.update(stimulus.tables)
         for logged in stimulus.events:
-            apply_event(chain, self.state.network, logged)
+            try:
+                apply_event(chain, self.state.network, logged)
+            except UnrecoverableError:
+                raise
+            except Exception as error:  # one event that makes no sense must not hide those behind it
+                self.state.notes.append(f"event {type(logged.event).__name__} in block {logged.block}: {error!r}")
         chain.head = stimulus.head
         self._forget()
 

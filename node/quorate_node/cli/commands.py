@@ -1,0 +1,163 @@
+"""What the commands do, apart from reading options and printing."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+from quorate.chain import calls
+from quorate.chain.account import SigningAccount
+from quorate.chain.calls import Call
+from quorate.chain.gateway import JsonRpcGateway
+from quorate.chain.types import Deployment, parse_address, to_hex, write_atomically
+from quorate.protocol.errors import ConfigurationError, ValidationError
+from quorate.protocol.params import ETHER
+from quorate_node.config import CONFIG_FILE, KEYSTORE_FILE, NodeConfig, build_config, load_config
+from quorate_node.keystore import create_key, get_passphrase, open_key
+
+MINED_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class InitOptions:
+    """Options of `init`; see NodeConfig."""
+
+    rpc_url: str
+    deployment: Path
+    listen: str
+    announce: str | None
+    passphrase_file: Path | None
+    owner: str | None
+    classes: tuple[int, ...]
+    collator: bool
+    workers: int
+
+
+def parse_amount(text: str) -> int:
+    """Wei of `123` or `1.5ether`. Raises ValidationError."""
+    number, factor = (text[:-5], ETHER) if text.endswith("ether") else (text, 1)
+    try:
+        wei = Decimal(number) * factor
+    except InvalidOperation as error:
+        raise ValidationError(f"{text!r} is not an amount: give wei, or ether as in 1.5ether") from error
+    if not wei.is_finite() or wei <= 0 or wei != wei.to_integral_value():
+        raise ValidationError(f"{text!r} is not a whole, positive number of wei")
+    return int(wei)
+
+
+def init(home: Path, options: InitOptions) -> dict[str, Any]:
+    """Make keystore and config.json. Raises ConfigurationError when there are some already."""
+    path = home / CONFIG_FILE
+    if path.exists():
+        raise ConfigurationError(f"{path} exists: edit it, or choose another --home")
+    values: dict[str, Any] = {
+        "rpc_url": options.rpc_url,
+        "deployment": str(options.deployment.expanduser().absolute()),
+        "keystore": KEYSTORE_FILE,
+        "passphrase_file": str(options.passphrase_file.absolute()) if options.passphrase_file else None,
+        "listen": options.listen,
+        "announce": options.announce,
+        "collator": options.collator,
+        "workers": options.workers,
+        "classes": list(options.classes),
+        "owner": to_hex(parse_address(options.owner)) if options.owner else None,
+    }
+    values = {name: value for name, value in values.items() if value is not None}
+    config = build_config(home, values, "init")
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    account = create_key(config.keystore, get_passphrase(config.passphrase_file, confirm=True))
+    write_atomically(path, json.dumps(values, indent=1) + os.linesep)
+    return {"address": to_hex(account.address), "keystore": str(config.keystore), "config": str(path)}
+
+
+def _open(home: Path) -> tuple[NodeConfig, JsonRpcGateway]:
+    config = load_config(home)
+    gateway = JsonRpcGateway(config.rpc_url, Deployment.load(config.deployment))
+    gateway.check()
+    return config, gateway
+
+
+def _open_owner(home: Path) -> tuple[NodeConfig, JsonRpcGateway, SigningAccount]:
+    config, gateway = _open(home)
+    key = open_key(config.keystore, config.passphrase_file)
+    if config.owner and parse_address(config.owner) != key.address:
+        raise ConfigurationError(
+            f"the stake belongs to {config.owner}, but {config.keystore} is another key: do this with the owner's key"
+        )
+    return config, gateway, key
+
+
+def _send(gateway: JsonRpcGateway, key: SigningAccount, call: Call, value: int = 0) -> str:
+    transaction = gateway.send(key, call, value=value)
+    gateway.wait(transaction, MINED_S)
+    return to_hex(transaction)
+
+
+def stake(home: Path, wei: int, class_id: int, units: int, ask: int, capacity: int) -> dict[str, Any]:
+    """Register or stake, and join a class when `units` is above 0."""
+    _, gateway, key = _open_owner(home)
+    operator_id = gateway.operator_of(key.address)
+    call = calls.stake(operator_id) if operator_id else calls.register(key.address)
+    found: dict[str, Any] = {"transaction": _send(gateway, key, call, wei)}
+    operator_id = operator_id or gateway.operator_of(key.address)
+    if units:
+        found["joined"] = _send(gateway, key, calls.join(class_id, units, ask, capacity))
+        found["class"] = class_id
+    info = gateway.operator(operator_id)
+    return found | {"operator_id": operator_id, "stake_wei": info.stake, "allocated_wei": info.allocated}
+
+
+def unstake(home: Path, wei: int) -> dict[str, Any]:
+    """Begin to unbond."""
+    _, gateway, key = _open_owner(home)
+    transaction = _send(gateway, key, calls.unstake(wei))
+    info = gateway.operator(gateway.operator_of(key.address))
+    return {"transaction": transaction, "unbonding_wei": info.unbonding, "release_at": info.release_at}
+
+
+def withdraw(home: Path) -> dict[str, Any]:
+    """Take unbonded stake out."""
+    _, gateway, key = _open_owner(home)
+    before = gateway.operator(gateway.operator_of(key.address)).unbonding
+    return {"transaction": _send(gateway, key, calls.withdraw()), "withdrawn_wei": before}
+
+
+def status(home: Path) -> dict[str, Any]:
+    """Chain and node; the node's part is None when it does not answer."""
+    config, gateway = _open(home)
+    owner = parse_address(config.owner) if config.owner else parse_address(_keystore_address(config.keystore))
+    operator_id = gateway.operator_of(owner)
+    found: dict[str, Any] = {"operator_id": operator_id, "owner": to_hex(owner), "url": config.url}
+    if operator_id:
+        info = gateway.operator(operator_id)
+        found |= {
+            "signing_key": to_hex(info.signing_key),
+            "stake_wei": info.stake,
+            "allocated_wei": info.allocated,
+            "unbonding_wei": info.unbonding,
+            "release_at": info.release_at,
+            "ejected": info.ejected,
+        }
+    return found | {"node": _ask_node(config.listen)}
+
+
+def _keystore_address(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text())["address"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(f"{path} is not a keystore: {error!r}") from error
+
+
+def _ask_node(listen: str) -> dict[str, Any] | None:
+    import httpx
+
+    try:
+        response = httpx.get(f"http://{listen}/quorate/v1/status", timeout=5.0, trust_env=False)
+        found: dict[str, Any] = response.json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    return found

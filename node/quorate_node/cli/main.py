@@ -1,0 +1,143 @@
+"""`quorate-node`: the operator's command line. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quorate.protocol.errors import QuorateError
+
+DEFAULT_HOME = Path("~/.quorate/node")
+
+app = typer.Typer(
+    name="quorate-node",
+    help="Run a Quorate node: stake, be drawn, execute, vote, earn.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Output(StrEnum):
+    """How results are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+HomeOption = Annotated[Path, typer.Option("--home", help="The node's folder.", envvar="QUORATE_NODE_HOME")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Form of the result on stdout.")]
+AmountArgument = Annotated[str, typer.Argument(help="Wei, or ether as in 1.5ether.")]
+
+
+def show(values: dict[str, Any], output: Output) -> None:
+    """Print a result."""
+    if output is Output.JSON:
+        print(json.dumps(values))
+        return
+    width = max(map(len, values), default=0)
+    for name, value in values.items():
+        shown = json.dumps(value) if isinstance(value, dict | list) else value
+        print(f"{name:<{width}}  {shown}")
+
+
+@app.command(
+    epilog="Example: quorate-node init --home node --rpc-url http://127.0.0.1:8545 --deployment deployment.json"
+)
+def init(
+    rpc_url: Annotated[str, typer.Option(help="The chain's JSON-RPC endpoint.")],
+    deployment: Annotated[Path, typer.Option(help="File with the contracts' addresses.")],
+    home: HomeOption = DEFAULT_HOME,
+    listen: Annotated[str, typer.Option(help="HOST:PORT to serve on.")] = "127.0.0.1:8200",
+    announce: Annotated[str | None, typer.Option(help="URL under which others reach the node.")] = None,
+    passphrase_file: Annotated[Path | None, typer.Option(help="File whose first line is the passphrase.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Address that stakes, if it is another key's.")] = None,
+    class_id: Annotated[list[int] | None, typer.Option("--class", help="Class to work in; repeat for more.")] = None,
+    collator: Annotated[bool, typer.Option(help="Also take orders and post them.")] = False,
+    workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Make a key and a configuration in the home folder."""
+    from quorate_node.cli import commands
+
+    options = commands.InitOptions(
+        rpc_url, deployment, listen, announce, passphrase_file, owner, tuple(class_id or (1,)), collator, workers
+    )
+    show(commands.init(home.expanduser(), options), output)
+
+
+@app.command(epilog="Example: quorate-node run --home node")
+def run(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) -> None:
+    """Run the node until it is stopped (Ctrl-C or SIGTERM). Prints one line when it is ready; logs go to stderr."""
+    from quorate_node.node import run_node
+
+    run_node(home.expanduser())
+
+
+@app.command(epilog="Example: quorate-node stake 2ether --units 10 --ask 1000000000000 --capacity 10000000000")
+def stake(
+    amount: AmountArgument,
+    home: HomeOption = DEFAULT_HOME,
+    class_id: Annotated[int, typer.Option("--class", help="Class to join with --units.")] = 1,
+    units: Annotated[int, typer.Option(help="Units of stake to allocate to the class; 0: join none.")] = 0,
+    ask: Annotated[int, typer.Option(help="Wei for 1e9 fuel that you ask.")] = 10**12,
+    capacity: Annotated[int, typer.Option(help="Fuel a second that you offer.")] = 10**9,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Stake; the first time this registers the operator, with --units it joins a class."""
+    from quorate_node.cli import commands
+
+    wei = commands.parse_amount(amount)
+    show(commands.stake(home.expanduser(), wei, class_id, units, ask, capacity), output)
+
+
+@app.command(epilog="Example: quorate-node unstake 1ether")
+def unstake(amount: AmountArgument, home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) -> None:
+    """Ask for stake back; it stays slashable until the unbonding period is over."""
+    from quorate_node.cli import commands
+
+    show(commands.unstake(home.expanduser(), commands.parse_amount(amount)), output)
+
+
+@app.command(epilog="Example: quorate-node withdraw")
+def withdraw(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) -> None:
+    """Take unbonded stake out, to the owner's address."""
+    from quorate_node.cli import commands
+
+    show(commands.withdraw(home.expanduser()), output)
+
+
+@app.command(epilog="Example: quorate-node status --output json")
+def status(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) -> None:
+    """Show stake and classes by the chain, and what the running node says: also why it gets no work."""
+    from quorate_node.cli import commands
+
+    show(commands.status(home.expanduser()), output)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point."""
+    sys.exit(report(lambda: app(argv, standalone_mode=True)))
+
+
+def report(action: Callable[[], Any]) -> int:
+    """Run a command; what Quorate raises on purpose becomes one line on stderr and an exit code."""
+    try:
+        action()
+    except QuorateError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    main()

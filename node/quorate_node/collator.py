@@ -1,0 +1,137 @@
+"""The collator's edge: orders come in over HTTP, are judged as `post` would judge them, and wait in the core's queue.
+
+The chain is read once for a requester and a few blocks, never for an order: what orders that wait here have a claim
+on is counted beside. Providers of inputs are kept in a file too, so that a restart does not strand jobs that are
+posted already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from quorate.chain.gateway import ChainGateway
+from quorate.chain.signing import recover
+from quorate.protocol.errors import Busy
+from quorate.protocol.types import Address, JobId, SignedOrder
+from quorate_node.core.collation import count_queued
+from quorate_node.core.core import Core
+from quorate_node.core.intake import Account, OrderRefused, judge_order
+from quorate_node.core.stimuli import OrdersQueued
+
+MAX_QUEUED = 20_000
+MAX_KNOWN = 100_000
+FRESH_BLOCKS = 20
+MAX_HINTS_BYTES = 64 << 20
+
+
+class Collator:
+    """Takes orders for a core."""
+
+    def __init__(self, core: Core, gateway: ChainGateway, hints_file: Path) -> None:
+        self._core, self._gateway = core, gateway
+        self._accounts: dict[Address, Account] = {}
+        self._reading: dict[Address, asyncio.Task[Account]] = {}
+        self._mined: dict[Address, dict[int, int]] = {}
+        self._known: OrderedDict[JobId, None] = OrderedDict()
+        self._hints = Hints(hints_file)
+
+    def hints(self, job_id: bytes) -> list[str]:
+        """URLs of gateways that may have a job's input."""
+        return self._hints.get(job_id)
+
+    async def accept(self, signed: SignedOrder, providers: Sequence[str]) -> JobId:
+        """Queue an order. Raises OrderRefused with the reason, Busy when too many wait."""
+        state = self._core.state
+        if count_queued(state) >= MAX_QUEUED:
+            raise Busy(f"{MAX_QUEUED} orders wait already: try again in a moment, or another collator")
+        requester = signed.order.requester
+        account = self._accounts.get(requester)
+        if account is None or state.chain.head.number > account.block + FRESH_BLOCKS:
+            account = await self._refresh(requester)
+        try:
+            job_id, _, escrow = self._judge(signed, account)
+        except OrderRefused as error:
+            if error.code not in ("NONCE", "DEPOSIT") or account.block >= state.chain.head.number:
+                raise
+            # The view may be older than a deposit that was just made.
+            job_id, _, escrow = self._judge(signed, await self._refresh(requester))
+        if job_id not in self._known:
+            self._accounts[requester].reserved[signed.order.nonce] = escrow
+            self._remember(job_id, providers)
+            self._core.handle(OrdersQueued((signed,)))
+        return job_id
+
+    def _judge(self, signed: SignedOrder, account: Account) -> tuple[JobId, object, int]:
+        return judge_order(self._core.state, signed, account, recover, int(time.time()), self._known.keys())
+
+    def _remember(self, job_id: JobId, providers: Sequence[str]) -> None:
+        self._known[job_id] = None
+        while len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        self._hints.put(job_id, list(providers))
+
+    def on_posted(self, orders: Sequence[SignedOrder], block: int) -> None:
+        """Orders are on chain in `block`: their claims end with the first account view that includes it."""
+        for signed in orders:
+            self._mined.setdefault(signed.order.requester, {})[signed.order.nonce] = block
+
+    async def _refresh(self, requester: Address) -> Account:
+        """Read an account; many orders of one requester at once share the reading."""
+        task = self._reading.get(requester)
+        if task is None:
+            task = asyncio.create_task(self._read(requester))
+            self._reading[requester] = task
+            task.add_done_callback(lambda _: self._reading.pop(requester, None))
+        return await task
+
+    async def _read(self, requester: Address) -> Account:
+        block = self._core.state.chain.head.number
+        money = await asyncio.to_thread(self._gateway.account, requester)
+        window = await asyncio.to_thread(self._gateway.nonces, requester)
+        old, mined = self._accounts.get(requester), self._mined.get(requester, {})
+        account = Account(block, money.free, window.base, window.used)
+        if old is not None:
+            account.reserved = {n: wei for n, wei in old.reserved.items() if mined.get(n, block + 1) > block}
+        self._mined[requester] = {n: at for n, at in mined.items() if n in account.reserved}
+        self._accounts[requester] = account
+        return account
+
+
+class Hints:
+    """Providers by job: a bounded table and a file of lines that brings it back."""
+
+    def __init__(self, file: Path) -> None:
+        self._rows: OrderedDict[bytes, list[str]] = OrderedDict()
+        self._load(file)
+        is_large = file.exists() and file.stat().st_size > MAX_HINTS_BYTES
+        self._file = file.open("w" if is_large else "a", buffering=1)
+
+    def _load(self, file: Path) -> None:
+        if not file.exists():
+            return
+        for line in file.read_text(errors="replace").splitlines():
+            try:
+                job_id, providers = json.loads(line)
+                self._keep(bytes.fromhex(job_id), list(map(str, providers)))
+            except (ValueError, TypeError):
+                continue  # a line that a crash cut off
+
+    def get(self, job_id: bytes) -> list[str]:
+        """Providers of a job; none when it is unknown."""
+        return self._rows.get(job_id, [])
+
+    def put(self, job_id: bytes, providers: list[str]) -> None:
+        """Keep the providers of a job."""
+        if providers:
+            self._keep(job_id, providers)
+            self._file.write(json.dumps([job_id.hex(), providers]) + "\n")
+
+    def _keep(self, job_id: bytes, providers: list[str]) -> None:
+        self._rows[job_id] = providers
+        while len(self._rows) > MAX_KNOWN:
+            self._rows.popitem(last=False)

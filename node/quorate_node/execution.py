@@ -1,0 +1,126 @@
+"""From an order to leaves: find spec, module and input, run the bundle's tasks, make their Merkle root.
+
+Content comes from whoever the collator names, then from the collator and the other seats; every byte is checked
+against its CID. A spec that contradicts its order is not a local failure: everybody sees the same bytes, so it is an
+agreed, refused result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from quorate.protocol.errors import ContentUnavailable, DataError, ValidationError
+from quorate.protocol.partition import tasks_of_bundle
+from quorate.protocol.result import EXIT_REFUSED, TaskResult, TaskStatus, compute_merkle_root
+from quorate.protocol.spec import JobSpec, compute_raw_cid
+from quorate.protocol.types import JobOrder, Vote
+from quorate.storage.base import BlobStore
+from quorate.storage.cid import Cid
+from quorate_node.core.instructions import Execute
+from quorate_node.core.stimuli import BundleExecuted, BundleFailed
+from quorate_node.executor.base import ExecutionTask, Executor, LocalFailure
+from quorate_node.messaging import Messenger
+from quorate_node.providers import check_url
+
+INPUT_SLACK_BYTES = 1 << 20  # a DAG's inner blocks, over the bytes of its files
+MAX_FETCHES = 4
+
+GetExecutor = Callable[[], Awaitable[Executor]]
+
+
+@dataclass(slots=True)
+class ExecutionService:
+    """Runs Execute instructions. `get_executor` starts the workers when they are first needed.
+
+    `hints` gives the providers of a job that this node knows as a collator itself.
+    """
+
+    store: BlobStore
+    get_executor: GetExecutor
+    messenger: Messenger
+    own_url: str
+    is_local: bool
+    hints: Callable[[bytes], list[str]]
+    fetches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_FETCHES))
+
+    async def run(self, instruction: Execute) -> BundleExecuted | BundleFailed:
+        """Execute a bundle; what went wrong on this host alone is a BundleFailed."""
+        order = instruction.order
+        try:
+            spec = await self._find_content(instruction)
+        except ContentUnavailable as error:
+            return BundleFailed(instruction.key, f"content is not to be had: {error}", retry=True)
+        except DataError as error:
+            return BundleFailed(instruction.key, f"content is not what it should be: {error}")
+        results: list[TaskResult] = []
+        for index in tasks_of_bundle(order.task_count, instruction.job_bundle):
+            if spec is None:
+                results.append(await asyncio.to_thread(self._refuse, order, index))
+                continue
+            executor = await self.get_executor()
+            outcome = await executor.execute(ExecutionTask(spec, index), timeout_s=float(instruction.period_s))
+            if isinstance(outcome, LocalFailure):
+                return BundleFailed(instruction.key, f"{outcome.reason}: {outcome.detail}")
+            results.append(outcome.result)
+        await asyncio.to_thread(self._keep, results)
+        leaves = tuple(result.leaf for result in results)
+        return BundleExecuted(instruction.key, Vote(compute_merkle_root(leaves)), leaves)
+
+    async def _find_content(self, instruction: Execute) -> JobSpec | None:
+        """The spec, with all its content in the store; None when the spec itself is to be refused."""
+        order = instruction.order
+        cid = Cid.from_digest(order.spec_hash)
+        providers: list[str] = []
+        if not await asyncio.to_thread(self.store.has, cid):
+            providers = await self._find_providers(instruction)
+        await self._fetch(cid, providers, 1 << 20)
+        try:
+            spec = JobSpec.from_bytes(await asyncio.to_thread(self.store.get, cid))
+        except ValidationError:
+            return None
+        if spec.task_count != order.task_count or spec.limits.fuel > order.fuel_limit:
+            return None
+        for text in filter(None, (spec.module, spec.input)):
+            content = Cid.parse(text)
+            if not await asyncio.to_thread(self.store.is_complete, content):
+                providers = providers or await self._find_providers(instruction)
+                await self._fetch(content, providers, order.input_bytes * 11 // 10 + INPUT_SLACK_BYTES)
+        return spec
+
+    async def _find_providers(self, instruction: Execute) -> list[str]:
+        """Gateways in the order in which they are asked, each once, without those that must not be asked."""
+        collators = [self.messenger.locate_address(address) for address in instruction.collators]
+        found: list[str] = []
+        for url in filter(None, collators):
+            if url == self.own_url:
+                found += self.hints(instruction.job_id)
+            else:
+                found += await self.messenger.ask_hints(url, instruction.job_id)
+        found += filter(None, collators)
+        found += filter(None, map(self.messenger.locate_operator, instruction.operators))
+        good: list[str] = []
+        for url in dict.fromkeys(each.rstrip("/") for each in found):
+            if url == self.own_url:
+                continue
+            with contextlib.suppress(DataError):
+                good.append(await asyncio.to_thread(check_url, url, is_local=self.is_local))
+        return good
+
+    async def _fetch(self, cid: Cid, providers: list[str], max_bytes: int) -> None:
+        from quorate.storage.fetch import FetchLimits, fetch_dag_async
+
+        async with self.fetches:
+            limits = FetchLimits(max_bytes=max_bytes, timeout_s=600.0)
+            await fetch_dag_async(self.store, cid, providers, limits=limits)
+
+    def _refuse(self, order: JobOrder, index: int) -> TaskResult:
+        empty, nothing = str(self.store.add_bytes(b"")), str(self.store.add_tree({}))
+        spec = compute_raw_cid(order.spec_hash)
+        return TaskResult(spec, index, TaskStatus.FAILED, EXIT_REFUSED, empty, nothing)
+
+    def _keep(self, results: list[TaskResult]) -> None:
+        for result in results:
+            self.store.put_raw(result.to_bytes())

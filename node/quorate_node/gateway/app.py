@@ -1,0 +1,287 @@
+"""A node's HTTP side: content for anybody to verify, orders and messages, and how the node is doing.
+
+Every body has a limit and a schema; every refusal is `{"error": {"type", "message"}}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from pydantic import ValidationError as SchemaError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from quorate.chain.signing import recover
+from quorate.messages import (
+    MAX_BODY_BYTES,
+    CommitmentsMessage,
+    ErrorDetail,
+    ErrorMessage,
+    HintsMessage,
+    LeavesMessage,
+    OpeningsMessage,
+    OrderAccepted,
+    OrderMessage,
+    VoteMessage,
+    VoteOpeningMessage,
+)
+from quorate.protocol.errors import Busy, DataError, QuorateError, ValidationError
+from quorate.storage.base import BlobStore
+from quorate.storage.cid import Cid
+from quorate.storage.gateway import gateway_routes
+from quorate_node.collator import Collator
+from quorate_node.core import mailroom
+from quorate_node.core.intake import OrderRefused
+from quorate_node.core.mailroom import MessageRefused
+from quorate_node.core.state import State
+from quorate_node.core.stimuli import Stimulus
+from quorate_node.gateway.status import describe_status
+
+MAX_ORDER_BYTES = 16 * 1024
+MAX_IMPORT_BYTES = 8 << 30
+MAX_IMPORTS = 4
+SPOOL_BYTES = 8 << 20
+CHUNK_BYTES = 1 << 20
+STATUS_BY_CODE = {"NOT_YET": 409, "GONE": 410, "NONCE": 409, "DUPLICATE": 409, "DEPOSIT": 402, "SIGNATURE": 403}
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+@dataclass(slots=True)
+class Services:
+    """What the routes need of the node."""
+
+    store: BlobStore
+    get_state: Callable[[], State]
+    feed: Callable[[Stimulus], None]
+    get_leaves: Callable[[bytes], tuple[bytes, ...] | None]
+    render_metrics: Callable[[], tuple[bytes, str]]
+    count_order: Callable[[str], None]
+    is_ready: Callable[[], bool]
+    collator: Collator | None
+    import_quota_bytes: int
+    imported_bytes: int = 0
+    imports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_IMPORTS))
+
+
+def build_app(services: Services) -> Starlette:
+    """The node's application."""
+    api = Api(services)
+    v1 = "/quorate/v1"
+    return Starlette(
+        routes=[
+            Route(f"{v1}/orders", answered(api.orders), methods=["POST"]),
+            Route(f"{v1}/import", answered(api.import_content), methods=["POST"]),
+            Route(f"{v1}/hints/{{job_id}}", answered(api.hints)),
+            Route(f"{v1}/leaves/{{root}}", answered(api.leaves)),
+            Route(f"{v1}/commitments", answered(api.commitments), methods=["POST"]),
+            Route(f"{v1}/openings", answered(api.openings), methods=["POST"]),
+            Route(f"{v1}/votes", answered(api.votes), methods=["POST"]),
+            Route(f"{v1}/vote-openings", answered(api.vote_openings), methods=["POST"]),
+            Route(f"{v1}/status", answered(api.status)),
+            Route("/healthz", answered(api.health)),
+            Route("/metrics", answered(api.metrics)),
+            *gateway_routes(services.store),
+        ]
+    )
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def refusal(status: int, type_: str, message: str) -> Response:
+    """Body of every answer from 400 on."""
+    body = ErrorMessage(error=ErrorDetail(type=type_, message=message))
+    return Response(body.model_dump_json(), status, media_type="application/json")
+
+
+def answered(handler: Handler) -> Handler:
+    """Turn what a handler raises into an answer."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except (OrderRefused, MessageRefused) as error:
+            return refusal(STATUS_BY_CODE.get(error.code, 422), error.code, str(error))
+        except SchemaError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            return refusal(422, "MALFORMED", f"{where}: {first['msg']}")
+        except BodyTooLarge as error:
+            return refusal(413, "TOO_LARGE", str(error))
+        except Busy as error:
+            return refusal(503, "BUSY", str(error))
+        except ValidationError as error:
+            return refusal(422, type(error).__name__, str(error))
+        except QuorateError as error:
+            return refusal(503, type(error).__name__, str(error))
+
+    return answer
+
+
+class BodyTooLarge(ValidationError):
+    """A request's body is over its limit."""
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as it is over `limit` bytes."""
+    _check_length(request, limit)
+    parts, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(f"the body is over {limit} bytes")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _check_length(request: Request, limit: int) -> None:
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > limit:
+        raise BodyTooLarge(f"the body has {announced} bytes, over {limit}")
+
+
+class Api:
+    """The node's own routes."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def _read(self, request: Request, model: type[_M], limit: int = MAX_BODY_BYTES) -> _M:
+        return model.model_validate_json(await read_body(request, limit))
+
+    # requesters ---------------------------------------------------------------------------------------------------
+
+    async def orders(self, request: Request) -> Response:
+        """202 with the job's id, or why not."""
+        services = self._services
+        if services.collator is None:
+            return refusal(404, "NOT_A_COLLATOR", "this node takes no orders: send them to one that does")
+        if not services.is_ready():
+            return refusal(503, "STARTING", "this node has not read the chain yet: try again in a moment")
+        try:
+            message = await self._read(request, OrderMessage, MAX_ORDER_BYTES)
+            job_id = await services.collator.accept(message.to_signed(), message.providers)
+        except OrderRefused as error:
+            services.count_order(error.code)
+            raise
+        except (SchemaError, ValidationError):
+            services.count_order("MALFORMED")
+            raise
+        services.count_order("ACCEPTED")
+        accepted = OrderAccepted(job_id=f"0x{job_id.hex()}")
+        return Response(accepted.model_dump_json(), 202, media_type="application/json")
+
+    async def hints(self, request: Request) -> Response:
+        """Providers of a job's input."""
+        job_id = _parse_hash(request.path_params["job_id"])
+        collator = self._services.collator
+        return _json(HintsMessage(providers=collator.hints(job_id) if collator else []))
+
+    async def leaves(self, request: Request) -> Response:
+        """Leaves under a root that this node voted for."""
+        leaves = self._services.get_leaves(_parse_hash(request.path_params["root"]))
+        if leaves is None:
+            return refusal(404, "UNKNOWN_ROOT", "this node has not voted for that root: ask another seat")
+        return _json(LeavesMessage(leaves=[leaf.hex() for leaf in leaves]))
+
+    async def import_content(self, request: Request) -> Response:
+        """Take a CAR's DAG into the store, as far as the quota reaches."""
+        services = self._services
+        root = Cid.parse(request.query_params.get("root", ""))
+        left = min(services.import_quota_bytes - services.imported_bytes, MAX_IMPORT_BYTES)
+        _check_length(request, max(left, 0))
+        if left <= 0:
+            return refusal(507, "QUOTA", "this node takes no more content: use another, or serve it yourself")
+        if services.imports.locked():
+            raise Busy("too many imports run: try again in a moment")
+        async with services.imports:
+            with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
+                size = 0
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > left:
+                        raise BodyTooLarge(f"the CAR is over the {left} bytes that are left of the quota")
+                    await _write(spool, chunk)
+                spool.seek(0)
+                report = await asyncio.to_thread(services.store.import_car, _chunks(spool), root, max_bytes=left)
+        services.imported_bytes += report.new_bytes
+        return JSONResponse({"root": str(report.root), "blocks": report.blocks, "new_bytes": report.new_bytes})
+
+    # nodes --------------------------------------------------------------------------------------------------------
+
+    async def commitments(self, request: Request) -> Response:
+        """A list of commitments for a batch of this collator."""
+        message = await self._read(request, CommitmentsMessage)
+        state = self._services.get_state()
+        return self._take(
+            mailroom.check_commit_list(state, message.batch_id, message.round, message.to_list(), recover)
+        )
+
+    async def openings(self, request: Request) -> Response:
+        """Openings, for a collator or for whoever settles in its place."""
+        message = await self._read(request, OpeningsMessage)
+        state = self._services.get_state()
+        return self._take(mailroom.check_openings(state, message.batch_id, message.round, message.to_openings()))
+
+    async def votes(self, request: Request) -> Response:
+        """A class vote's commitment."""
+        message = await self._read(request, VoteMessage)
+        vote = message.to_vote()
+        return self._take(mailroom.check_vote(self._services.get_state(), message.dispute_id, vote, recover))
+
+    async def vote_openings(self, request: Request) -> Response:
+        """A class vote's opening."""
+        message = await self._read(request, VoteOpeningMessage)
+        state, opening = self._services.get_state(), message.to_opening()
+        return self._take(mailroom.check_vote_opening(state, message.dispute_id, message.member, opening))
+
+    def _take(self, stimulus: Stimulus) -> Response:
+        self._services.feed(stimulus)
+        return JSONResponse({"taken": True}, 202)
+
+    # operators ----------------------------------------------------------------------------------------------------
+
+    async def status(self, request: Request) -> Response:
+        """How the node is doing, in full."""
+        return JSONResponse(describe_status(self._services.get_state(), self._services.is_ready()))
+
+    async def health(self, request: Request) -> Response:
+        """200 once the chain has been read."""
+        if not self._services.is_ready():
+            return refusal(503, "STARTING", "the chain is not read yet")
+        return JSONResponse({"status": "ok"})
+
+    async def metrics(self, request: Request) -> Response:
+        """For Prometheus."""
+        body, kind = self._services.render_metrics()
+        return Response(body, media_type=kind)
+
+
+def _json(model: BaseModel) -> Response:
+    return Response(model.model_dump_json(), media_type="application/json")
+
+
+def _parse_hash(text: str) -> bytes:
+    with contextlib.suppress(ValueError):
+        raw = bytes.fromhex(text.removeprefix("0x"))
+        if len(raw) == 32:
+            return raw
+    raise DataError(f"{text[:80]!r} is not a hash: give 64 hex digits")
+
+
+async def _write(spool: Any, chunk: bytes) -> None:
+    await asyncio.to_thread(spool.write, chunk)
+
+
+def _chunks(spool: Any) -> Iterator[bytes]:
+    while chunk := spool.read(CHUNK_BYTES):
+        yield chunk

@@ -1,0 +1,64 @@
+"""`GET /quorate/v1/status`: what a node knows and does, and why it gets no work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from quorate import __version__
+from quorate_node.core.chainview import get_committee
+from quorate_node.core.collation import count_queued
+from quorate_node.core.state import State, WorkStatus, find_member
+
+
+def describe_status(state: State, is_ready: bool) -> dict[str, Any]:
+    """The status as JSON values; amounts in wei, times in unix seconds."""
+    identity, chain = state.identity, state.chain
+    works = Counter(work.status.value for work in state.own.work.values())
+    return {
+        "version": __version__,
+        "ready": is_ready,
+        "operator_id": identity.operator_id,
+        "account": f"0x{identity.account.hex()}",
+        "chain_id": state.network.chain_id,
+        "head": {"number": chain.head.number, "timestamp": chain.head.timestamp},
+        "classes": [_describe_class(state, class_id) for class_id in state.settings.classes],
+        "batches": len(chain.batches),
+        "disputes": len(chain.disputes),
+        "seats": _count_seats(state),
+        "executions": {status.value: works.get(status.value, 0) for status in WorkStatus},
+        "collator": {
+            "enabled": state.settings.is_collator,
+            "fee_wei": state.settings.fee_wei,
+            "queued": count_queued(state),
+        },
+        "notes": list(state.notes),
+    }
+
+
+def _describe_class(state: State, class_id: int) -> dict[str, Any]:
+    view = state.chain.classes.get(class_id)
+    if view is None:
+        return {"id": class_id, "problem": "this class does not exist on the deployment"}
+    table = state.chain.tables.get((class_id, view.table))
+    member = find_member(table, state.identity.operator_id) if table else None
+    described: dict[str, Any] = {
+        "id": class_id,
+        "price": view.price,
+        "era_end": view.era_end,
+        "members": len(table.members) if table else 0,
+        "units": table.units.count(member) if table and member is not None else 0,
+    }
+    if member is None:
+        described["problem"] = "this operator is not in the present table: join the class, and wait for the next era"
+    return described
+
+
+def _count_seats(state: State) -> int:
+    """Seats of this node in rounds that run."""
+    count = 0
+    for batch in state.chain.batches.values():
+        member = batch.find_member(state.identity.operator_id)
+        if member is not None and batch.round is not None and batch.round.domain is not None:
+            count += sum(1 for bundle in batch.pending if member in get_committee(batch, bundle))
+    return count

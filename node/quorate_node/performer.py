@@ -1,0 +1,243 @@
+"""Doing what the core says: transactions, messages, executions, journal. Each answer goes back as a stimulus.
+
+Failures of the network are the core's business (it asks again); only what must never happen leaves as an
+UnrecoverableError and stops the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from eth_utils.crypto import keccak
+
+from quorate.chain import calls
+from quorate.chain.account import SigningAccount
+from quorate.chain.gateway import ChainGateway
+from quorate.messages import CommitmentsMessage, Message, OpeningsMessage, VoteMessage, VoteOpeningMessage
+from quorate.protocol.commitment import compute_commitment, compute_salt, compute_statement
+from quorate.protocol.encoding import (
+    compute_list_digest,
+    compute_vote_items_hash,
+    encode_items,
+    encode_post_page,
+    encode_vote_lists,
+)
+from quorate.protocol.errors import QuorateError, UnrecoverableError
+from quorate.protocol.registry import compute_median_ask
+from quorate.protocol.types import Address, CommitItem, CommitList
+from quorate_node.core import instructions as ins
+from quorate_node.core import stimuli as st
+from quorate_node.core.core import Core
+from quorate_node.core.state import Secret, SecretGroup
+from quorate_node.execution import ExecutionService
+from quorate_node.journal import Journal
+from quorate_node.logs import get_logger
+from quorate_node.messaging import Messenger, Undelivered
+from quorate_node.metrics import Metrics
+
+MINED_S = 60.0
+MAX_LEAVES = 200_000
+EXPECTED_CODES = frozenset({"NOT_YET", "GONE", "NOT_PENDING"})
+
+Feed = Callable[[st.Stimulus], None]
+OnPosted = Callable[[ins.Post, int], None]
+
+
+class Performer:
+    """Performs instructions for one core with one key."""
+
+    def __init__(
+        self,
+        core: Core,
+        key: SigningAccount,
+        gateway: ChainGateway,
+        journal: Journal,
+        messenger: Messenger,
+        execution: ExecutionService,
+        metrics: Metrics,
+        feed: Feed,
+        on_posted: OnPosted,
+    ) -> None:
+        self._core, self._key, self._gateway, self._journal = core, key, gateway, journal
+        self._messenger, self._execution, self._metrics = messenger, execution, metrics
+        self._feed, self._on_posted = feed, on_posted
+        self._log = get_logger()
+        self.leaves: OrderedDict[bytes, tuple[bytes, ...]] = OrderedDict()
+
+    async def perform(self, instruction: ins.Instruction) -> None:
+        """Perform one instruction to its end. Raises UnrecoverableError alone."""
+        try:
+            handler: Callable[[Performer, Any], Awaitable[None]] | None = _HANDLERS.get(type(instruction))
+            if handler is not None:
+                await handler(self, instruction)
+            elif isinstance(instruction, ins.Transaction):
+                await self._transact(instruction)
+        except UnrecoverableError:
+            raise
+        except QuorateError as error:
+            self._log.warning("failed", instruction=type(instruction).__name__, error=str(error))
+
+    # own work -----------------------------------------------------------------------------------------------------
+
+    async def _note(self, note: ins.Note) -> None:
+        self._log.warning("note", text=note.text, job=note.job_id.hex() if note.job_id else None)
+
+    async def _read_header(self, wanted: ins.ReadHeader) -> None:
+        header = await asyncio.to_thread(self._gateway.header_rlp, wanted.block)
+        self._feed(st.HeaderRead(wanted.batch_id, wanted.round, header))
+
+    async def _execute(self, instruction: ins.Execute) -> None:
+        job = instruction.job_id.hex()
+        self._log.info("executing", job=job, batch=instruction.key[0], bundle=instruction.key[1])
+        try:
+            outcome = await self._execution.run(instruction)
+        except UnrecoverableError:
+            raise
+        except QuorateError as error:
+            outcome = st.BundleFailed(instruction.key, f"{type(error).__name__}: {error}", retry=True)
+        if isinstance(outcome, st.BundleFailed):
+            self._metrics.executions.labels("failed").inc()
+            self._log.warning("no result", job=job, reason=outcome.reason, retry=outcome.retry)
+        else:
+            self._metrics.executions.labels("done").inc()
+            self._log.info("executed", job=job, vote=outcome.root.hex())
+        self._feed(outcome)
+
+    async def _journal_commit(self, draft: ins.JournalCommit) -> None:
+        operator_id = self._core.state.identity.operator_id
+        secrets = []
+        for vote in draft.votes:
+            statement = compute_statement(draft.domain, vote.bundle)
+            salt = compute_salt(self._key.key, statement)
+            commitment = compute_commitment(statement, operator_id, vote.vote, salt)
+            secrets.append(Secret(vote.bundle, vote.seat, statement, vote.vote, salt, commitment, vote.leaves))
+        group = SecretGroup(draft.stage, draft.subject, draft.round, draft.domain, draft.member, tuple(secrets))
+        await asyncio.to_thread(self._journal.append, group)
+        self.remember_leaves(group)
+        self._feed(st.GroupJournaled(group))
+
+    def remember_leaves(self, group: SecretGroup) -> None:
+        """Leaves of a vote are served to whoever fetches the result."""
+        for secret in group.secrets:
+            self.leaves[secret.vote] = secret.leaves
+        while len(self.leaves) > MAX_LEAVES:
+            self.leaves.popitem(last=False)
+
+    # messages -----------------------------------------------------------------------------------------------------
+
+    async def _send_commitments(self, instruction: ins.SendCommitments) -> None:
+        group = instruction.group
+        items = tuple(CommitItem(s.bundle, s.seat, s.commitment) for s in group.secrets)
+        signature = self._sign(group.domain, keccak(encode_items(items)))
+        commit_list = CommitList(group.member, items, signature)
+        message = CommitmentsMessage.from_list(group.subject, group.round, commit_list)
+        if self._is_own(instruction.collator):
+            self._feed(st.CommitListReceived(group.subject, group.round, commit_list))
+        else:
+            await self._send(instruction.collator, (), "commitments", message)
+
+    async def _send_openings(self, instruction: ins.SendOpenings) -> None:
+        message = OpeningsMessage.from_openings(instruction.batch_id, instruction.round, instruction.openings)
+        await self._send(instruction.collator, instruction.operators, "openings", message)
+
+    async def _send_vote(self, instruction: ins.SendVote) -> None:
+        vote = self._sign_vote(instruction.group)
+        if self._is_own(instruction.collator):
+            self._feed(st.VoteReceived(instruction.group.subject, vote))
+        else:
+            message = VoteMessage.from_vote(instruction.group.subject, vote)
+            await self._send(instruction.collator, (), "votes", message)
+
+    async def _send_vote_opening(self, instruction: ins.SendVoteOpening) -> None:
+        opening = instruction.opening
+        message = VoteOpeningMessage(
+            dispute_id=instruction.dispute_id, member=instruction.member, vote=opening.vote, salt=opening.salt
+        )
+        await self._send(instruction.collator, instruction.operators, "vote-openings", message)
+
+    def _sign(self, domain: bytes, items_hash: bytes) -> bytes:
+        state = self._core.state
+        digest = compute_list_digest(state.network.separator, domain, state.identity.operator_id, items_hash)
+        return self._key.sign(digest)
+
+    def _sign_vote(self, group: SecretGroup) -> tuple[int, bytes, bytes]:
+        secret = group.secrets[0]
+        items_hash = compute_vote_items_hash(secret.bundle, secret.commitment)
+        return group.member, self._sign(group.domain, items_hash), secret.commitment
+
+    def _is_own(self, address: Address) -> bool:
+        return address == self._key.address
+
+    async def _send(self, collator: Address, operators: tuple[int, ...], kind: str, message: Message) -> None:
+        """To the collator and to other operators; the core's own openings are in its state already."""
+        urls = [self._messenger.locate_operator(each) for each in operators]
+        if not self._is_own(collator):
+            urls.append(self._messenger.locate_address(collator))
+        for url in dict.fromkeys(filter(None, urls)):
+            try:
+                await self._messenger.send(url, kind, message)
+                self._metrics.messages.labels(kind, "sent").inc()
+            except Undelivered as error:
+                self._metrics.messages.labels(kind, error.code).inc()
+                if error.code not in EXPECTED_CODES:
+                    self._log.warning("undelivered", kind=kind, error=str(error))
+
+    # transactions -------------------------------------------------------------------------------------------------
+
+    async def _transact(self, instruction: ins.Transaction) -> None:
+        name, error = type(instruction).__name__, None
+        try:
+            block = await asyncio.to_thread(self._send_and_wait, instruction)
+            if isinstance(instruction, ins.Post):
+                self._on_posted(instruction, block)
+            self._log.info("mined", call=name, key=str(instruction.key[1]), block=block)
+        except UnrecoverableError:
+            raise
+        except QuorateError as failure:
+            error = str(failure)
+            # Others may have been faster: that is how duties are shared.
+            self._log.info("not mined", call=name, key=str(instruction.key[1]), error=error)
+        finally:
+            self._metrics.transactions.labels(name, "mined" if error is None else "refused").inc()
+            self._feed(st.CallEnded(instruction.key, error))
+
+    def _send_and_wait(self, instruction: ins.Transaction) -> int:
+        transaction = self._gateway.send(self._key, self._build(instruction))
+        return self._gateway.wait(transaction, MINED_S).block_number
+
+    def _build(self, instruction: ins.Transaction) -> calls.Call:
+        match instruction:
+            case ins.Post(_, terms, orders):
+                return calls.post(0, terms, encode_post_page(orders), last=True)
+            case ins.ProveBeacon(_, batch_id, header):
+                return calls.prove_beacon(batch_id, header)
+            case ins.Expire(_, batch_id):
+                return calls.expire(batch_id)
+            case ins.AdvanceEra(_, class_id):
+                members = self._gateway.class_members(class_id)
+                return calls.advance_era(class_id, compute_median_ask(list(members.values())))
+            case ins.Commit(_, batch_id, first, end, lists):
+                return calls.commit(batch_id, first, end, lists)
+            case ins.Settle(_, batch_id, settlement):
+                return calls.settle(batch_id, settlement)
+            case ins.CommitVotes(_, dispute_id, record, lists):
+                return calls.commit_votes(dispute_id, record, lists)
+            case ins.CommitOwnVote(_, group, record):
+                return calls.commit_votes(group.subject, record, encode_vote_lists([self._sign_vote(group)]))
+            case ins.SettleVotes(_, dispute_id, record, planned):
+                return calls.settle_votes(dispute_id, record, planned)
+
+
+_HANDLERS: dict[type, Callable[[Performer, Any], Awaitable[None]]] = {
+    ins.Note: Performer._note,
+    ins.ReadHeader: Performer._read_header,
+    ins.Execute: Performer._execute,
+    ins.JournalCommit: Performer._journal_commit,
+    ins.SendCommitments: Performer._send_commitments,
+    ins.SendOpenings: Performer._send_openings,
+    ins.SendVote: Performer._send_vote,
+    ins.SendVoteOpening: Performer._send_vote_opening,
+}
