@@ -179,16 +179,19 @@ class Driver:
             lambda c: registry.apply_create_class(c, bytes(32), UNIT_WEI, price), PARAMS.class_deposit,
         )  # fmt: skip
         for i, owner in enumerate(OWNERS[:6]):
-            key = SIGNERS[i].address
-            self.act(
-                owner.address, Contract.REGISTRY, "register", (key,),
-                lambda c, key=key: registry.apply_register(c, key), STAKE,
-            )  # fmt: skip
+            self.register(owner.address, SIGNERS[i].address)
             self.join(owner.address, CLASS, 10 + 3 * i, PRICE + i * 10**8, CAPACITY)
         self.advance_era()
         for actor in (*REQUESTERS[:2], *COLLATORS):
             self.deposit(actor.address, ETHER)
         self.deposit(REQUESTERS[2].address, 10**9)
+
+    def register(self, owner: Address, key: Address, value: int = STAKE) -> None:
+        """Become an operator, or be refused."""
+        self.act(
+            owner, Contract.REGISTRY, "register", (key,),
+            lambda c: self.world.registry.apply_register(c, key), value,
+        )  # fmt: skip
 
     def join(self, owner: Address, class_id: int, units: int, ask: int, capacity: int) -> None:
         """Join a class, or be refused."""

@@ -15,7 +15,7 @@ from tests.differential.actors import (
     UNIT_WEI,
 )
 from tests.differential.driver import CAPACITY, CLASS
-from tests.differential.rounds import Rounds
+from tests.differential.voting import Voting
 
 from quorate.chain.abi import Contract
 from quorate.protocol.context import ZERO_ADDRESS
@@ -23,7 +23,7 @@ from quorate.protocol.params import ETHER
 from quorate.protocol.types import OperatorId
 
 
-class Parties(Rounds):
+class Parties(Voting):
     """Everybody: what owners, requesters and outsiders do besides the rounds."""
 
     def registry(self, rng: Random) -> None:
@@ -33,9 +33,7 @@ class Parties(Rounds):
         match rng.randrange(11):
             case 0:
                 key = rng.choice(SIGNERS).address if rng.random() < 0.9 else ZERO_ADDRESS
-                self.act(
-                    owner, Contract.REGISTRY, "register", (key,), lambda c: registry.apply_register(c, key), UNIT_WEI
-                )
+                self.register(owner, key, UNIT_WEI)
             case 1:
                 whom = OperatorId(rng.randrange(9))
                 self.act(

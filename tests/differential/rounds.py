@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from eth_utils.crypto import keccak
 from tests.differential.actors import (
@@ -11,28 +12,25 @@ from tests.differential.actors import (
     OUTSIDER,
     PRICE,
     REQUESTERS,
-    KnownDispute,
     make_commitment,
     make_vote,
-    sign_class_vote,
     sign_list,
     sign_order,
 )
 from tests.differential.driver import CLASS, Driver
 
 from quorate.chain.abi import Contract
-from quorate.protocol.beacon import BEACON_REACH_BLOCKS
 from quorate.protocol.committing import apply_commit
 from quorate.protocol.encoding import (
     decode_carry_page,
     decode_record_page,
     encode_commit_lists,
     encode_post_page,
-    encode_vote_lists,
 )
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Batch
-from quorate.protocol.planning import RoundView, Settlement, plan_settlement, plan_void_settlement, plan_vote_settlement
+from quorate.protocol.params import BEACON_REACH_BLOCKS
+from quorate.protocol.planning import RoundView, Settlement, plan_settlement, plan_void_settlement
 from quorate.protocol.posting import apply_post
 from quorate.protocol.settlement import expand_record_page
 from quorate.protocol.settling import apply_settle
@@ -126,7 +124,7 @@ class Rounds(Driver):
     def _spoil_order(self, rng: Random, order: JobOrder, fault: str) -> SignedOrder:
         separator = self.world.market.separator
         actor = next(a for a in REQUESTERS if a.address == order.requester)
-        changes: dict[str, dict[str, int]] = {
+        changes: dict[str, dict[str, Any]] = {
             "replay": {"nonce": max(0, order.nonce - rng.choice((1, 2, 300)))},
             "leap": {"nonce": order.nonce + rng.choice((200, 257, 600))},
             "expired": {"valid_until": self.now - 1},
@@ -331,87 +329,19 @@ class Rounds(Driver):
         return planned.settlement if planned else None
 
     def _spoil_settlement(self, rng: Random, s: Settlement) -> Settlement:
-        field = rng.choice(("prior", "page", "votes", "openings", "tail", "commit_pages"))
-        if field in ("tail", "commit_pages"):
-            return replace(s, **{field: (*getattr(s, field), keccak(b"made up"))})
-        if field == "prior":
-            return replace(s, prior=keccak(s.prior))
-        return replace(s, **{field: spoil(getattr(s, field), rng)})
+        spoiled: dict[str, Any] = {
+            "prior": keccak(s.prior),
+            "page": spoil(s.page, rng),
+            "votes": spoil(s.votes, rng),
+            "openings": spoil(s.openings, rng),
+            "tail": (*s.tail, keccak(b"made up")),
+            "commit_pages": (*s.commit_pages, keccak(b"made up")),
+        }
+        field = rng.choice(sorted(spoiled))
+        return replace(s, **{field: spoiled[field]})
 
     def _send_settle(self, sender: Address, batch_id: int, s: Settlement) -> None:
         self.act(
             sender, Contract.MARKET, "settle", (batch_id, s.as_tuple()),
             lambda c: apply_settle(self.world.market, c, batch_id, s),
         )  # fmt: skip
-
-    # disputes
-
-    def commit_votes(self, rng: Random) -> None:
-        """Class votes of some members: mostly honest, some lie, some lists are bad."""
-        dispute_id = self._pick_dispute(rng)
-        if dispute_id is None:
-            return
-        known = self.disputes[dispute_id]
-        dispute = self.world.disputes.get_dispute(dispute_id)
-        if self.now >= dispute.open_time + 10 and rng.random() < 0.9:
-            return
-        record, table = known.decoded, self.world.registry.classes[known.decoded.class_id].tables
-        rows = table[record.table].table.members
-        is_split = rng.random() < 0.2
-        post_hash = self.batch_post_hash(known)
-        lists = []
-        count = len(rows) if rng.random() < 0.6 else rng.randrange(1, len(rows) + 1)
-        for member in rng.sample(range(len(rows)), k=count):
-            flavour = rng.choice((0, 1, 3)) if is_split or rng.random() < 0.1 else 0
-            vote = make_vote(post_hash, record.bundle, flavour)
-            commitment, opening = make_commitment(record.vote_domain, record.bundle, rows[member], vote)
-            signed = sign_class_vote(self.world.market.separator, record, member, rows[member], commitment)
-            if rng.random() < 0.05:
-                signed = rng.choice(((member, bytes(65), commitment), (77, signed[1], commitment)))
-            elif member not in known.openings:
-                known.openings[member] = opening
-            lists.append(signed)
-        page = encode_vote_lists(lists)
-        if rng.random() < 0.05:
-            page = spoil(page, rng)
-        raw = spoil(known.record, rng) if rng.random() < 0.03 else known.record
-        self.act(
-            OUTSIDER.address, Contract.DISPUTES, "commitVotes", (dispute_id, raw, page),
-            lambda c: self.world.disputes.apply_commit_votes(c, dispute_id, raw, page),
-        )  # fmt: skip
-
-    def batch_post_hash(self, known: KnownDispute) -> bytes:
-        """What the honest vote of the bundle is made from; kept, since the batch's slot may be reused meanwhile."""
-        votes = [vote for _, vote in known.decoded.votes]
-        for batch in self.world.market.slots:
-            if batch.batch_id == known.decoded.batch_id:
-                return batch.post_hash
-        return votes[0]
-
-    def settle_votes(self, rng: Random) -> None:
-        """Settle a class vote, now and then too early or with openings kept back."""
-        dispute_id = self._pick_dispute(rng)
-        if dispute_id is None:
-            return
-        known, dispute = self.disputes[dispute_id], self.world.disputes.get_dispute(dispute_id)
-        if rng.random() < (0.4 if known.pages else 0.05):
-            self.wait(4, max(4, dispute.open_time + rng.choice((10, 15)) - self.backend.timestamp))
-        is_shy = rng.random() < 0.2
-        kept = {m: o for m, o in known.openings.items() if not is_shy or rng.random() < 0.7}
-        plan = plan_vote_settlement(known.pages, kept)
-        votes, openings, pages = plan.votes, plan.openings, plan.commit_pages
-        fault = rng.random()
-        if fault < 0.05:
-            openings = spoil(openings, rng)
-        elif fault < 0.08:
-            votes = spoil(votes, rng)
-        elif fault < 0.1:
-            pages = (*pages, keccak(b"made up"))
-        record = known.record
-        self.act(
-            OUTSIDER.address, Contract.DISPUTES, "settleVotes", (dispute_id, record, pages, votes, openings),
-            lambda c: self.world.disputes.apply_settle_votes(c, dispute_id, record, pages, votes, openings),
-        )  # fmt: skip
-
-    def _pick_dispute(self, rng: Random) -> int | None:
-        return rng.choice(sorted(self.disputes)) if self.disputes else None

@@ -1,6 +1,6 @@
 """The same random actions on the pure model and on the deployed contracts: state, money, events, errors must agree.
 
-QUORATE_DIFFERENTIAL_ACTIONS sets about how many actions are sent in all (300 when unset).
+QUORATE_DIFFERENTIAL_ACTIONS sets about how many actions are sent in all (1200 when unset: about 15 s).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from tests.differential.projection import compare_tables
 from quorate.chain.rpc import JsonRpc
 from quorate.chain.types import Deployment
 
-ACTIONS = int(os.environ.get("QUORATE_DIFFERENTIAL_ACTIONS", "300"))
+ACTIONS = int(os.environ.get("QUORATE_DIFFERENTIAL_ACTIONS", "1200"))
 STEPS = 60
-"""Steps of one run; about three quarters of them find something to do, and the start of each run is 20 actions."""
+"""Steps of one run; those of `mixed` are three, others find nothing to do. The start of each run is 18 actions."""
 SEEDS = st.integers(0, 2**32 - 1)
 
 pytestmark = pytest.mark.anvil
@@ -45,34 +45,38 @@ class Machine(RuleBasedStateMachine):
         self.parties.set_up()
         compare_tables(self.rpc, self.deployment, self.parties.world)
 
+    def rng(self, seed: int) -> Random:
+        """Chance from the seed and the run so far: hypothesis likes small seeds, and would repeat itself."""
+        return Random(f"{seed} {self.parties.actions}")
+
     @rule(seed=SEEDS)
     def post(self, seed: int) -> None:
-        self.parties.post(Random(seed))
+        self.parties.post(self.rng(seed))
 
     @rule(seed=SEEDS)
     def prove_beacon(self, seed: int) -> None:
-        self.parties.prove_beacon(Random(seed))
+        self.parties.prove_beacon(self.rng(seed))
 
     @rule(seed=SEEDS)
     def commit(self, seed: int) -> None:
-        self.parties.commit(Random(seed))
+        self.parties.commit(self.rng(seed))
 
     @rule(seed=SEEDS)
     def settle(self, seed: int) -> None:
-        self.parties.settle(Random(seed))
+        self.parties.settle(self.rng(seed))
 
     @rule(seed=SEEDS)
     def class_vote(self, seed: int) -> None:
-        self.parties.commit_votes(Random(seed))
+        self.parties.commit_votes(self.rng(seed))
 
     @rule(seed=SEEDS)
     def settle_votes(self, seed: int) -> None:
-        self.parties.settle_votes(Random(seed))
+        self.parties.settle_votes(self.rng(seed))
 
     @rule(seed=SEEDS)
     def mixed(self, seed: int) -> None:
         """Any action by its weight: whole lives of batches, and all that happens beside them."""
-        rng = Random(seed)
+        rng = self.rng(seed)
         for _ in range(3):
             self.parties.step(rng)
 
@@ -103,5 +107,7 @@ def test_contracts_do_what_the_model_says(machine: type[Machine]) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    sent = sum(count for what, count in machine.tally.items() if what[0].islower() and what.count(" ") == 1)
+    print(f"{sent} actions in {runs} runs")
     print("\n".join(f"{count:6} {what}" for what, count in sorted(machine.tally.items())))
     assert machine.tally["settle ok"]
