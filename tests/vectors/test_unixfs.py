@@ -73,6 +73,38 @@ def test_the_largest_flat_directory_has_the_published_cid(vector: dict[str, Any]
     assert len(sharded) > 1
 
 
+@pytest.mark.parametrize(
+    ("profile", "count", "name", "text", "cid"),
+    [
+        ("unixfs-v0-2015", 10_000, "tile-{:05}.bin", "{}", "QmadAG7rLfeNDN7hoYhKiSs7y1vYy9cWg7xBHroV6w3u8C"),
+        (
+            "unixfs-v1-2025",
+            10_000,
+            "tile-{:05}.bin",
+            "{}",
+            "bafybeibcsxqi2woc4mkp2vfpf6blopzw3s3bgxujj2xtv65pvcoqmtqie4",
+        ),
+        ("unixfs-v0-2015", 6_000, "{:05}" + "n" * 50, "7", "QmViyAASEVo9wDdnx6LF9oRgmbyei1XJeQVoeWXbfSyzin"),
+        (
+            "unixfs-v1-2025",
+            6_000,
+            "{:05}" + "n" * 50,
+            "7",
+            "bafybeiflnrelsw4nbu6oxdxocrokqllmsd4x3csstkyh5qszxghsel2rm4",
+        ),
+    ],
+)
+def test_sharded_directories_have_kubos_cids(profile: str, count: int, name: str, text: str, cid: str) -> None:
+    """The CIDs are what `ipfs add -r --only-hash` of Kubo 0.43.0 said under the profile's configuration."""
+    chosen = unixfs.PROFILES[profile]
+    links = []
+    for number in range(count):
+        content_ = str(number) if text == "{}" else str(number % int(text))
+        part, _ = unixfs.leaf(content_.encode(), chosen)
+        links.append(part.link(name.format(number)))
+    assert str(list(unixfs.build_directory(links, chosen))[-1][0].cid) == cid
+
+
 def test_the_empty_ones_have_their_well_known_cids() -> None:
     v0, v1 = unixfs.PROFILES["unixfs-v0-2015"], unixfs.PROFILES["unixfs-v1-2025"]
     known = VECTORS["empty"]

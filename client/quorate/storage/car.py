@@ -6,7 +6,7 @@ stack, never the whole; the first byte that is not what was asked for ends it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import libipld
@@ -67,11 +67,17 @@ class CarVerifier:
     """
 
     def __init__(
-        self, root: Cid, *, scope: Scope = "all", dups: bool | None = False, max_bytes: int | None = None
+        self,
+        root: Cid,
+        *,
+        path: Sequence[str] = (),
+        scope: Scope = "all",
+        dups: bool | None = False,
+        max_bytes: int | None = None,
     ) -> None:
         root.check_supported()
         self.root = root
-        self._walk = Traversal(root, scope=scope, dups=bool(dups))
+        self._walk = Traversal(root, path=path, scope=scope, dups=bool(dups))
         self._passes_repetitions = dups is None
         self._max_bytes = max_bytes
         self._buffer = bytearray()

@@ -1,0 +1,420 @@
+"""The gateway and the fetcher over real HTTP on loopback, with good, bad and broken providers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from quorate.protocol.errors import Busy, ContentUnavailable, DataError
+from quorate.storage.car import CarVerifier
+from quorate.storage.cid import Cid
+from quorate.storage.embedded import EmbeddedStore
+from quorate.storage.fetch import FetchLimits, fetch_block, fetch_dag, fetch_dag_async
+from quorate.storage.gateway import build_gateway
+from quorate.storage.memory import MemoryStore
+from quorate.storage.serve import LoopbackServer
+
+MIB = 1 << 20
+CAR = "application/vnd.ipld.car"
+RAW = "application/vnd.ipld.raw"
+QUICK = FetchLimits(stall_s=0.4, connect_s=1.0, timeout_s=10.0)
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+@pytest.fixture(scope="module")
+def donor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
+    store = EmbeddedStore(tmp_path_factory.mktemp("donor"))
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def root(donor: EmbeddedStore) -> Cid:
+    same = b"same" * 1000
+    return donor.add_tree({"big": os.urandom(3 * MIB + 1), "dir/one": same, "dir/two": same, "odd ü": b"x"})
+
+
+@pytest.fixture(scope="module")
+def server(donor: EmbeddedStore, root: Cid) -> Iterator[LoopbackServer]:
+    with LoopbackServer(build_gateway(donor)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def http(server: LoopbackServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, headers={"Accept": ""}, trust_env=False) as client:
+        yield client
+
+
+def cids_of(body: bytes, root: Cid, **options: object) -> list[Cid]:
+    """CIDs of a CAR's blocks, each checked."""
+    verifier = CarVerifier(root, **options)  # type: ignore[arg-type]
+    received = verifier.push(body)
+    verifier.finish()
+    return [block.cid for block in received]
+
+
+def test_a_block_with_all_its_headers(http: httpx.Client, donor: EmbeddedStore, root: Cid) -> None:
+    answer = http.get(f"/ipfs/{root}?format=raw")
+    assert answer.status_code == 200
+    assert answer.content == donor.get(root)
+    headers = answer.headers
+    assert headers["content-type"] == RAW
+    assert headers["etag"] == f'"{root}.raw"'
+    assert headers["cache-control"] == "public, max-age=29030400, immutable"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-disposition"] == f'attachment; filename="{root}.bin"'
+    assert headers["x-ipfs-path"] == f"/ipfs/{root}"
+    assert int(headers["content-length"]) == len(answer.content)
+    assert "content-location" not in headers
+    by_header = http.get(f"/ipfs/{root}", headers={"Accept": f"text/html;q=0.5, {RAW};q=0.9"})
+    assert by_header.content == answer.content
+    assert by_header.headers["content-location"] == f"/ipfs/{root}?format=raw"
+    part = http.get(f"/ipfs/{root}?format=raw", headers={"Range": "bytes=2-5"})
+    assert (part.status_code, part.content) == (206, answer.content[2:6])
+    assert http.get(f"/ipfs/{root}?format=raw", headers={"Range": "bytes=99999-"}).status_code == 416
+
+
+def test_head_is_get_without_a_body(http: httpx.Client, root: Cid) -> None:
+    for query in ("format=raw", "format=car"):
+        head, get = http.head(f"/ipfs/{root}?{query}"), http.get(f"/ipfs/{root}?{query}")
+        assert head.status_code == 200
+        assert head.content == b""
+        for name in ("etag", "content-type", "content-disposition", "x-ipfs-path"):
+            assert head.headers[name] == get.headers[name]
+    assert http.head(f"/ipfs/{Cid.of(b'absent')}?format=raw").status_code == 404
+
+
+def test_a_car_by_scope_duplicates_and_path(http: httpx.Client, donor: EmbeddedStore, root: Cid) -> None:
+    answer = http.get(f"/ipfs/{root}", headers={"Accept": f"{CAR}; order=dfs; dups=y"})
+    assert answer.headers["content-type"] == f"{CAR}; version=1; order=dfs; dups=y"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{root}.car"'
+    assert answer.headers["content-location"].startswith(f"/ipfs/{root}?format=car")
+    assert answer.headers["etag"].startswith(f'W/"{root}.car.')
+    twice = cids_of(answer.content, root, dups=True)
+    once = cids_of(http.get(f"/ipfs/{root}?format=car").content, root)
+    assert len(twice) == len(once) + 1
+    assert cids_of(http.get(f"/ipfs/{root}?format=car&car-dups=y").content, root, dups=True) == twice
+    assert cids_of(http.get(f"/ipfs/{root}?format=car&dag-scope=block").content, root, scope="block") == [root]
+    assert cids_of(http.get(f"/ipfs/{root}?format=car&dag-scope=entity").content, root, scope="entity") == [root]
+    store = MemoryStore()
+    body = http.get(f"/ipfs/{root}/dir/one?format=car").content
+    assert body.count(donor.get(root)) == 1
+    assert body.endswith(b"same" * 1000)
+    assert len(cids_of(body, root, path=["dir", "one"])) == 3
+    with pytest.raises(DataError, match="had to come"):
+        store.import_car([body], root)  # the path's blocks alone are not the whole
+    etags = {
+        http.head(f"/ipfs/{root}{rest}").headers["etag"]
+        for rest in (
+            "?format=car",
+            "?format=car&dag-scope=block",
+            "?format=car&car-dups=y",
+            "/dir?format=car",
+            "?format=car&entity-bytes=0:1",
+            "?format=car&entity-bytes=0:2",
+            "?format=raw",
+        )
+    }
+    assert len(etags) == 7
+
+
+@pytest.mark.parametrize(
+    ("span", "leaves"), [("0:*", 4), ("0:0", 1), ("-1:*", 1), (f"{MIB}:{2 * MIB}", 2), ("5:-2", 3)]
+)
+def test_bytes_of_an_entity(http: httpx.Client, donor: EmbeddedStore, root: Cid, span: str, leaves: int) -> None:
+    big = donor.resolve(root, "big")
+    body = http.get(f"/ipfs/{root}/big?format=car&entity-bytes={span}").content
+    direct = http.get(f"/ipfs/{big}?format=car&entity-bytes={span}").content
+    chunk = [block for block in donor.export_car(big) if len(block) in (MIB, 1)]
+    assert sum(direct.count(block) for block in chunk if len(block) == MIB) == min(leaves, 3) - (span == "-1:*")
+    assert len(body) > len(direct)
+
+
+@pytest.mark.parametrize(
+    ("target", "accept", "status", "reason"),
+    [
+        ("/ipfs/rubbish?format=raw", "", 400, "not a CID"),
+        ("/ipfs/bafkrgihb2lgd?format=raw", "", 400, "CID"),
+        ("/ipfs/ROOT", "", 400, "say what you want"),
+        ("/ipfs/ROOT", "*/*", 400, "say what you want"),
+        ("/ipfs/ROOT", "text/html", 406, "only"),
+        ("/ipfs/ROOT?format=tar", "", 406, "raw or car"),
+        ("/ipfs/ROOT?format=xyz", "", 400, "raw or car"),
+        ("/ipfs/ROOT?format=car&dag-scope=some", "", 400, "dag-scope"),
+        ("/ipfs/ROOT?format=car&entity-bytes=1", "", 400, "entity-bytes"),
+        ("/ipfs/ROOT?format=car&entity-bytes=5:1", "", 400, "ends before"),
+        ("/ipfs/ROOT/big?format=car&entity-bytes=99999999:*", "", 400, "outside"),
+        ("/ipfs/ROOT?format=car&car-version=2", "", 400, "version"),
+        ("/ipfs/ROOT?format=car&car-order=bfs", "", 400, "order"),
+        ("/ipfs/ROOT?format=car&car-dups=maybe", "", 400, "dups"),
+        ("/ipfs/ROOT/nothing?format=car", "", 404, "nothing"),
+        ("/ipfs/ROOT/big/below?format=car", "", 404, "below"),
+        ("/ipfs/ABSENT?format=car", "", 404, "not here"),
+        ("/ipfs/BLAKE?format=raw", "", 400, "sha2-256"),
+        ("/ipns/ROOT?format=raw", "", 404, ""),
+    ],
+)
+def test_refusals_give_their_reason(
+    http: httpx.Client, root: Cid, target: str, accept: str, status: int, reason: str
+) -> None:
+    blake = Cid(1, 0x55, bytes.fromhex("a0e40220") + bytes(32))
+    target = target.replace("ROOT", str(root)).replace("ABSENT", str(Cid.of(b"?"))).replace("BLAKE", str(blake))
+    answer = http.get(target, headers={"Accept": accept})
+    assert answer.status_code == status
+    assert reason in answer.text
+
+
+def test_conditional_and_cached_requests(http: httpx.Client, root: Cid) -> None:
+    etag = http.head(f"/ipfs/{root}?format=car").headers["etag"]
+    for tag in (etag, etag.removeprefix("W/"), f'"other", {etag}', "*"):
+        answer = http.get(f"/ipfs/{root}?format=car", headers={"If-None-Match": tag})
+        assert (answer.status_code, answer.content) == (304, b"")
+    assert http.get(f"/ipfs/{root}?format=raw", headers={"If-None-Match": etag}).status_code == 200
+    absent = Cid.of(b"absent")
+    assert http.get(f"/ipfs/{absent}?format=raw", headers={"Cache-Control": "only-if-cached"}).status_code == 412
+    assert http.get(f"/ipfs/{absent}?format=raw", headers={"If-None-Match": "*"}).status_code == 404
+
+
+def test_the_probe_and_odd_names(http: httpx.Client, root: Cid) -> None:
+    assert http.get("/ipfs/bafkqaaa?format=raw").content == b""
+    assert http.head("/ipfs/bafkqaaa?format=raw").status_code == 200
+    assert cids_of(http.get("/ipfs/bafkqaaa?format=car").content, Cid.parse("bafkqaaa")) == []
+    assert http.get(f"/ipfs/{root}/odd%20%C3%BC?format=car").content.endswith(b"x")
+    named = http.get(f"/ipfs/{root}?format=raw", params={"format": "raw", "filename": 'ü"\r\n.bin'})
+    assert named.headers["content-disposition"].startswith('attachment; filename="____.bin"; filename*=')
+
+
+def test_a_missing_child_cuts_the_answer(tmp_path: Path) -> None:
+    full, part = MemoryStore(), MemoryStore()
+    root = full.add_tree({"a": os.urandom(2 * MIB), "b": b"b"})
+    part.put(root, full.get(root))
+    with LoopbackServer(build_gateway(part)) as running, httpx.Client(trust_env=False) as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            client.get(f"{running.url}/ipfs/{root}?format=car")
+        with pytest.raises(ContentUnavailable, match="RemoteProtocolError"):
+            fetch_dag(MemoryStore(), root, [running.url], limits=QUICK)
+
+
+# fetching
+
+
+def provider(answer: Answer) -> LoopbackServer:
+    """A server that answers every request for content as a stranger might."""
+    return LoopbackServer(Starlette(routes=[Route("/ipfs/{cid}", answer)]))
+
+
+def car_answer(body: bytes) -> Answer:
+    async def answer(_: Request) -> Response:
+        return Response(body, media_type=CAR)
+
+    return answer
+
+
+async def _stalls(_: Request) -> Response:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"\x3a"
+        await asyncio.sleep(3)
+
+    return StreamingResponse(body(), media_type=CAR)
+
+
+async def _drips(_: Request) -> Response:
+    async def body() -> AsyncIterator[bytes]:
+        for byte in b"\x3a\xa2eroots" * 20:
+            yield bytes((byte,))
+            await asyncio.sleep(0.1)
+
+    return StreamingResponse(body(), media_type=CAR)
+
+
+async def _elsewhere(_: Request) -> Response:
+    return RedirectResponse("http://127.0.0.1:9/ipfs/x")
+
+
+async def _circles(request: Request) -> Response:
+    return RedirectResponse(str(request.url))
+
+
+async def _html(_: Request) -> Response:
+    return Response("<html>", media_type="text/html")
+
+
+async def _gone(_: Request) -> Response:
+    return Response("blocked by law", 410, media_type="text/plain")
+
+
+async def _zipped(_: Request) -> Response:
+    return Response(b"\x1f\x8b", media_type=CAR, headers={"Content-Encoding": "gzip"})
+
+
+@pytest.mark.parametrize("kind", ["memory", "embedded"])
+def test_a_dag_is_fetched_whole(
+    server: LoopbackServer, donor: EmbeddedStore, root: Cid, kind: str, tmp_path: Path
+) -> None:
+    store = MemoryStore() if kind == "memory" else EmbeddedStore(tmp_path / "s")
+    seen: list[int] = []
+    report = fetch_dag(store, root, [server.url + "/"], limits=QUICK, on_progress=seen.append)
+    assert (report.provider, report.rejected) == (server.url + "/", ())
+    assert report.bytes == seen[-1] > 3 * MIB
+    assert store.is_complete(root)
+    assert store.read(store.resolve(root, "big")) == donor.read(donor.resolve(root, "big"))
+    again = fetch_dag(store, root, [], limits=QUICK)
+    assert (again.bytes, again.provider) == (0, None)
+    store.close()
+
+
+def test_liars_are_left_one_by_one(server: LoopbackServer, donor: EmbeddedStore, root: Cid) -> None:
+    good = b"".join(donor.export_car(root))
+    flipped = bytearray(good)
+    flipped[MIB] ^= 1
+    other = b"".join(donor.export_car(donor.add_bytes(b"something else")))
+    with (
+        provider(car_answer(bytes(flipped))) as liar,
+        provider(car_answer(good[: 2 * MIB])) as early,
+        provider(car_answer(other)) as foreign,
+        provider(_stalls) as stalling,
+        provider(_drips) as dripping,
+        provider(_elsewhere) as elsewhere,
+        provider(_circles) as circles,
+        provider(_html) as html,
+        provider(_gone) as gone,
+        provider(_zipped) as zipped,
+    ):
+        servers = [liar, early, foreign, stalling, dripping, elsewhere, circles, html, gone, zipped]
+        urls = [each.url for each in servers]
+        names = [
+            "ftp://host",
+            "rubbish",
+            "http://user:secret@host",
+            "http://127.0.0.1:9",
+            "http://[",
+            "http://host:99999",
+        ]
+        store = MemoryStore()
+        with pytest.raises(ContentUnavailable, match="nobody served"):
+            fetch_dag(store, root, [*names, *urls], limits=QUICK)
+        assert store.has(root)  # what the liar sent before it lied was good
+        report = fetch_dag(store, root, [*names, *urls, server.url], limits=QUICK)
+    assert report.provider == server.url
+    assert [url for url, _ in report.rejected] == [*names, *urls]
+    reasons = [reason for _, reason in report.rejected]
+    expected = [
+        "no http",
+        "no http",
+        "no http",
+        "Connect",
+        "no http",
+        "no http",
+        "not what",
+        "tail",
+        "had to come",
+        "sent nothing",
+        "a second",
+        "another host",
+        "circles",
+        "text/html",
+        "blocked by law",
+        "encoding",
+    ]
+    for reason, part in zip(reasons, expected, strict=True):
+        assert part in reason
+    assert store.is_complete(root)
+
+
+def test_limits_hold(server: LoopbackServer, root: Cid) -> None:
+    with pytest.raises(ContentUnavailable, match="limit of 1000000 bytes"):
+        fetch_dag(MemoryStore(), root, [server.url], limits=FetchLimits(max_bytes=1_000_000))
+    with pytest.raises(ContentUnavailable, match="too slow"):
+        fetch_dag(MemoryStore(), root, [server.url], limits=FetchLimits(timeout_s=0.0))
+    with pytest.raises(ContentUnavailable, match="no provider was named"):
+        fetch_dag(MemoryStore(), root, [])
+
+
+def test_single_blocks(server: LoopbackServer, root: Cid) -> None:
+    store = MemoryStore()
+    assert fetch_block(store, root, [server.url]).provider == server.url
+    assert store.has(root)
+    assert not store.is_complete(root)
+
+    async def wrong(_: Request) -> Response:
+        return Response(b"wrong", media_type=RAW)
+
+    async def endless(_: Request) -> Response:
+        return Response(bytes(3 * MIB), media_type=RAW)
+
+    with provider(wrong) as first, provider(endless) as second, pytest.raises(ContentUnavailable) as refusal:
+        fetch_block(store, Cid.of(b"right"), [first.url, second.url, server.url])
+    for part in ("not what", "more than", "404"):
+        assert part in str(refusal.value)
+
+
+async def test_fetching_does_not_hold_the_loop(server: LoopbackServer, root: Cid) -> None:
+    report = await fetch_dag_async(MemoryStore(), root, [server.url])
+    assert report.provider == server.url
+
+
+def test_a_slow_reader_costs_no_memory(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "s")
+    data = tmp_path / "large"
+    with data.open("wb") as file:
+        for _ in range(256):
+            file.write(os.urandom(MIB))
+    root = store.add_path(data)
+    with LoopbackServer(build_gateway(store)) as running:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        target = EmbeddedStore(tmp_path / "t")
+        with (
+            httpx.Client(trust_env=False) as client,
+            client.stream("GET", f"{running.url}/ipfs/{root}?format=car") as slow,
+        ):
+            next(slow.iter_raw())
+            fetch_dag(target, root, [running.url])
+        grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown_kib < 64 * 1024
+    view = target.map_file(root)
+    assert view is not None
+    assert len(view) == 256 * MIB
+    view.release()
+    target.close()
+    store.close()
+
+
+# the server
+
+
+def test_a_taken_port_says_what_to_do(server: LoopbackServer) -> None:
+    with pytest.raises(Busy, match="choose another"):
+        LoopbackServer(build_gateway(MemoryStore()), server.port)
+
+
+def test_a_server_frees_its_port_and_leaves_no_thread() -> None:
+    before = threading.active_count()
+    with LoopbackServer(build_gateway(MemoryStore())) as running:
+        port = running.port
+        assert httpx.get(f"{running.url}/ipfs/bafkqaaa?format=raw", trust_env=False).status_code == 200
+    running.stop()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+    with LoopbackServer(build_gateway(MemoryStore()), port) as again:
+        assert again.url.endswith(str(port))
+    assert threading.active_count() <= before + 8  # the gateways' idle readers
+
+
+async def test_a_server_in_a_coroutine() -> None:
+    async with LoopbackServer(build_gateway(MemoryStore())) as running, httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"{running.url}/ipfs/bafkqaaa?format=raw")
+        assert answer.status_code == 200
