@@ -94,8 +94,8 @@ class Deployment:
             raise ConfigurationError(
                 f"no deployment at {path}: start one with `quorate devnet up`, or name its file with QUORATE_DEPLOYMENT"
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(f"{path} is not a deployment file: {error!r}; deploy again") from error
+        except (ValueError, KeyError, TypeError, ConfigurationError) as error:
+            raise ConfigurationError(f"{path} is not a deployment file ({error!r}): deploy again") from error
 
 
 @dataclass(frozen=True, slots=True)

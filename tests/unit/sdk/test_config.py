@@ -1,0 +1,92 @@
+"""Where settings come from, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from quorate.chain.account import SigningAccount, save_keystore
+from quorate.config import load_config
+from quorate.protocol.errors import ConfigurationError, DataError
+
+NAMES = ("HOME", "RPC_URL", "DEPLOYMENT", "KEYSTORE", "PASSPHRASE_FILE", "PASSPHRASE", "COLLATORS", "STORE")
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(f"QUORATE_{name}", raising=False)
+    monkeypatch.setenv("QUORATE_HOME", str(tmp_path))
+
+
+def write(path: Path, **values: object) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(values))
+
+
+def test_nothing_is_configured(tmp_path: Path) -> None:
+    config = load_config()
+    assert (config.home, config.store, config.collators) == (tmp_path, tmp_path / "store", ())
+    with pytest.raises(ConfigurationError, match="`quorate devnet up`"):
+        config.connect()
+    with pytest.raises(ConfigurationError, match="QUORATE_KEYSTORE"):
+        config.open_account()
+
+
+def test_argument_before_environment_before_file_before_devnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "devnet" / "config.json", rpc_url="http://devnet", collators=["http://c/"], class_id=2)
+    assert load_config().rpc_url == "http://devnet"
+    write(tmp_path / "config.json", rpc_url="http://file")
+    assert load_config().rpc_url == "http://file"
+    monkeypatch.setenv("QUORATE_RPC_URL", "http://environment")
+    assert load_config().rpc_url == "http://environment"
+    config = load_config(overrides={"rpc_url": "http://argument", "keystore": None})
+    assert (config.rpc_url, config.collators, config.class_id) == ("http://argument", ("http://c",), 2)
+
+
+def test_another_key_does_not_take_the_devnets_passphrase(tmp_path: Path) -> None:
+    write(tmp_path / "devnet" / "config.json", keystore="/a", passphrase_file="/b")
+    assert load_config().passphrase_file == Path("/b")
+    assert load_config(overrides={"keystore": Path("/c")}).passphrase_file is None
+
+
+def test_a_key_opens_by_file_or_environment_but_never_waits_without_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = SigningAccount.create()
+    save_keystore(tmp_path / "key.json", key, b"open sesame", 2)
+    monkeypatch.setenv("QUORATE_KEYSTORE", "key.json")
+    with pytest.raises(ConfigurationError, match="no passphrase"):
+        load_config().open_account()
+    monkeypatch.setenv("QUORATE_PASSPHRASE", "wrong")
+    with pytest.raises(DataError, match="does not open"):
+        load_config().open_account()
+    (tmp_path / "word").write_text("open sesame\nsecond line")
+    monkeypatch.setenv("QUORATE_PASSPHRASE_FILE", "word")
+    assert load_config().open_account() == key
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"collators": "http://x"}', '{"collators": ["x"]}'])
+def test_broken_files_are_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ConfigurationError):
+        load_config()
+
+
+def test_environment_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUORATE_COLLATORS", "http://a/, https://b")
+    assert load_config().collators == ("http://a", "https://b")
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"chain_id": 1, "registry": "0x12"}', "nonsense"])
+def test_a_deployment_file_that_is_missing_or_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    monkeypatch.setenv("QUORATE_RPC_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("QUORATE_DEPLOYMENT", "deployment.json")
+    if content is not None:
+        (tmp_path / "deployment.json").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"deployment"):
+        load_config().connect()

@@ -1,0 +1,196 @@
+"""A job's steps from events: posting, skips, fresh rounds, disputes, and what others try."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from eth_utils.crypto import keccak
+
+from quorate.chain.account import SigningAccount
+from quorate.chain.types import LoggedEvent
+from quorate.protocol import events
+from quorate.protocol.encoding import (
+    compute_domain_separator,
+    compute_job_id,
+    encode_carry_page,
+    encode_commit_lists,
+    encode_dispute_record,
+    encode_post_page,
+)
+from quorate.protocol.events import Event
+from quorate.protocol.types import (
+    ZERO32,
+    Address,
+    BatchId,
+    CarryRecord,
+    CommitItem,
+    CommitList,
+    DisputeRecord,
+    JobOrder,
+    OrderSkip,
+    SignedOrder,
+    Verdict,
+    Vote,
+)
+from quorate.tracking import JobStage, JobTracker
+
+KEY = SigningAccount.from_key(bytes(range(1, 33)))
+OTHER = SigningAccount.from_key(bytes(range(2, 34)))
+SEPARATOR = compute_domain_separator(31337, Address(bytes(20)))
+ORDER = JobOrder(KEY.address, 0, 1, bytes(32), 1, 10**9, 100, 3, 2, 60, 0, 10**12, 0, 2**32)
+BATCH = 65536
+GOOD, BAD = Vote(keccak(b"good")), Vote(keccak(b"bad"))
+
+
+def sign(order: JobOrder, key: SigningAccount = KEY) -> SignedOrder:
+    return SignedOrder(order, key.sign(compute_job_id(SEPARATOR, order)))
+
+
+class Story:
+    """Feeds events to a tracker, one block each."""
+
+    def __init__(self, order: JobOrder = ORDER) -> None:
+        self.tracker, self.block = JobTracker(sign(order)), 0
+
+    def tell(self, *told: Event) -> list[JobStage]:
+        self.block += 1
+        steps = []
+        for index, event in enumerate(told):
+            steps += self.tracker.apply(LoggedEvent(event, self.block, keccak(bytes([self.block])), index))
+        return [step.stage for step in steps]
+
+    def post(self, *orders: SignedOrder, skips: bytes = b"", first: int = 0, batch: int = BATCH) -> list[JobStage]:
+        opened = events.BatchOpened(batch, Address(bytes(20)), 1, 1, 3, 2, 60, 0)
+        return self.tell(opened, events.PagePosted(batch, first, encode_post_page(orders), skips))
+
+    def commit(self, *places: tuple[int, int, int], round_: int = 0, skips: bytes = b"") -> list[JobStage]:
+        """Places are (member, bundle, seat), one list each."""
+        lists = [CommitList(m, (CommitItem(b, s, keccak(bytes([m, b, s]))),), bytes(65)) for m, b, s in places]
+        return self.tell(events.CommitPage(BATCH, round_, encode_commit_lists(lists), skips))
+
+    def settle(self, *verdicts: tuple[int, Verdict, Vote], round_: int = 0) -> list[JobStage]:
+        body = b"".join(b.to_bytes(2, "big") + bytes((v,)) + vote for b, v, vote in verdicts)
+        return self.tell(events.BundlesSettled(BATCH, round_, body))
+
+
+def skip(index: int, reason: OrderSkip) -> bytes:
+    return index.to_bytes(2, "big") + bytes((reason,))
+
+
+def test_the_happy_path() -> None:
+    story = Story()
+    assert story.post(sign(ORDER)) == [JobStage.POSTED]
+    assert story.tell(events.RoundStarted(BATCH, 0, bytes(32))) == [JobStage.ASSIGNED]
+    assert story.commit((5, 0, 0), (7, 0, 2)) == []
+    assert story.commit((6, 0, 1)) == [JobStage.COMMITTED]
+    assert story.settle((0, Verdict.ACCEPTED, GOOD)) == [JobStage.REVEALED, JobStage.ACCEPTED]
+    assert story.tell(events.BatchSettled(BATCH, 99)) == []
+    bundle = story.tracker.bundles[0]
+    assert (bundle.vote, story.tracker.final_at) == (GOOD, 99)
+    assert [(s.seat, s.member, s.vote) for s in bundle.seats] == [(0, 5, GOOD), (1, 6, GOOD), (2, 7, GOOD)]
+    assert [step.block for step in story.tracker.history] == [1, 2, 4, 5, 5]
+
+
+def test_bundle_numbers_count_only_what_was_accepted_before() -> None:
+    story = Story()
+    big = replace(ORDER, requester=OTHER.address, task_count=300)
+    skipped = replace(big, nonce=1)
+    story.post(sign(big, OTHER), sign(skipped, OTHER), sign(ORDER), skips=skip(1, OrderSkip.DEPOSIT), first=10)
+    assert list(story.tracker.bundles) == [12]
+
+
+def test_a_skip_is_told_with_its_reason() -> None:
+    story = Story()
+    assert story.post(sign(ORDER), skips=skip(0, OrderSkip.DEPOSIT)) == [JobStage.SKIPPED]
+    assert "DEPOSIT" in story.tracker.history[-1].detail
+
+
+def test_an_order_that_was_skipped_for_capacity_may_come_again() -> None:
+    story = Story()
+    assert story.post(sign(ORDER), skips=skip(0, OrderSkip.CAPACITY)) == [JobStage.SKIPPED]
+    assert story.post(sign(ORDER), batch=BATCH + 1) == [JobStage.POSTED]
+
+
+def test_a_second_collator_cannot_make_a_posted_job_look_skipped() -> None:
+    story = Story()
+    story.post(sign(ORDER))
+    assert story.post(sign(ORDER), skips=skip(0, OrderSkip.NONCE), batch=BATCH + 1) == []
+    assert story.tracker.stage is JobStage.POSTED
+
+
+def test_a_page_with_a_broken_signature_says_nothing_about_our_order() -> None:
+    story = Story()
+    rubbish = SignedOrder(ORDER, bytes(65))
+    assert story.post(rubbish, skips=skip(0, OrderSkip.SIGNATURE)) == []
+    assert story.post(sign(ORDER), batch=BATCH + 1) == [JobStage.POSTED]
+
+
+def test_an_altered_copy_is_another_job() -> None:
+    story = Story()
+    assert story.post(sign(replace(ORDER, max_price=10**13))) == []
+    assert story.tracker.batch is None
+
+
+def test_a_silent_seat_brings_a_fresh_round_and_votes_stand() -> None:
+    story = Story()
+    story.post(sign(ORDER))
+    story.tell(events.RoundStarted(BATCH, 0, bytes(32)))
+    assert story.commit((1, 0, 0), (2, 0, 1)) == []
+    page = encode_carry_page([CarryRecord(0, KEY.address, 1, 0, GOOD, (1, 2))])
+    assert story.settle((0, Verdict.CARRIED, Vote(ZERO32))) == [JobStage.CARRIED]
+    assert story.tell(events.BundlesCarried(BATCH, 0, page)) == []
+    assert story.tell(events.RoundAwaited(BATCH, 1, 9), events.RoundStarted(BATCH, 1, bytes(32))) == [JobStage.ASSIGNED]
+    story.commit((3, 0, 0), (4, 0, 1), (5, 0, 2), round_=1)
+    assert story.settle((0, Verdict.ACCEPTED, GOOD), round_=1)[-1] is JobStage.ACCEPTED
+    assert sorted(s.member for s in story.tracker.bundles[0].seats) == [1, 2, 3, 4, 5]
+    assert story.tracker.round == 1
+
+
+def test_a_dispute_names_votes_and_slashes_of_its_own_settlement_alone() -> None:
+    story = Story()
+    story.post(sign(ORDER))
+    story.tell(events.RoundStarted(BATCH, 0, bytes(32)))
+    story.commit((1, 0, 0), (2, 0, 1), (3, 0, 2))
+    votes = ((1, GOOD), (2, BAD), (3, GOOD))
+    record = DisputeRecord(BatchId(BATCH), 0, KEY.address, 1, 0, 9, 0, OTHER.address, 1, 1, bytes(32), votes)
+    opened = events.DisputeOpened(65536, BATCH, 0, encode_dispute_record(record))
+    verdicts = b"\x00\x00" + bytes((Verdict.DISPUTED,)) + ZERO32
+    settled = events.BundlesSettled(BATCH, 0, verdicts)
+    assert story.tell(opened, settled) == [JobStage.REVEALED, JobStage.DISPUTED]
+    story.tell(events.OperatorSlashed(9, 5, False))  # somebody else's
+    slashed, decided = events.OperatorSlashed(3, 10**18, True), events.DisputeSettled(65536, BATCH, 0, 1, GOOD)
+    assert story.tell(slashed, decided) == [JobStage.ACCEPTED]
+    assert [(s.operator_id, s.amount, s.ejected) for s in story.tracker.slashes] == [(3, 10**18, True)]
+    assert [(s.seat, s.member, s.vote) for s in story.tracker.bundles[0].seats] == [
+        (0, 1, GOOD),
+        (1, 2, BAD),
+        (2, 3, GOOD),
+    ]
+
+
+def test_void_says_why() -> None:
+    story = Story()
+    story.post(sign(ORDER))
+    assert story.settle((0, Verdict.VOID, Vote(ZERO32))) == [JobStage.VOID]
+    assert "deposit is back" in story.tracker.history[-1].detail
+
+
+def test_a_job_of_many_bundles_ends_with_its_last_one() -> None:
+    order = replace(ORDER, task_count=600)
+    story = Story(order)
+    story.post(sign(order))
+    assert list(story.tracker.bundles) == [0, 1, 2]
+    assert story.settle((0, Verdict.ACCEPTED, GOOD), (2, Verdict.ACCEPTED, GOOD)) == [JobStage.REVEALED]
+    assert story.settle((1, Verdict.ACCEPTED, BAD)) == [JobStage.REVEALED, JobStage.ACCEPTED]
+
+
+def test_other_batches_do_not_matter() -> None:
+    story = Story()
+    story.post(sign(ORDER))
+    other = BATCH + 1
+    body = b"\x00\x00\x01" + GOOD
+    told = story.tell(
+        events.RoundStarted(other, 0, bytes(32)), events.BundlesSettled(other, 0, body), events.BatchSettled(other, 1)
+    )
+    assert told == []
+    assert not story.tracker.bundles[0].is_decided
