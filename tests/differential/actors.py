@@ -81,8 +81,8 @@ class KnownBatch:
     pages: list[bytes] = field(default_factory=list)
     next_pages: list[bytes] = field(default_factory=list)
     commit_pages: list[tuple[CommitList, ...]] = field(default_factory=list)
-    openings: dict[tuple[int, int], Opening] = field(default_factory=dict)
-    withheld: set[tuple[int, int]] = field(default_factory=set)
+    openings: dict[bytes, Opening] = field(default_factory=dict)  # by commitment
+    withheld: set[bytes] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -92,8 +92,7 @@ class KnownDispute:
     record: bytes
     decoded: DisputeRecord
     pages: list[tuple[VoteCommit, ...]] = field(default_factory=list)
-    openings: dict[int, Opening] = field(default_factory=dict)
-    withheld: set[int] = field(default_factory=set)
+    openings: dict[bytes, Opening] = field(default_factory=dict)  # by commitment
 
 
 def sign_order(separator: bytes, order: JobOrder, actor: Actor) -> SignedOrder:

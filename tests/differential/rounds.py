@@ -238,9 +238,9 @@ class Rounds(Driver):
                 vote = make_vote(batch.post_hash, bundle, flavour)
                 commitment, opening = make_commitment(domain, bundle, rows[member], vote)
                 found.setdefault(member, []).append(CommitItem(bundle, seat, commitment))
-                known.openings[bundle, seat] = opening
+                known.openings[commitment] = opening
                 if rng.random() < silence / 2:
-                    known.withheld.add((bundle, seat))
+                    known.withheld.add(commitment)
         return found
 
     def _make_list(self, batch: Batch, member: int, items: list[CommitItem]) -> CommitList:
@@ -273,7 +273,12 @@ class Rounds(Driver):
     def view(self, batch: Batch, share_all: bool = False) -> RoundView:
         """What a collator knows of the present round."""
         known = self.batches[batch.batch_id]
-        openings = {k: v for k, v in known.openings.items() if share_all or k not in known.withheld}
+        items = (item for page in known.commit_pages for each in page for item in each.items)
+        openings = {
+            (item.bundle, item.seat): known.openings[item.commitment]
+            for item in items
+            if share_all or item.commitment not in known.withheld
+        }
         return RoundView(
             terms=batch.round_terms,
             pending=frozenset(batch.pending),

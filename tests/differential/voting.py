@@ -38,8 +38,7 @@ class Voting(Rounds):
             signed = sign_class_vote(self.world.market.separator, record, member, rows[member], commitment)
             if rng.random() < 0.05:
                 signed = rng.choice(((member, bytes(65), commitment), (77, signed[1], commitment)))
-            elif member not in known.openings:
-                known.openings[member] = opening
+            known.openings[commitment] = opening
             lists.append(signed)
         page = encode_vote_lists(lists)
         if rng.random() < 0.05:
@@ -67,7 +66,12 @@ class Voting(Rounds):
         if rng.random() < (0.4 if known.pages else 0.05):
             self.wait(4, max(4, dispute.open_time + rng.choice((10, 15)) - self.backend.timestamp))
         is_shy = rng.random() < 0.2
-        kept = {m: o for m, o in known.openings.items() if not is_shy or rng.random() < 0.7}
+        kept = {
+            member: known.openings[commitment]
+            for page in known.pages
+            for member, _, commitment in page
+            if not is_shy or rng.random() < 0.7
+        }
         plan = plan_vote_settlement(known.pages, kept)
         votes, openings, pages = plan.votes, plan.openings, plan.commit_pages
         fault = rng.random()

@@ -85,11 +85,11 @@ class Judged(Parties):
             assert not slashed
             return
         must = {int(table.members[member].operator_id) for member in wrong}
-        committed = {commit[0] for page in known.pages for commit in page}
+        committed = (commit for page in known.pages for commit in page)
         may = must | {
-            int(table.members[m].operator_id)
-            for m, opening in known.openings.items()
-            if m in committed and opening.vote != event.vote
+            int(table.members[member].operator_id)
+            for member, _, commitment in committed
+            if known.openings[commitment].vote != event.vote
         }
         assert must <= slashed <= may
         self.judged += 1
