@@ -46,7 +46,8 @@ def load_scene(folder: Path) -> Scene:
 def read_mask(path: Path) -> Mask:
     """Read a mask as the program wrote it: a PGM, 255 is cloud."""
     with Image.open(path) as image:
-        return np.equal(np.asarray(image), 255)
+        mask: Mask = np.asarray(image) == 255
+        return mask
 
 
 def write_mask_picture(path: Path, scene: Scene, mask: Mask, share: float) -> None:
