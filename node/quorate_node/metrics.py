@@ -1,42 +1,69 @@
-"""Prometheus metrics of a node; few, each with a use."""
+"""Prometheus metrics of a node; few, each with a use. prometheus_client is loaded when somebody first asks."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from quorate_node.core.collation import count_queued
 from quorate_node.core.state import State, WorkStatus
 
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+COUNTERS = {
+    "executions": ("Bundles executed, by outcome.", ("outcome",)),
+    "transactions": ("Transactions sent, by instruction and outcome.", ("call", "outcome")),
+    "messages": ("Messages sent, by kind and outcome.", ("kind", "outcome")),
+    "orders": ("Orders received, by outcome.", ("outcome",)),
+}
 
 
 class Metrics:
-    """Counters and gauges of one process."""
+    """Counters of one process, and gauges read from its state."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.executions = Counter(
-            "quorate_executions", "Bundles executed, by outcome.", ["outcome"], registry=self.registry
-        )
-        self.transactions = Counter(
-            "quorate_transactions", "Transactions sent, by method and outcome.", ["method", "outcome"],
-            registry=self.registry,
-        )  # fmt: skip
-        self.messages = Counter(
-            "quorate_messages", "Messages sent, by kind and outcome.", ["kind", "outcome"], registry=self.registry
-        )
-        self.orders = Counter("quorate_orders", "Orders received, by outcome.", ["outcome"], registry=self.registry)
-        self.head = Gauge("quorate_head_block", "Newest block that was handled.", registry=self.registry)
-        self.batches = Gauge("quorate_batches", "Batches that are followed.", registry=self.registry)
-        self.disputes = Gauge("quorate_disputes", "Class votes that run.", registry=self.registry)
-        self.running = Gauge("quorate_executions_running", "Bundles waiting or running.", registry=self.registry)
-        self.queued = Gauge("quorate_orders_queued", "Orders not on chain yet.", registry=self.registry)
+        self._counts: Counter[tuple[str, ...]] = Counter()
+
+    def count(self, name: str, *labels: str) -> None:
+        """One more; names and labels are those of COUNTERS."""
+        self._counts[name, *labels] += 1
 
     def render(self, state: State) -> bytes:
         """The page of metrics."""
-        self.head.set(state.chain.head.number)
-        self.batches.set(len(state.chain.batches))
-        self.disputes.set(len(state.chain.disputes))
-        self.running.set(sum(1 for each in state.own.work.values() if each.status is WorkStatus.RUNNING))
-        self.queued.set(count_queued(state))
-        return generate_latest(self.registry)
+        from prometheus_client import CollectorRegistry, generate_latest
+
+        registry = CollectorRegistry()
+        registry.register(_Collected(self._counts, state))
+        return generate_latest(registry)
+
+
+class _Collected:
+    """What prometheus_client calls a collector."""
+
+    def __init__(self, counts: Counter[tuple[str, ...]], state: State) -> None:
+        self._counts, self._state = counts, state
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric with its present value."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        for name, (text, labels) in COUNTERS.items():
+            family = CounterMetricFamily(f"quorate_{name}", text, labels=labels)
+            for (counted, *values), number in self._counts.items():
+                if counted == name:
+                    family.add_metric(values, number)
+            yield family
+        state = self._state
+        running = sum(1 for each in state.own.work.values() if each.status is WorkStatus.RUNNING)
+        gauges = {
+            "head_block": ("Newest block that was handled.", state.chain.head.number),
+            "batches": ("Batches that are followed.", len(state.chain.batches)),
+            "disputes": ("Class votes that run.", len(state.chain.disputes)),
+            "executions_running": ("Bundles waiting or running.", running),
+            "orders_queued": ("Orders not on chain yet.", count_queued(state)),
+        }
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(f"quorate_{name}", text, value=value)

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from eth_utils.crypto import keccak
@@ -30,7 +31,6 @@ from quorate_node.core.state import Identity, Network, Settings
 from quorate_node.core.stimuli import GroupJournaled
 from quorate_node.execution import ExecutionService
 from quorate_node.executor.base import Executor
-from quorate_node.executor.pool import WorkerPool
 from quorate_node.gateway.app import Services, build_app
 from quorate_node.journal import Journal
 from quorate_node.keystore import open_key
@@ -39,6 +39,9 @@ from quorate_node.messaging import HttpMessenger
 from quorate_node.performer import Performer
 from quorate_node.providers import LOCAL_CHAIN_IDS
 from quorate_node.watcher import ChainWatcher
+
+if TYPE_CHECKING:
+    from quorate_node.executor.pool import WorkerPool
 
 ANNOUNCE_S = 15.0
 WARM_UP_S = 0.5
@@ -103,6 +106,8 @@ class Node:
         self._messenger.view = self._core.state.chain
 
     async def _get_executor(self) -> Executor:
+        from quorate_node.executor.pool import WorkerPool  # it knows wasmtime: not before we are ready
+
         async with self._pool_lock:
             if self._pool is None:
                 home = self._config.home
@@ -167,7 +172,7 @@ class Node:
             feed=self._agent.feed,
             get_leaves=performer.leaves.get,
             render_metrics=lambda: (metrics.render(core.state), metrics_module.CONTENT_TYPE),
-            count_order=lambda outcome: metrics.orders.labels(outcome).inc(),
+            count_order=lambda outcome: metrics.count("orders", outcome),
             is_ready=lambda: self._is_ready,
             collator=collator,
             import_quota_bytes=self._config.import_bytes,

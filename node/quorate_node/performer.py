@@ -40,6 +40,7 @@ from quorate_node.metrics import Metrics
 
 MINED_S = 60.0
 MAX_LEAVES = 200_000
+NOT_YET_PAUSES_S = (0.1, 0.2, 0.3, 0.5, 0.8)
 EXPECTED_CODES = frozenset({"NOT_YET", "GONE", "NOT_PENDING"})
 
 Feed = Callable[[st.Stimulus], None]
@@ -99,10 +100,10 @@ class Performer:
         except QuorateError as error:
             outcome = st.BundleFailed(instruction.key, f"{type(error).__name__}: {error}", retry=True)
         if isinstance(outcome, st.BundleFailed):
-            self._metrics.executions.labels("failed").inc()
+            self._metrics.count("executions", "failed")
             self._log.warning("no result", job=job, reason=outcome.reason, retry=outcome.retry)
         else:
-            self._metrics.executions.labels("done").inc()
+            self._metrics.count("executions", "done")
             self._log.info("executed", job=job, vote=outcome.root.hex())
         self._feed(outcome)
 
@@ -176,14 +177,23 @@ class Performer:
         urls = [self._messenger.locate_operator(each) for each in operators]
         if not self._is_own(collator):
             urls.append(self._messenger.locate_address(collator))
-        for url in dict.fromkeys(filter(None, urls)):
+        await asyncio.gather(*(self._deliver(url, kind, message) for url in dict.fromkeys(filter(None, urls))))
+
+    async def _deliver(self, url: str, kind: str, message: Message) -> None:
+        """A receiver that is a block behind says NOT_YET: worth a moment's patience, since the core's is seconds."""
+        for pause_s in (*NOT_YET_PAUSES_S, None):
             try:
                 await self._messenger.send(url, kind, message)
-                self._metrics.messages.labels(kind, "sent").inc()
+                self._metrics.count("messages", kind, "sent")
+                return
             except Undelivered as error:
-                self._metrics.messages.labels(kind, error.code).inc()
+                if error.code == "NOT_YET" and pause_s is not None:
+                    await asyncio.sleep(pause_s)
+                    continue
+                self._metrics.count("messages", kind, error.code)
                 if error.code not in EXPECTED_CODES:
                     self._log.warning("undelivered", kind=kind, error=str(error))
+                return
 
     # transactions -------------------------------------------------------------------------------------------------
 
@@ -201,7 +211,7 @@ class Performer:
             # Others may have been faster: that is how duties are shared.
             self._log.info("not mined", call=name, key=str(instruction.key[1]), error=error)
         finally:
-            self._metrics.transactions.labels(name, "mined" if error is None else "refused").inc()
+            self._metrics.count("transactions", name, "mined" if error is None else "refused")
             self._feed(st.CallEnded(instruction.key, error))
 
     def _send_and_wait(self, instruction: ins.Transaction) -> int:
