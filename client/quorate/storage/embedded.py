@@ -164,16 +164,23 @@ class EmbeddedStore(DagStore):
 
     def _remove_orphans(self) -> None:
         """Segments that a killed process left. A writer locks its segment; the age covers its first moment."""
-        files = [file for file in self._segments.iterdir() if time.time() - file.stat().st_mtime > _ORPHAN_AGE_S]
-        if not files:
-            return
-        for file in files:
-            if f"segments/{file.name}" in self._index.owned_files():
+        old = [file for file in self._segments.iterdir() if _age_s(file) > _ORPHAN_AGE_S]
+        owned = self._index.owned_files() if old else set[str]()
+        for file in old:
+            if f"segments/{file.name}" in owned:
                 continue
             with suppress(OSError), file.open("rb") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if f"segments/{file.name}" not in self._index.owned_files():
+                if f"segments/{file.name}" not in self._index.owned_files():  # its writer may just have finished
                     file.unlink()
+
+
+def _age_s(file: Path) -> float:
+    """Seconds since a file was written; 0 for one that a neighbour removed meanwhile."""
+    try:
+        return time.time() - file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _map(path: Path | None, start: int, size: int) -> memoryview | None:
