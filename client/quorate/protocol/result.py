@@ -23,13 +23,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 from eth_hash.auto import keccak
 
 from quorate.protocol.errors import ValidationError
-from quorate.protocol.spec import WASM_PROFILE, canonical_json, check_cid, compute_raw_cid, parse_canonical
+from quorate.protocol.spec import WASM_PROFILE, canonical_json, check_cid, compute_raw_cid, parse_canonical, shallow
 
 EXIT_TRAP = -1
 EXIT_OVER_LIMIT = -2
@@ -76,7 +76,7 @@ class TaskResult:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
-        return canonical_json(asdict(self))
+        return canonical_json(shallow(self))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> TaskResult:

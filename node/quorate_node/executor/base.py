@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from quorate.protocol.errors import UnrecoverableError
-from quorate.protocol.result import TaskResult, compute_task_id
+from quorate.protocol.result import TaskResult
 from quorate.protocol.spec import JobSpec
 
 
@@ -34,11 +34,6 @@ class ExecutionTask:
 
     spec: JobSpec
     task_index: int = 0
-
-    @property
-    def task_id(self) -> bytes:
-        """Name of the task, 32 bytes."""
-        return compute_task_id(self.spec.digest, self.task_index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import platform
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -138,7 +138,8 @@ class ModuleCache:
             partial.replace(path)
             self._prune()
         except OSError:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
 
     def _prune(self) -> None:
         """Remove what was not used for longest while the cache is over its size."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from quorate.protocol.spec import JobSpec
 from quorate.storage import unixfs
 from quorate.storage.base import BlobStore, BlockNotFound
@@ -126,5 +128,8 @@ def collect_outputs(root: Directory, usage: Usage) -> dict[str, bytes | None]:
 
 def store_outputs(store: BlobStore, files: dict[str, bytes | None]) -> str:
     """Keep outputs as a UnixFS directory and return its CID."""
-    empty = store.add_tree({})
-    return str(store.add_tree({path: empty if data is None else data for path, data in files.items()}))
+    entries: dict[str, bytes | Path | Cid] = {path: data for path, data in files.items() if data is not None}
+    if len(entries) < len(files):
+        empty = store.add_tree({})
+        entries |= {path: empty for path, data in files.items() if data is None}
+    return str(store.add_tree(entries))

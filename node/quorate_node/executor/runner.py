@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from quorate.protocol.errors import Busy, ContentUnavailable, DataError
-from quorate.protocol.result import EXIT_OVER_LIMIT, EXIT_REFUSED, TaskResult, TaskStatus
-from quorate.protocol.spec import JobSpec
+from quorate.protocol.result import EXIT_OVER_LIMIT, EXIT_REFUSED, TaskResult, TaskStatus, compute_task_id
+from quorate.protocol.spec import JobSpec, compute_raw_cid
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate_node.executor.base import Executed, ExecutionTask, FailureReason, LocalFailure
@@ -38,19 +38,19 @@ class TaskRunner:
             return LocalFailure(FailureReason.HOST_MEMORY, "this host ran out of memory around the run")
 
     def _run(self, task: ExecutionTask, timeout_s: float, started: float) -> Executed | LocalFailure:
-        spec, limits = task.spec, task.spec.limits
+        spec, limits, digest = task.spec, task.spec.limits, task.spec.digest
         cid = Cid.parse(spec.module)
         program = self._cache.get(
             spec.module, lambda: read_bounded(self._store, cid, limits.module_bytes), limits.module_bytes
         )
         if program.module is None:
             ending = Ending(TaskStatus.FAILED, EXIT_REFUSED, 0, program.refusal)
-            return self._finish(task, ending, b"", {}, started)
+            return self._finish(task, digest, ending, b"", {}, started)
         host: Host | None = None
 
         def make_host(spend: Callable[[int], None]) -> Host:
             nonlocal host
-            host = build_host(task, self._store, spend)
+            host = build_host(spec, compute_task_id(digest, task.task_index), self._store, spend)
             return host
 
         outcome = self._runtime.run(program.module, limits, make_host, timeout_s=timeout_s)
@@ -58,15 +58,21 @@ class TaskRunner:
             return outcome
         assert host is not None
         outcome, files = _judge_outputs(outcome, host)
-        executed = self._finish(task, outcome, bytes(host.stdout.data), files, started)
+        executed = self._finish(task, digest, outcome, bytes(host.stdout.data), files, started)
         return Executed(executed.result, executed.fuel_used, executed.seconds, bytes(host.stderr.data), executed.detail)
 
     def _finish(
-        self, task: ExecutionTask, ending: Ending, stdout: bytes, files: dict[str, bytes | None], started: float
+        self,
+        task: ExecutionTask,
+        digest: bytes,
+        ending: Ending,
+        stdout: bytes,
+        files: dict[str, bytes | None],
+        started: float,
     ) -> Executed:
         """Store what the task left and describe it; the result itself becomes a block, too."""
         result = TaskResult(
-            spec=task.spec.cid,
+            spec=compute_raw_cid(digest),
             task_index=task.task_index,
             status=ending.status,
             exit_code=ending.exit_code,
@@ -77,9 +83,9 @@ class TaskRunner:
         return Executed(result, ending.fuel_used, time.perf_counter() - started, detail=ending.detail)
 
 
-def build_host(task: ExecutionTask, store: BlobStore, spend: Callable[[int], None]) -> Host:
+def build_host(spec: JobSpec, task_id: bytes, store: BlobStore, spend: Callable[[int], None]) -> Host:
     """The profile's world for a task: /inputs, empty /outputs and /tmp, in this order from descriptor 3 on."""
-    spec, limits = task.spec, task.spec.limits
+    limits = spec.limits
     # The three directories are there before the program and not part of its allowance.
     usage = Usage(limits.output_bytes, limits.output_files + 2)
     return Host(
@@ -91,7 +97,7 @@ def build_host(task: ExecutionTask, store: BlobStore, spend: Callable[[int], Non
             Preopen(b"/tmp", Directory(usage)),
         ],
         usage=usage,
-        random=RandomStream(task.task_id),
+        random=RandomStream(task_id),
         stdout=Stream(limits.stdout_bytes, is_strict=True),
         max_open=limits.open_files,
         spend=spend,

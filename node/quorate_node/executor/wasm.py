@@ -147,15 +147,19 @@ class Runtime:
                 raise OutOfFuel
             store.set_fuel(left - fuel)
 
-        self._wasi.begin(make_host(spend), store)
         try:
+            self._wasi.begin(make_host(spend), store)
             outcome = self._start(store, module)
+            fuel_used = limits.fuel - store.get_fuel()
         finally:
             self._wasi.end()
+            # Exceptions out of host calls form cycles that hold the store; left to the collector, a few of these
+            # reservations of 4 GiB exhaust the worker's address space.
+            store.close()
         if isinstance(outcome, LocalFailure):
             return outcome
         status, code, detail = outcome
-        return Ending(status, code, limits.fuel - store.get_fuel(), detail)
+        return Ending(status, code, fuel_used, detail)
 
     def _start(self, store: wasmtime.Store, module: wasmtime.Module) -> tuple[TaskStatus, int, str] | LocalFailure:
         try:

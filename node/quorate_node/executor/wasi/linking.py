@@ -15,8 +15,8 @@ from quorate_node.executor.wasi.memory import GuestMemory
 
 M32, M64 = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 
-# Parameters by letter: i is i32, I is i64. All but the last group return an errno.
-_FUNCTIONS: tuple[tuple[Callable[..., None], str], ...] = (
+# Parameters by letter: i is i32, I is i64. All of these return an errno; proc_exit returns nothing.
+_RETURNING: tuple[tuple[Callable[..., None], str], ...] = (
     (process.args_get, "ii"),
     (process.args_sizes_get, "ii"),
     (process.environ_get, "ii"),
@@ -64,9 +64,8 @@ _FUNCTIONS: tuple[tuple[Callable[..., None], str], ...] = (
     (paths.path_unlink_file, "iii"),
 )
 
-SIGNATURES: dict[str, tuple[str, str]] = {call.__name__: (letters, "i") for call, letters in _FUNCTIONS} | {
-    "proc_exit": ("i", "")
-}
+FUNCTIONS = {call.__name__: call for call, _ in _RETURNING} | {"proc_exit": process.proc_exit}
+SIGNATURES = {call.__name__: (letters, "i") for call, letters in _RETURNING} | {"proc_exit": ("i", "")}
 
 
 class WasiLinker:
@@ -77,9 +76,9 @@ class WasiLinker:
         self._store: wasmtime.Store | None = None
         self._is_bound = False
         self.linker = wasmtime.Linker(engine)
-        for call, letters in _FUNCTIONS:
-            self._define(call, letters, [wasmtime.ValType.i32()])
-        self._define(process.proc_exit, "i", [])
+        for name, call in FUNCTIONS.items():
+            letters, results = SIGNATURES[name]
+            self._define(call, letters, [wasmtime.ValType.i32()] if results else [])
 
     def begin(self, host: Host, store: wasmtime.Store) -> None:
         """Let host calls act on `host`, whose module will be instantiated in `store`."""
@@ -87,7 +86,9 @@ class WasiLinker:
         self._is_bound = False
 
     def end(self) -> None:
-        """Forget the task, so that its memory can go."""
+        """Forget the task, and let its host forget the memory, which goes with the store."""
+        if self._host is not None:
+            self._host.memory = GuestMemory(lambda: 0, lambda: 0)
         self._host = self._store = None
 
     def _define(self, call: Callable[..., None], letters: str, results: list[wasmtime.ValType]) -> None:

@@ -1,0 +1,89 @@
+"""The cache of machine code: what it saves, and what it refuses to run."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wasmtime
+
+from quorate.protocol.errors import ConfigurationError
+from quorate_node.executor.cache import ModuleCache, load_secret
+
+WASM = bytes(wasmtime.wat2wasm('(module (func (export "_start")))'))
+OTHER = bytes(wasmtime.wat2wasm('(module (func (export "_start") unreachable))'))
+
+
+def cache_of(engine: wasmtime.Engine, folder: Path, secret: bytes = b"s" * 32) -> ModuleCache:
+    return ModuleCache(engine, folder, secret)
+
+
+def get(cache: ModuleCache, wasm: bytes = WASM) -> Any:
+    return cache.get(str(hash(wasm)), lambda: wasm, 1 << 20)
+
+
+def test_a_module_is_compiled_once(engine: wasmtime.Engine, tmp_path: Path) -> None:
+    first, second = cache_of(engine, tmp_path), cache_of(engine, tmp_path)
+    assert get(first).module is get(first).module
+    assert get(second).module is not None
+    assert (first.compiled, second.compiled) == (1, 0)
+
+
+def test_a_poisoned_file_is_refused_and_replaced(engine: wasmtime.Engine, tmp_path: Path) -> None:
+    get(cache_of(engine, tmp_path))
+    (file,) = tmp_path.glob("*.cwasm")
+    good = file.read_bytes()
+    for bad in (good[:-1] + bytes([good[-1] ^ 1]), good[:100], b"", bytes(32) + good[32:]):
+        file.write_bytes(bad)
+        cache = cache_of(engine, tmp_path)
+        assert get(cache).module is not None
+        assert (cache.compiled, cache.refused_files) == (1, 1)
+        assert get(cache_of(engine, tmp_path)).module is not None
+        assert cache_of(engine, tmp_path).refused_files == 0
+
+
+def test_another_modules_artifact_does_not_pass(engine: wasmtime.Engine, tmp_path: Path) -> None:
+    cache = cache_of(engine, tmp_path)
+    get(cache)
+    get(cache, OTHER)
+    cache.path_of(OTHER).replace(cache.path_of(WASM))
+    again = cache_of(engine, tmp_path)
+    get(again)
+    assert again.refused_files == 1
+
+
+def test_another_nodes_artifact_does_not_pass(engine: wasmtime.Engine, tmp_path: Path) -> None:
+    get(cache_of(engine, tmp_path, b"a" * 32))
+    mine = cache_of(engine, tmp_path, b"b" * 32)
+    get(mine)
+    assert (mine.compiled, mine.refused_files) == (1, 1)
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(engine: wasmtime.Engine, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert get(cache_of(engine, tmp_path / "file" / "cache")).module is not None
+
+
+def test_refusals_are_remembered(engine: wasmtime.Engine, tmp_path: Path) -> None:
+    cache = cache_of(engine, tmp_path)
+    reads = 0
+
+    def read() -> bytes:
+        nonlocal reads
+        reads += 1
+        return b"no module"
+
+    for _ in range(3):
+        assert "not a WebAssembly module" in cache.get("bad", read, 100).refusal
+    assert reads == 1
+
+
+def test_the_secret_is_private_and_stays(tmp_path: Path) -> None:
+    secret = load_secret(tmp_path / "node" / "secret")
+    assert load_secret(tmp_path / "node" / "secret") == secret
+    assert stat.S_IMODE((tmp_path / "node" / "secret").stat().st_mode) == 0o600
+    (tmp_path / "short").write_bytes(b"x")
+    with pytest.raises(ConfigurationError, match="delete it"):
+        load_secret(tmp_path / "short")
