@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+from quorate.protocol.errors import Busy
 from quorate.protocol.result import TaskStatus
 from quorate.protocol.spec import JobSpec, Limits
 from quorate.storage.cid import Cid
@@ -117,10 +118,13 @@ async def test_closing_ends_all_workers_at_once(site: Site) -> None:
     before = set(children_of(os.getpid()))
     pool = site.pool(2)
     await pool.start()
-    running = asyncio.create_task(pool.execute(site.task(LOOP, fuel=1 << 62), timeout_s=600))
+    waiting = [asyncio.create_task(pool.execute(site.task(LOOP, fuel=1 << 62), timeout_s=600)) for _ in range(5)]
     await asyncio.sleep(0.3)
     await pool.close()
-    assert failed(await running).reason is FailureReason.WORKER_DIED
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [LocalFailure] * 2 + [Busy] * 3
+    with pytest.raises(Busy):
+        await pool.execute(site.task(HELLO), timeout_s=1)
     assert set(children_of(os.getpid())) <= before
 
 

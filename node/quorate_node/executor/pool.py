@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from quorate.protocol.errors import DataError
+from quorate.protocol.errors import Busy, DataError
 from quorate.protocol.spec import GIB
 from quorate_node.executor.base import Executed, ExecutionTask, FailureReason, LocalFailure, WorkerCrashed
 from quorate_node.executor.cache import load_secret
@@ -112,8 +112,9 @@ class Worker:
 
     async def close(self) -> None:
         """Let it end by itself, or end it."""
-        self._in.close()
-        await self.reap()
+        if self.is_fit:
+            self._in.close()
+            await self.reap()
 
 
 class WorkerPool:
@@ -132,11 +133,13 @@ class WorkerPool:
         self._slots: asyncio.Queue[asyncio.Task[Worker]] = asyncio.Queue()
         self._starting: set[asyncio.Task[Worker]] = set()
         self._busy: set[Worker] = set()
-        self._is_closed = False
+        self._is_started = False
+        self._closed = asyncio.Event()
         self.restarts = 0
 
     async def start(self) -> None:
         """Start the workers; WorkerCrashed if one cannot be."""
+        self._is_started = True
         for _ in range(self._count):
             self._launch()
         await asyncio.gather(*self._starting)
@@ -167,16 +170,22 @@ class WorkerPool:
             task.exception()  # whoever takes the slot sees it; this only marks it as seen
 
     async def execute(self, task: ExecutionTask, *, timeout_s: float) -> Executed | LocalFailure:
-        """Run a task on the next free worker. WorkerCrashed if workers cannot be started any more."""
+        """Run a task on the next free worker.
+
+        Raises WorkerCrashed if workers cannot be started any more, Busy once the pool is closing.
+        """
         slot = await self._slots.get()
+        if self._closed.is_set():
+            self._slots.put_nowait(slot)  # for the next who waits
+            raise Busy("the executor is closing; run the task after the node has started again")
         worker: Worker | None = None
         try:
             worker = await asyncio.shield(slot)
             return await self._run(worker, task, timeout_s)
         finally:
-            if worker is not None and worker.is_fit:
+            if self._closed.is_set() or (worker is not None and worker.is_fit):
                 self._slots.put_nowait(slot)
-            elif not self._is_closed:
+            else:
                 self.restarts += 1
                 self._launch()
 
@@ -205,13 +214,15 @@ class WorkerPool:
 
     async def close(self) -> None:
         """End all workers; tasks that still run fail."""
-        self._is_closed = True
+        self._closed.set()
         for worker in list(self._busy):
             await worker.kill()
-        while not self._slots.empty():
-            slot = self._slots.get_nowait()
-            with contextlib.suppress(WorkerCrashed, asyncio.CancelledError):
+        slots = [await self._slots.get() for _ in range(self._count if self._is_started else 0)]
+        for slot in slots:
+            with contextlib.suppress(WorkerCrashed):
                 await (await slot).close()
+        for slot in slots[:1]:
+            self._slots.put_nowait(slot)  # wakes whoever still waits
 
 
 def _judge_death(status: int, compile_s: float) -> LocalFailure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from quorate_node.executor.wasi.abi import PAIR, U32, U64
+from quorate_node.executor.wasi.abi import PAIR, U32, U64, Errno, WasiError
 
 MAX_IOVECS = 1024  # as IOV_MAX on common systems
 
@@ -59,8 +59,8 @@ class GuestMemory:
         self.write(pointer, U64.pack(value))
 
     def iovecs(self, pointer: int, count: int) -> list[memoryview]:
-        """The buffers of an array of iovecs; as many as MAX_IOVECS, or GuestFault."""
+        """The buffers of an array of iovecs; WasiError INVAL for more than MAX_IOVECS."""
         if count > MAX_IOVECS:
-            raise GuestFault(f"{count} buffers in one call, over {MAX_IOVECS}")
+            raise WasiError(Errno.INVAL)
         table = self.read(pointer, count * PAIR.size)
         return [self.span(*pair) for pair in PAIR.iter_unpack(table)]
