@@ -76,6 +76,12 @@ class Rounds(Driver):
                 sender = OUTSIDER.address
         else:
             terms, sender, batch_id = going.terms, going.collator, going.batch_id
+            era_end = self.world.registry.classes[CLASS].era_end
+            if rng.random() < 0.2 and era_end < going.open_time + self.world.params.post_period - 2:
+                # The class moves on between two pages of a batch.
+                if self.now < era_end:
+                    self.wait(1, era_end - self.backend.timestamp)
+                self.advance_era()
             if rng.random() < 0.1:
                 sender = OUTSIDER.address
         is_begun = going is not None and going.bundles > 0
@@ -226,7 +232,7 @@ class Rounds(Driver):
         market, known = self.world.market, self.batches[batch.batch_id]
         domain, rows = market.round_domain(batch), market.table_of(batch).members
         found: dict[int, list[CommitItem]] = {}
-        silence = rng.choice((0.0, 0.0, 0.1, 0.3))
+        silence = rng.choice((0.0, 0.0, 0.2, 0.5))
         for bundle in bundles:
             committee = market.committee(batch, bundle)
             is_attacked = rng.random() < 0.4

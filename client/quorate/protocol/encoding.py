@@ -14,7 +14,6 @@ from eth_utils.crypto import keccak
 
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.types import (
-    ZERO32,
     Address,
     BatchId,
     CarryRecord,
@@ -396,6 +395,3 @@ def decode_table(units: bytes, members: bytes) -> Table:
         members=tuple(Member(Address(row[:20]), OperatorId(int.from_bytes(row[20:], "big"))) for row in rows),
         units=tuple(int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2)),
     )
-
-
-EMPTY_CHAIN = ZERO32
