@@ -217,6 +217,7 @@ class QuorateClient:
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         tracker, last, yielded = JobTracker(record.signed), record.from_block - 1, 0
         last_hash: bytes | None = None
+        began = self.gateway.head().number
         while True:
             head = self.gateway.head()
             if last_hash is not None and head.number != last and self.gateway.block(last).hash != last_hash:
@@ -230,7 +231,7 @@ class QuorateClient:
                 tracker.expire(head.number)
             for step in tracker.history[yielded:]:
                 yielded += 1
-                yield self._told(record, step)
+                yield self._told(record, step, is_live=step.block > began)
             if tracker.stage is not None and tracker.stage.is_end and tracker.skip not in PASSING_SKIPS:
                 return
             if tracker.stage in (JobStage.ACCEPTED, JobStage.VOID, JobStage.EXPIRED):
@@ -239,10 +240,10 @@ class QuorateClient:
                 raise StillWaiting(f"job 0x{record.job_id.hex()} is not over yet: `quorate job wait` goes on")
             time.sleep(poll_s)
 
-    def _told(self, record: JobRecord, step: JobProgress) -> JobProgress:
-        """A step with its block's time; when we saw it goes to the record."""
+    def _told(self, record: JobRecord, step: JobProgress, *, is_live: bool) -> JobProgress:
+        """A step with its block's time; when we saw it happen goes to the record."""
         fresh = self.book.load(record.job_id.hex())
-        if step.stage not in fresh.seen:
+        if is_live and step.stage.value not in fresh.seen:
             seconds = round(time.time() - record.created_at, 3)
             self.book.update(fresh, seen={**fresh.seen, step.stage.value: seconds})
         return replace(step, timestamp=self.gateway.block(step.block).timestamp)
