@@ -111,7 +111,7 @@ class Core:
 
     def _on_journaled(self, stimulus: st.GroupJournaled) -> None:
         group = stimulus.group
-        self.state.own.journaling.discard(group.domain)
+        self.state.own.journaling.discard((group.domain, group.subject))
         self.state.own.groups.setdefault(group.domain, []).append(group)
 
     def _on_call(self, stimulus: st.CallEnded) -> None:

@@ -51,7 +51,9 @@ def is_openable(state: State, dispute: Dispute) -> bool:
 
 def _decide_vote(state: State, dispute: Dispute, member: int, choose_vote: ChooseVote) -> Iterator[Instruction]:
     domain = dispute.record.vote_domain
-    group = next(iter(state.own.groups.get(domain, ())), None)
+    # Disputes of one batch share their domain; what tells their votes apart is the dispute.
+    mine = (group for group in state.own.groups.get(domain, ()) if group.subject == dispute.id)
+    group = next(mine, None)
     if group is None:
         yield from _decide_work(state, dispute, member, choose_vote)
     elif member not in dispute.committed:
@@ -68,14 +70,14 @@ def _decide_vote(state: State, dispute: Dispute, member: int, choose_vote: Choos
 
 def _decide_work(state: State, dispute: Dispute, member: int, choose_vote: ChooseVote) -> Iterator[Instruction]:
     domain, bundle = dispute.record.vote_domain, dispute.bundle
-    if bundle is None or is_past(state, dispute, 1) or domain in state.own.journaling:
+    if bundle is None or is_past(state, dispute, 1) or (domain, dispute.id) in state.own.journaling:
         return
     seated = tuple(dispute.table.members[row].operator_id for row, _ in dispute.record.votes)
     work, start = ensure_work(state, dispute.key, bundle, seated)
     if start:
         yield start
     if work.status is WorkStatus.DONE:
-        state.own.journaling.add(domain)
+        state.own.journaling.add((domain, dispute.id))
         vote = choose_vote(dispute.key, work, Stage.CLASS_VOTE)
         draft = DraftVote(dispute.record.bundle, 0, vote, work.leaves)
         yield JournalCommit(Stage.CLASS_VOTE, dispute.id, 0, domain, member, (draft,))

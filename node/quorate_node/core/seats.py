@@ -80,7 +80,7 @@ def _decide_commit(
         if work.status is WorkStatus.DONE:
             ready.append((bundle, seat, work))
         is_waiting = is_waiting or work.status is WorkStatus.RUNNING
-    if ready and domain not in own.journaling:
+    if ready and (domain, batch.id) not in own.journaling:
         since = own.ready_since.setdefault(domain, state.now)
         if not is_waiting or state.now >= since + GROUP_S:
             own.ready_since.pop(domain)
@@ -100,7 +100,7 @@ def _seal(
     choose_vote: ChooseVote,
 ) -> JournalCommit:
     """Votes that are ready become one group, for good: the chain skips lists that overlap."""
-    state.own.journaling.add(domain)
+    state.own.journaling.add((domain, batch.id))
     member = batch.find_member(state.identity.operator_id)
     votes = tuple(
         DraftVote(bundle, seat, choose_vote((batch.id, bundle), work, Stage.BUNDLE), work.leaves)

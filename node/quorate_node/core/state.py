@@ -251,7 +251,7 @@ class Own:
     work: dict[BundleKey, Work] = field(default_factory=dict)
     seats: dict[bytes, tuple[SeatKey, ...]] = field(default_factory=dict)
     groups: dict[bytes, list[SecretGroup]] = field(default_factory=dict)
-    journaling: set[bytes] = field(default_factory=set)
+    journaling: set[tuple[bytes, int]] = field(default_factory=set)
     ready_since: dict[bytes, float] = field(default_factory=dict)
 
 
