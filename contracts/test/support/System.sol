@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {IComputeMarket} from "../../src/interfaces/IComputeMarket.sol";
+import {IDisputes} from "../../src/interfaces/IDisputes.sol";
+import {IStakeRegistry} from "../../src/interfaces/IStakeRegistry.sol";
+import {ClassTable} from "../../src/types/ClassTable.sol";
+import {Params} from "../../src/types/Params.sol";
+import {TestBeacon} from "./TestBeacon.sol";
+import {Vm} from "./Vm.sol";
+
+/// @title A deployed system with operators in one class
+abstract contract System {
+    Vm internal constant vm = Vm(0x7109709ECfa91a80626fF3989D68f67F5b1DD12D);
+
+    uint256 internal constant UNIT = 1 ether;
+    uint64 internal constant PRICE = 1e15;
+    uint64 internal constant CAPACITY = 1e12;
+    uint32 internal constant CLASS = 1;
+    /// @dev Each operator stakes two units more than it allocates, so that small fines do not shrink it.
+    uint256 internal constant SPARE = 2;
+
+    IStakeRegistry internal registry;
+    IComputeMarket internal market;
+    IDisputes internal disputes;
+    address internal beacon;
+
+    address internal collator = makeAddr("collator");
+    address internal stranger = makeAddr("stranger");
+    uint256 internal requesterSecret = uint256(keccak256("requester"));
+    address internal requester = vm.addr(requesterSecret);
+
+    /// @dev Whoever may hold money in the market, for the sums.
+    address[] internal holders;
+    mapping(address => bool) internal isHolder;
+    mapping(address signingKey => uint256) internal secretOf;
+
+    function localParams() internal pure returns (Params memory) {
+        return Params({
+            eraPeriod: 60,
+            unbondingPeriod: 720,
+            challengePeriod: 5,
+            postPeriod: 10,
+            maxCommitPeriod: 60,
+            directPeriod: 0,
+            settlePeriod: 10,
+            voteCommitPeriod: 20,
+            voteRevealPeriod: 10,
+            beaconDelay: 1,
+            minBlocks: 2,
+            maxRounds: 2,
+            referenceFuelRate: 200_000_000,
+            referenceByteRate: 2_000_000,
+            batchBond: 0.01 ether,
+            classDeposit: 0.1 ether
+        });
+    }
+
+    /// @dev The three contracts name each other, so addresses are computed before there is code.
+    function deploy(Params memory p) internal {
+        vm.warp(1_700_000_000);
+        vm.roll(1000);
+        beacon = address(new TestBeacon());
+        uint256 nonce = vm.getNonce(address(this));
+        address r = vm.computeCreateAddress(address(this), nonce);
+        address m = vm.computeCreateAddress(address(this), nonce + 1);
+        address d = vm.computeCreateAddress(address(this), nonce + 2);
+        registry = IStakeRegistry(vm.deployCode("StakeRegistry.sol:StakeRegistry", abi.encode(p, m, d)));
+        market = IComputeMarket(vm.deployCode("ComputeMarket.sol:ComputeMarket", abi.encode(p, r, d, beacon)));
+        disputes = IDisputes(vm.deployCode("Disputes.sol:Disputes", abi.encode(p, r, m)));
+        vm.assertEq(address(registry), r);
+        vm.assertEq(address(market), m);
+        vm.assertEq(address(disputes), d);
+    }
+
+    /// @dev A class of `count` members with `units` each, its first era, and a deposit for requester and collator.
+    function deployWithMembers(uint256 count, uint16 units) internal {
+        deploy(localParams());
+        registry.createClass{value: 0.1 ether}(keccak256("profile"), uint128(UNIT), PRICE);
+        for (uint256 i; i < count; ++i) {
+            addMember(i, units);
+        }
+        registry.advanceEra(CLASS, PRICE);
+        fund(requester, 1000 ether);
+        fund(collator, 1000 ether);
+    }
+
+    function addMember(uint256 number, uint16 units) internal returns (uint24 id) {
+        id = addOperator(number, (units + SPARE) * UNIT);
+        vm.prank(ownerOf(number));
+        registry.join(CLASS, units, PRICE, CAPACITY);
+    }
+
+    function addOperator(uint256 number, uint256 stake) internal returns (uint24) {
+        uint256 secret = uint256(keccak256(abi.encode("operator", number)));
+        address key = vm.addr(secret);
+        secretOf[key] = secret;
+        vm.deal(ownerOf(number), stake);
+        vm.prank(ownerOf(number));
+        return registry.register{value: stake}(key);
+    }
+
+    function ownerOf(uint256 number) internal pure returns (address) {
+        return address(uint160(uint256(keccak256(abi.encode("owner", number)))));
+    }
+
+    function makeAddr(string memory name) internal pure returns (address) {
+        return address(uint160(uint256(keccak256(bytes(name)))));
+    }
+
+    function fund(address who, uint256 amount) internal {
+        watch(who);
+        vm.deal(who, who.balance + amount);
+        vm.prank(who);
+        market.deposit{value: amount}();
+    }
+
+    function watch(address who) internal {
+        if (!isHolder[who]) holders.push(who);
+        isHolder[who] = true;
+    }
+
+    function tick(uint256 secs, uint256 blocks) internal {
+        vm.warp(vm.getBlockTimestamp() + secs);
+        vm.roll(vm.getBlockNumber() + blocks);
+    }
+
+    function advanceEra() internal {
+        (,,,,, uint40 eraEnd,,) = registry.class_(CLASS);
+        if (vm.getBlockTimestamp() < eraEnd) vm.warp(eraEnd);
+        registry.advanceEra(CLASS, PRICE);
+    }
+
+    function freeOf(address who) internal view returns (uint256 free) {
+        (free,) = market.account(who);
+    }
+
+    function escrowOf(address who) internal view returns (uint256 escrow) {
+        (, escrow) = market.account(who);
+    }
+
+    function stakeOf(uint24 id) internal view returns (uint256 held) {
+        (,, held,,,,,) = registry.operator(id);
+    }
+
+    function unbondingOf(uint24 id) internal view returns (uint256 amount) {
+        (,,,, amount,,,) = registry.operator(id);
+    }
+
+    function potsAndTreasury() internal view returns (uint256 pots, uint256 treasury) {
+        (pots,, treasury) = registry.ledgers();
+    }
+
+    function treasuryOf() internal view returns (uint256 treasury) {
+        (,, treasury) = registry.ledgers();
+    }
+
+    /// @dev Every wei is in exactly one ledger.
+    function checkBooks() internal view {
+        uint256 owed = market.bonds();
+        for (uint256 i; i < holders.length; ++i) {
+            (uint128 free, uint128 escrow) = market.account(holders[i]);
+            owed += uint256(free) + escrow;
+        }
+        vm.assertEq(address(market).balance, owed, "market: balance = free + escrow + bonds");
+        (uint256 pots, uint256 deposits, uint256 treasury) = registry.ledgers();
+        owed = pots + deposits + treasury;
+        uint24 last = registry.operatorCount();
+        for (uint24 id = 1; id <= last; ++id) {
+            (,, uint128 held, uint128 allocated, uint128 unbonding,,,) = registry.operator(id);
+            vm.assertLe(allocated, held, "stake covers allocations");
+            owed += uint256(held) + unbonding;
+        }
+        vm.assertEq(
+            address(registry).balance, owed, "registry: balance = stake + unbonding + pots + deposits + treasury"
+        );
+        vm.assertEq(address(disputes).balance, 0, "disputes hold no money");
+    }
+
+    /// @dev Signing key and operator id of a member of a table.
+    function rowOf(bytes memory rows, uint256 member) internal pure returns (address key, uint24 id) {
+        uint256 word;
+        assembly {
+            word := mload(add(add(rows, 33), mul(member, 23)))
+        }
+        return (address(uint160(word >> 96)), uint24(word >> 72));
+    }
+
+    function tableOf(uint32 classId, uint16 number)
+        internal
+        view
+        returns (ClassTable memory table, bytes memory units, bytes memory rows)
+    {
+        table = registry.tableAt(classId, number);
+        (units, rows) = (table.units.code, table.members.code);
+    }
+
+    receive() external payable {}
+}
