@@ -123,7 +123,8 @@ def _frames(data: bytes, path: Path) -> Iterator[tuple[int, bytes]]:
         size, crc = int.from_bytes(data[at : at + 4], "big"), int.from_bytes(data[at + 4 : at + 8], "big")
         end = at + HEAD_BYTES + size
         body = data[at + HEAD_BYTES : end]
-        if end > len(data) or zlib.crc32(body) != crc:
+        # Zeros are no frame, though the checksum of nothing is 0: a file may grow before its bytes arrive.
+        if size == 0 or end > len(data) or zlib.crc32(body) != crc:
             # The last write of a crash may be cut, or its pages may have reached the disk out of order.
             if end < len(data) and _has_frame_after(data, end):
                 raise JournalDamaged(f"{path} is damaged at byte {at}: restore it from a backup")

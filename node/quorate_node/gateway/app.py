@@ -61,7 +61,7 @@ class Services:
 
     store: BlobStore
     get_state: Callable[[], State]
-    feed: Callable[[Stimulus], None]
+    feed: Callable[[Stimulus], object]
     get_leaves: Callable[[bytes], tuple[bytes, ...] | None]
     render_metrics: Callable[[], tuple[bytes, str]]
     count_order: Callable[[str], None]

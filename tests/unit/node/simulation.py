@@ -1,0 +1,312 @@
+"""A whole network in memory: cores of several nodes against the pure model of the contracts, block by block.
+
+No sockets, no clock, no disk: instructions are performed by hand, so that a test decides who crashes, who is silent
+and what is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from eth_utils.crypto import keccak
+
+from quorate.chain import rlp
+from quorate.chain.account import SigningAccount
+from quorate.chain.signing import recover
+from quorate.protocol import events as ev
+from quorate.protocol.commitment import compute_commitment, compute_salt, compute_statement
+from quorate.protocol.committing import apply_commit
+from quorate.protocol.context import Block, Call
+from quorate.protocol.encoding import (
+    compute_job_id,
+    compute_list_digest,
+    compute_vote_items_hash,
+    encode_items,
+    encode_post_page,
+    encode_vote_lists,
+)
+from quorate.protocol.errors import ProtocolViolation
+from quorate.protocol.params import ETHER, LOCAL, Params
+from quorate.protocol.posting import apply_post
+from quorate.protocol.registry import compute_median_ask
+from quorate.protocol.result import compute_merkle_root
+from quorate.protocol.settling import apply_settle
+from quorate.protocol.types import Address, CommitItem, CommitList, JobOrder, OperatorId, SignedOrder, Vote
+from quorate.protocol.world import World
+from quorate_node.core import instructions as ins
+from quorate_node.core import mailroom
+from quorate_node.core import stimuli as st
+from quorate_node.core.core import Core
+from quorate_node.core.mailroom import MessageRefused
+from quorate_node.core.state import Head, Identity, Network, Secret, SecretGroup, Settings
+from quorate_node.watcher import find_tables
+
+BLOCKS_A_SECOND = 4
+START = 1_700_000_000
+REGISTRY, MARKET, DISPUTES = (Address(bytes(19) + bytes((i,))) for i in range(1, 4))
+CoreType = Callable[[Identity, Network, Settings], Core]
+
+
+def make_key(number: int) -> SigningAccount:
+    """A key that is the same in every run."""
+    return SigningAccount.from_key(keccak(b"test key" + bytes((number,))))
+
+
+def make_header(number: int, fork: int) -> bytes:
+    """A made-up header."""
+    mix_hash = keccak(b"mix" + number.to_bytes(8, "big") + bytes((fork,)))
+    return bytes(rlp.encode([b""] * 12 + [number, mix_hash, bytes(8)]))
+
+
+@dataclass
+class Node:
+    """One simulated node. `deaf` and `mute` lose messages to it and from it; `is_up` False is a crash."""
+
+    index: int
+    key: SigningAccount
+    core: Core
+    journal: list[SecretGroup] = field(default_factory=list)
+    fed: int = 0
+    is_up: bool = True
+    is_mute: bool = False
+    refusals: list[str] = field(default_factory=list)
+    pending: list[st.Stimulus] = field(default_factory=list)
+    instructions: list[ins.Instruction] = field(default_factory=list)
+
+
+class Network0:
+    """Operators 1 to `count` of class 1, of which the first collates."""
+
+    def __init__(self, count: int = 6, cores: dict[int, CoreType] | None = None, params: Params = LOCAL) -> None:
+        self.world = World(params, 31337, REGISTRY, MARKET, DISPUTES, recover)
+        self.cores = cores or {}
+        self.number, self.fork = 10, 0
+        self.events: list[tuple[int, ev.Event]] = []
+        self.queue: list[tuple[Node, Any]] = []
+        self.keys = [make_key(i) for i in range(count)]
+        self.requester = make_key(99)
+        self.nonce = 0
+        self._enroll()
+        self.nodes = [Node(i, key, self._make_core(i)) for i, key in enumerate(self.keys)]
+        self.verdicts: dict[tuple[int, int], tuple[int, bytes]] = {}
+        self.failures: list[str] = []
+
+    # chain
+
+    @property
+    def now(self) -> int:
+        return START + self.number // BLOCKS_A_SECOND
+
+    def call(self, sender: Address, value: int = 0) -> Call:
+        hashes = {n: keccak(make_header(n, self.fork)) for n in range(max(0, self.number - 256), self.number)}
+        return Call(sender, Block(self.number, self.now, hashes), value)
+
+    def log(self, found: list[ev.Event]) -> None:
+        self.events += [(self.number, event) for event in found]
+
+    def _enroll(self) -> None:
+        registry, market = self.world.registry, self.world.market
+        self.log(
+            registry.apply_create_class(self.call(self.requester.address, LOCAL.class_deposit), bytes(32), ETHER, 10**9)
+        )
+        for key in self.keys:
+            self.log(registry.apply_register(self.call(key.address, 20 * ETHER), key.address))
+            self.log(registry.apply_join(self.call(key.address), 1, 10, 10**9, 10**12))
+        self._advance_era()
+        self.log(market.apply_deposit(self.call(self.requester.address, 1000 * ETHER)))
+        self.log(market.apply_deposit(self.call(self.keys[0].address, 10 * ETHER)))
+
+    def _advance_era(self) -> list[ev.Event]:
+        registry = self.world.registry
+        median = compute_median_ask(list(registry.classes[1].members.values()))
+        found = registry.apply_advance_era(self.call(self.requester.address), 1, median)
+        self.log(found)
+        return found
+
+    def _make_core(self, index: int) -> Core:
+        network = Network(31337, MARKET, self.world.market.separator, self.world.params)
+        identity = Identity(OperatorId(index + 1), self.keys[index].address)
+        return self.cores.get(index, Core)(identity, network, Settings(is_collator=index == 0))
+
+    # orders
+
+    def order(self, tasks: int = 1, seats: int = 3, rounds: int = 2, commit_period: int = 8) -> SignedOrder:
+        order = JobOrder(
+            self.requester.address, self.nonce, 1, keccak(b"spec" + bytes((self.nonce % 256,))), tasks, 10**6, 1000,
+            seats, rounds, commit_period, 0, 10**12, 10**18, self.now + 1000,
+        )  # fmt: skip
+        self.nonce += 1
+        return SignedOrder(order, self.requester.sign(compute_job_id(self.world.market.separator, order)))
+
+    def submit(self, *orders: SignedOrder) -> None:
+        self.nodes[0].core.handle(st.OrdersQueued(orders))
+
+    # life
+
+    def crash(self, index: int) -> None:
+        """Everything but the journal is gone."""
+        self.nodes[index].is_up = False
+
+    def restart(self, index: int) -> None:
+        node = self.nodes[index]
+        node.core, node.fed, node.is_up, node.pending = self._make_core(index), 0, True, []
+        for group in node.journal:
+            node.core.handle(st.GroupJournaled(group))
+
+    def reorganise(self, to_event: int) -> None:
+        """Nodes are told that the past has changed and read what events are there again."""
+        for node in self.nodes:
+            node.core.handle(st.ChainReorganised())
+            node.fed = 0
+
+    def run(self, blocks: int = 400, until: Callable[[], bool] | None = None) -> bool:
+        """Mine blocks; True as soon as `until` holds."""
+        for _ in range(blocks):
+            self.step()
+            if until is not None and until():
+                return True
+        return until is None
+
+    def step(self) -> None:
+        self.number += 1
+        queue, self.queue = self.queue, []
+        for node, instruction in queue:
+            self._mine(node, instruction)
+        self.world.check_invariants()
+        for node in self.nodes:
+            if node.is_up:
+                self._feed(node)
+        for node in self.nodes:
+            if node.is_up:
+                decided = node.core.handle(st.Tick(self.number / BLOCKS_A_SECOND))
+                node.instructions += decided
+                for instruction in decided:
+                    self._perform(node, instruction)
+
+    def _feed(self, node: Node) -> None:
+        for stimulus in node.pending:
+            node.core.handle(stimulus)
+        node.pending = []
+        fresh, node.fed = self.events[node.fed :], len(self.events)
+        logged = tuple(st.Logged(event, block, START + block // BLOCKS_A_SECOND) for block, event in fresh)
+        tables = {
+            (c, n): self.world.registry.classes[c].tables[n].table for c, n in find_tables(event for _, event in fresh)
+        }
+        node.core.handle(st.ChainAdvanced(Head(self.number, self.now), logged, tables))
+
+    def _mine(self, node: Node, instruction: Any) -> None:
+        try:
+            found = self._apply(self.call(node.key.address), instruction)
+        except ProtocolViolation as error:
+            self.failures.append(f"{type(instruction).__name__} of {node.index}: {error}")
+            node.pending.append(st.CallEnded(instruction.key, str(error)))
+            return
+        self.log(found)
+        node.pending.append(st.CallEnded(instruction.key))
+
+    def _apply(self, call: Call, instruction: Any) -> list[ev.Event]:
+        world = self.world
+        match instruction:
+            case ins.Post(_, terms, orders):
+                return apply_post(world.market, call, 0, terms, encode_post_page(orders), True)[1]
+            case ins.ProveBeacon(_, batch_id, header):
+                return world.market.apply_prove_beacon(call, batch_id, header)
+            case ins.Expire(_, batch_id):
+                return world.market.apply_expire(call, batch_id)
+            case ins.AdvanceEra(_, class_id):
+                median = compute_median_ask(list(world.registry.classes[class_id].members.values()))
+                return world.registry.apply_advance_era(call, class_id, median)
+            case ins.Commit(_, batch_id, first, end, lists):
+                return apply_commit(world.market, call, batch_id, first, end, lists)
+            case ins.Settle(_, batch_id, settlement):
+                return apply_settle(world.market, call, batch_id, settlement)
+            case ins.CommitVotes(_, dispute_id, record, lists):
+                return world.disputes.apply_commit_votes(call, dispute_id, record, lists)
+            case ins.CommitOwnVote(_, group, record):
+                node = next(n for n in self.nodes if n.key.address == call.sender)
+                lists = encode_vote_lists([self._sign_vote(node, group)])
+                return world.disputes.apply_commit_votes(call, group.subject, record, lists)
+            case ins.SettleVotes(_, dispute_id, record, plan):
+                return world.disputes.apply_settle_votes(
+                    call, dispute_id, record, plan.commit_pages, plan.votes, plan.openings
+                )
+        raise AssertionError(instruction)
+
+    # nodes
+
+    def leaves_of(self, execute: ins.Execute) -> tuple[bytes, ...]:
+        """What an honest execution gives."""
+        return (keccak(execute.order.spec_hash + bytes((execute.job_bundle,))),)
+
+    def _perform(self, node: Node, instruction: Any) -> None:
+        if isinstance(instruction, ins.Transaction):
+            self.queue.append((node, instruction))
+            return
+        match instruction:
+            case ins.ReadHeader(batch_id, round_, block):
+                node.pending.append(st.HeaderRead(batch_id, round_, make_header(block, self.fork)))
+            case ins.Execute(key):
+                leaves = self.leaves_of(instruction)
+                node.pending.append(st.BundleExecuted(key, Vote(compute_merkle_root(leaves)), leaves))
+            case ins.JournalCommit():
+                self._journal(node, instruction)
+            case ins.SendCommitments(group, collator):
+                items = tuple(CommitItem(s.bundle, s.seat, s.commitment) for s in group.secrets)
+                commit_list = CommitList(
+                    group.member, items, self._sign(node, group.domain, keccak(encode_items(items)))
+                )
+                self._deliver(
+                    node, collator, (),
+                    lambda s: mailroom.check_commit_list(s, group.subject, group.round, commit_list, recover),
+                )  # fmt: skip
+            case ins.SendOpenings(batch_id, round_, openings, collator, operators):
+                self._deliver(
+                    node, collator, operators, lambda s: mailroom.check_openings(s, batch_id, round_, openings)
+                )
+            case ins.SendVote(group, collator):
+                vote = self._sign_vote(node, group)
+                self._deliver(node, collator, (), lambda s: mailroom.check_vote(s, group.subject, vote, recover))
+            case ins.SendVoteOpening(dispute_id, member, opening, collator, operators):
+                self._deliver(
+                    node, collator, operators,
+                    lambda s: mailroom.check_vote_opening(s, dispute_id, member, opening),
+                )  # fmt: skip
+
+    def _journal(self, node: Node, draft: ins.JournalCommit) -> None:
+        secrets = []
+        for vote in draft.votes:
+            statement = compute_statement(draft.domain, vote.bundle)
+            known = [s for g in node.journal for s in g.secrets if s.statement == statement]
+            assert all(s.vote == vote.vote for s in known), "two votes on one statement"
+            salt = compute_salt(node.key.key, statement)
+            commitment = compute_commitment(statement, node.index + 1, vote.vote, salt)
+            secrets.append(Secret(vote.bundle, vote.seat, statement, vote.vote, salt, commitment, vote.leaves))
+        group = SecretGroup(draft.stage, draft.subject, draft.round, draft.domain, draft.member, tuple(secrets))
+        node.journal.append(group)
+        node.pending.append(st.GroupJournaled(group))
+
+    def _sign(self, node: Node, domain: bytes, items_hash: bytes) -> bytes:
+        return node.key.sign(compute_list_digest(self.world.market.separator, domain, node.index + 1, items_hash))
+
+    def _sign_vote(self, node: Node, group: SecretGroup) -> tuple[int, bytes, bytes]:
+        secret = group.secrets[0]
+        items_hash = compute_vote_items_hash(secret.bundle, secret.commitment)
+        return group.member, self._sign(node, group.domain, items_hash), secret.commitment
+
+    def _deliver(self, node: Node, to: Address, operators: tuple[int, ...], check: Callable[[Any], Any]) -> None:
+        targets = {n.index for n in self.nodes if n.key.address == to} | {each - 1 for each in operators}
+        for index in targets:
+            receiver = self.nodes[index]
+            if node.is_mute or not receiver.is_up:
+                continue
+            try:
+                receiver.pending.append(check(receiver.core.state))
+            except MessageRefused as error:
+                node.refusals.append(error.code)
+
+    # reading
+
+    def found(self, kind: type[ev.Event]) -> list[Any]:
+        return [event for _, event in self.events if isinstance(event, kind)]

@@ -1,0 +1,330 @@
+"""Configuration, keys, providers, messages, and what the collator and the HTTP side refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import ValidationError as SchemaError
+from tests.unit.node.simulation import Network0
+
+from quorate.chain.types import AccountInfo, NonceWindow
+from quorate.messages import CommitmentsMessage, OpeningsMessage, OrderMessage
+from quorate.protocol.errors import ConfigurationError, DataError, ValidationError
+from quorate.protocol.types import CommitItem, CommitList, Opening, SignedOrder, Vote
+from quorate.storage.embedded import EmbeddedStore
+from quorate_node.cli.commands import parse_amount
+from quorate_node.collator import Collator
+from quorate_node.config import build_config
+from quorate_node.core.intake import OrderRefused
+from quorate_node.gateway.app import Services, build_app
+from quorate_node.keystore import create_key, open_key
+from quorate_node.providers import check_url
+
+MINIMAL = {"rpc_url": "http://127.0.0.1:1", "deployment": "d.json", "keystore": "k.json"}
+
+
+class TestConfig:
+    def test_paths_are_relative_to_the_home(self, tmp_path: Path) -> None:
+        config = build_config(tmp_path, MINIMAL, "test")
+        assert config.keystore == tmp_path / "k.json"
+        assert config.url == "http://127.0.0.1:8200"
+
+    @pytest.mark.parametrize(
+        ("change", "word"),
+        [
+            ({"listn": "x"}, "listn"),
+            ({"listen": "nowhere"}, "HOST:PORT"),
+            ({"workers": 0}, "workers"),
+            ({"workers": "2"}, "workers"),
+            ({"collator": 1}, "collator"),
+            ({"classes": [0]}, "classes"),
+            ({"rpc_url": ""}, "rpc_url"),
+        ],
+    )
+    def test_a_wrong_setting_is_named(self, tmp_path: Path, change: dict[str, Any], word: str) -> None:
+        with pytest.raises(ConfigurationError, match=word):
+            build_config(tmp_path, MINIMAL | change, "test")
+
+
+class TestKeystore:
+    def test_a_key_comes_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        account = create_key(tmp_path / "key", b"secret", 4096)
+        assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+        monkeypatch.setenv("QUORATE_PASSPHRASE", "secret")
+        assert open_key(tmp_path / "key", None).key == account.key
+
+    def test_a_wrong_passphrase_is_a_clear_error_without_it(self, tmp_path: Path) -> None:
+        create_key(tmp_path / "key", b"secret", 4096)
+        (tmp_path / "pass").write_text("hunter2\n")
+        with pytest.raises(DataError, match="passphrase") as caught:
+            open_key(tmp_path / "key", tmp_path / "pass")
+        assert "hunter2" not in str(caught.value)
+
+    def test_a_key_that_others_can_read_is_refused(self, tmp_path: Path) -> None:
+        create_key(tmp_path / "key", b"secret", 4096)
+        (tmp_path / "key").chmod(0o644)
+        with pytest.raises(ConfigurationError, match="chmod 600"):
+            open_key(tmp_path / "key", None)
+
+    def test_a_key_is_never_overwritten(self, tmp_path: Path) -> None:
+        create_key(tmp_path / "key", b"secret", 4096)
+        with pytest.raises(ConfigurationError, match="exists"):
+            create_key(tmp_path / "key", b"secret", 4096)
+
+
+class TestProviders:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://10.0.0.1/", "http://192.168.1.1", "http://169.254.169.254/latest", "http://[::1]:80", "ftp://8.8.8.8",
+            "http://user:pass@8.8.8.8", "file:///etc/passwd", "http://127.0.0.1:8545", "http://0.0.0.0", "http://",
+            "http://[::ffff:127.0.0.1]/", "http://[fd00::1]/",
+        ],
+    )  # fmt: skip
+    def test_private_addresses_are_refused(self, url: str) -> None:
+        with pytest.raises(DataError):
+            check_url(url, is_local=False)
+
+    def test_loopback_is_allowed_on_a_local_chain_alone(self) -> None:
+        assert check_url("http://127.0.0.1:8545/", is_local=True) == "http://127.0.0.1:8545"
+        with pytest.raises(DataError):
+            check_url("http://10.0.0.1/", is_local=True)
+
+    def test_public_addresses_are_asked(self) -> None:
+        assert check_url("https://8.8.8.8", is_local=False) == "https://8.8.8.8"
+
+
+class TestMessages:
+    def test_an_order_survives_the_journey(self) -> None:
+        signed = Network0().order()
+        message = OrderMessage.from_signed(signed, ["http://127.0.0.1:1"])
+        assert OrderMessage.model_validate_json(message.model_dump_json()).to_signed() == signed
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [
+            (("version",), 2),
+            (("extra",), 1),
+            (("signature",), "0x00"),
+            (("signature",), "zz"),
+            (("order", "requester"), "0x" + "00" * 21),
+            (("order", "nonce"), 1 << 64),
+            (("order", "seats"), 256),
+            (("order", "task_count"), -1),
+            (("providers",), ["http://a"] * 9),
+            (("providers",), ["javascript:alert(1)"]),
+            (("providers",), ["http://" + "a" * 300]),
+        ],
+    )
+    def test_anything_else_is_refused(self, path: tuple[str, ...], value: object) -> None:
+        body = json.loads(OrderMessage.from_signed(Network0().order()).model_dump_json())
+        target = body
+        for name in path[:-1]:
+            target = target[name]
+        target[path[-1]] = value
+        with pytest.raises(SchemaError):
+            OrderMessage.model_validate(body)
+
+    def test_lists_and_openings_survive_the_journey(self) -> None:
+        commit_list = CommitList(3, (CommitItem(0, 1, b"c" * 32), CommitItem(2, 0, b"d" * 32)), bytes(65))
+        sent = CommitmentsMessage.from_list(9, 1, commit_list)
+        assert CommitmentsMessage.model_validate_json(sent.model_dump_json()).to_list() == commit_list
+        openings = [((4, 2), Opening(Vote(b"v" * 32), b"s" * 16)), ((5, 0), Opening(Vote(b"w" * 32), b"t" * 16))]
+        message = OpeningsMessage.from_openings(9, 1, openings)
+        assert OpeningsMessage.model_validate_json(message.model_dump_json()).to_openings() == openings
+
+    def test_a_page_that_is_cut_off_is_refused(self) -> None:
+        with pytest.raises(ValidationError):
+            OpeningsMessage(batch_id=1, round=0, page=bytes(50)).to_openings()
+        with pytest.raises(ValidationError):
+            CommitmentsMessage(batch_id=1, round=0, page=bytes(50)).to_list()
+
+
+class FakeGateway:
+    """Accounts of the model, with a count of how often they were read."""
+
+    def __init__(self, net: Network0) -> None:
+        self.net, self.reads = net, 0
+
+    def account(self, owner: Any) -> AccountInfo:
+        self.reads += 1
+        market = self.net.world.market
+        return AccountInfo(market.free[owner], market.escrow[owner])
+
+    def nonces(self, owner: Any) -> NonceWindow:
+        window = self.net.world.market.nonces[owner]
+        return NonceWindow(window.base, window.used)
+
+
+def make_collator(net: Network0, tmp_path: Path) -> tuple[Collator, FakeGateway]:
+    net.step()
+    gateway = FakeGateway(net)
+    return Collator(net.nodes[0].core, gateway, tmp_path / "hints"), gateway  # type: ignore[arg-type]
+
+
+def altered(net: Network0, **changes: Any) -> SignedOrder:
+    """An order that is signed after its change."""
+    from dataclasses import replace
+
+    from quorate.protocol.encoding import compute_job_id
+
+    order = replace(net.order().order, **changes)
+    return SignedOrder(order, net.requester.sign(compute_job_id(net.world.market.separator, order)))
+
+
+class TestCollator:
+    def test_hundreds_of_orders_are_judged_with_one_reading(self, tmp_path: Path) -> None:
+        net = Network0(8)
+        collator, gateway = make_collator(net, tmp_path)
+
+        async def accept_all() -> None:
+            net.world.market.nonces[net.requester.address].used = 0
+            orders = [altered(net, valid_until=2_000_000_000) for _ in range(200)]
+            await asyncio.gather(*(collator.accept(order, []) for order in orders))
+
+        asyncio.run(accept_all())
+        assert gateway.reads == 1
+        assert net.run(60, lambda: bool(net.world.market.bonds))
+        assert len(net.nodes[0].core.state.chain.batches) == 1
+
+    @pytest.mark.parametrize(
+        ("changes", "code"),
+        [
+            ({"task_count": 0}, "EMPTY"),
+            ({"flags": 1}, "UNSUPPORTED"),
+            ({"valid_until": 1}, "EXPIRED"),
+            ({"class_id": 9}, "CLASS"),
+            ({"seats": 5}, "SEATS"),
+            ({"rounds": 3}, "TERMS"),
+            ({"min_units": 10**6}, "UNITS"),
+            ({"max_price": 1}, "PRICE"),
+            ({"fuel_limit": 10**12}, "PERIOD"),
+            ({"task_count": 1 << 20, "fuel_limit": 10**6, "max_price": 10**18}, "DEPOSIT"),
+        ],
+    )
+    def test_refusals_have_the_reason_of_post(self, tmp_path: Path, changes: dict[str, Any], code: str) -> None:
+        net = Network0(8)
+        collator, _ = make_collator(net, tmp_path)
+        if code == "DEPOSIT":
+            net.world.market.free[net.requester.address] = 1
+            changes = {}
+        signed = altered(net, **({"valid_until": 2_000_000_000} | changes))
+        with pytest.raises(OrderRefused) as caught:
+            asyncio.run(collator.accept(signed, []))
+        assert caught.value.code == code
+
+    def test_a_nonce_is_taken_once_but_the_same_order_again(self, tmp_path: Path) -> None:
+        net = Network0(8)
+        collator, _ = make_collator(net, tmp_path)
+        signed = altered(net, valid_until=2_000_000_000)
+        rival = altered(net, valid_until=2_000_000_001, nonce=signed.order.nonce)
+
+        async def run() -> None:
+            first = await collator.accept(signed, [])
+            assert await collator.accept(signed, []) == first
+            with pytest.raises(OrderRefused, match="nonce"):
+                await collator.accept(rival, [])
+
+        asyncio.run(run())
+
+    def test_a_forged_order_is_refused(self, tmp_path: Path) -> None:
+        net = Network0(8)
+        collator, _ = make_collator(net, tmp_path)
+        good = altered(net, valid_until=2_000_000_000)
+        forged = SignedOrder(good.order, net.keys[3].sign(bytes(32)))
+        with pytest.raises(OrderRefused) as caught:
+            asyncio.run(collator.accept(forged, []))
+        assert caught.value.code == "SIGNATURE"
+
+    def test_providers_are_known_after_a_restart(self, tmp_path: Path) -> None:
+        net = Network0(8)
+        collator, _ = make_collator(net, tmp_path)
+        signed = altered(net, valid_until=2_000_000_000)
+        job_id = asyncio.run(collator.accept(signed, ["http://127.0.0.1:1"]))
+        again, _ = make_collator(net, tmp_path)
+        assert again.hints(job_id) == ["http://127.0.0.1:1"]
+
+
+def make_client(net: Network0, tmp_path: Path, collator: Collator | None) -> httpx.AsyncClient:
+    core = net.nodes[0].core
+    services = Services(
+        store=EmbeddedStore(tmp_path / "store"),
+        get_state=lambda: core.state,
+        feed=core.handle,
+        get_leaves={b"r" * 32: (b"l" * 32,)}.get,
+        render_metrics=lambda: (b"", "text/plain"),
+        count_order=lambda _: None,
+        is_ready=lambda: True,
+        collator=collator,
+        import_quota_bytes=100_000,
+    )
+    return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(services)), base_url="http://node")
+
+
+class TestHttp:
+    async def test_an_order_is_accepted_or_refused_in_one_shape(self, tmp_path: Path) -> None:
+        net = Network0(8)
+        collator, _ = make_collator(net, tmp_path)
+        signed = altered(net, valid_until=2_000_000_000)
+        async with make_client(net, tmp_path, collator) as client:
+            body = OrderMessage.from_signed(signed, ["http://127.0.0.1:1"]).model_dump_json()
+            accepted = await client.post("/quorate/v1/orders", content=body)
+            assert accepted.status_code == 202
+            job_id = accepted.json()["job_id"]
+            hints = await client.get(f"/quorate/v1/hints/{job_id}")
+            assert hints.json() == {"providers": ["http://127.0.0.1:1"]}
+            refused = await client.post("/quorate/v1/orders", content=b"{}")
+            assert refused.status_code == 422
+            assert refused.json()["error"]["type"] == "MALFORMED"
+            large = await client.post("/quorate/v1/orders", content=b"x" * 20_000)
+            assert large.status_code == 413
+            poor = altered(net, valid_until=2_000_000_000, max_price=1)
+            answer = await client.post("/quorate/v1/orders", content=OrderMessage.from_signed(poor).model_dump_json())
+            assert answer.json()["error"]["type"] == "PRICE"
+
+    async def test_a_node_that_is_no_collator_says_so(self, tmp_path: Path) -> None:
+        async with make_client(Network0(), tmp_path, None) as client:
+            answer = await client.post("/quorate/v1/orders", content=b"{}")
+            assert (answer.status_code, answer.json()["error"]["type"]) == (404, "NOT_A_COLLATOR")
+
+    async def test_messages_about_the_unknown_are_to_be_sent_again(self, tmp_path: Path) -> None:
+        message = OpeningsMessage(batch_id=77, round=0, page=bytes(51)).model_dump_json()
+        async with make_client(Network0(), tmp_path, None) as client:
+            answer = await client.post("/quorate/v1/openings", content=message)
+            assert (answer.status_code, answer.json()["error"]["type"]) == (409, "NOT_YET")
+
+    async def test_leaves_status_health(self, tmp_path: Path) -> None:
+        async with make_client(Network0(), tmp_path, None) as client:
+            leaves = await client.get(f"/quorate/v1/leaves/{(b'r' * 32).hex()}")
+            assert leaves.json() == {"leaves": [(b"l" * 32).hex()]}
+            assert (await client.get(f"/quorate/v1/leaves/{'00' * 32}")).status_code == 404
+            assert (await client.get("/quorate/v1/leaves/zz")).status_code == 422
+            assert (await client.get("/healthz")).status_code == 200
+            assert (await client.get("/quorate/v1/status")).json()["operator_id"] == 1
+
+    async def test_content_is_imported_up_to_the_quota(self, tmp_path: Path) -> None:
+        source = EmbeddedStore(tmp_path / "source")
+        small, large = source.add_bytes(b"s" * 1000), source.add_bytes(b"l" * 200_000)
+        async with make_client(Network0(), tmp_path, None) as client:
+            body = b"".join(source.export_car(small))
+            assert (await client.post(f"/quorate/v1/import?root={small}", content=body)).status_code == 200
+            assert (await client.get(f"/ipfs/{small}?format=raw")).content == b"s" * 1000
+            body = b"".join(source.export_car(large))
+            assert (await client.post(f"/quorate/v1/import?root={large}", content=body)).status_code == 413
+            assert (await client.post("/quorate/v1/import?root=nonsense", content=b"")).status_code == 422
+
+
+@pytest.mark.parametrize(("text", "wei"), [("5", 5), ("1.5ether", 15 * 10**17), ("0.000000000000000001ether", 1)])
+def test_amounts(text: str, wei: int) -> None:
+    assert parse_amount(text) == wei
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "0", "1.5", "nan", "infinity", "0.0000000000000000001ether"])
+def test_amounts_that_are_none(text: str) -> None:
+    with pytest.raises(ValidationError):
+        parse_amount(text)
