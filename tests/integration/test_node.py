@@ -1,0 +1,124 @@
+"""Real node processes on a real chain: a crash between commit and reveal costs nothing, bad starts say why."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from quorate.config import load_config
+from quorate.devnet.devnet import Devnet
+from quorate.devnet.options import DevnetOptions
+from quorate.orders import OrderWishes
+from quorate.protocol import events
+from quorate.protocol.spec import Limits
+from quorate.sdk import QuorateClient
+
+ROOT = Path(__file__).resolve().parents[2]
+NODES = 6
+# (module (func (export "_start")))
+NOTHING = bytes.fromhex("0061736d01000000 010401600000 03020100 070a01065f73746172740000 0a040102000b")
+
+
+def wait_for(holds: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.fixture(scope="module")
+def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
+    home = tmp_path_factory.mktemp("quorate") / "devnet"
+    crashing = [sys.executable, "-m", "tests.adversarial.crashing_node"]
+    commands = dict.fromkeys(range(1, NODES), crashing)
+    env = {"PYTHONPATH": str(ROOT)}
+    with Devnet(DevnetOptions(home=home, nodes=NODES, commands=commands, env=env)) as started:
+        yield started
+
+
+def find_crashed(devnet: Devnet) -> list[int]:
+    return [node.index for node in devnet.nodes if (node.home / "crashed").exists()]
+
+
+@pytest.mark.anvil
+def test_a_node_killed_between_commit_and_reveal_comes_back_and_reveals(devnet: Devnet, tmp_path: Path) -> None:
+    (tmp_path / "nothing.wasm").write_bytes(NOTHING)
+    config = load_config(devnet.options.home.parent)
+    with QuorateClient.open(config) as client, client.serving() as url:
+        prepared = client.prepare(str(tmp_path / "nothing.wasm"), limits=Limits(fuel=10**9))
+        job = client.submit(prepared, OrderWishes(seats=3, commit_period=30), providers=[url])
+        assert wait_for(lambda: len(find_crashed(devnet)) >= 2, 60), "at least two seats are not the collator's"
+        time.sleep(0.5)
+        for index in find_crashed(devnet):
+            devnet.restart_node(index)
+        last = client.wait(job, timeout_s=60)
+        assert last.stage == "accepted"
+        logged = client.gateway.events(job.from_block, client.gateway.head().number)
+        assert not [each for each in logged if isinstance(each.event, events.OperatorFined)]
+        assert client.fetch_result(job, tmp_path / "out").results[0].exit_code == 0
+
+
+@pytest.mark.anvil
+def test_a_second_node_with_the_same_home_is_refused(devnet: Devnet) -> None:
+    home = devnet.nodes[0].home
+    found = run_node(home)
+    assert found.returncode == 3
+    assert "choose another port" in found.stderr
+    config = json.loads((home / "config.json").read_text())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        config["listen"] = f"127.0.0.1:{free.getsockname()[1]}"
+    other = home.parent / "same-journal"
+    other.mkdir(exist_ok=True)
+    for name in ("keystore.json", "passphrase", "journal"):
+        (other / name).unlink(missing_ok=True)
+        os.link(home / name, other / name)
+    (other / "config.json").write_text(json.dumps(config))
+    found = run_node(other)
+    assert found.returncode == 3
+    assert "another node runs" in found.stderr
+
+
+@pytest.mark.anvil
+def test_a_wrong_passphrase_is_one_line(devnet: Devnet) -> None:
+    home = devnet.options.home / "wrong"
+    home.mkdir()
+    source = devnet.nodes[0].home
+    (home / "config.json").write_text((source / "config.json").read_text())
+    (home / "keystore.json").write_bytes((source / "keystore.json").read_bytes())
+    (home / "keystore.json").chmod(0o600)
+    (home / "passphrase").write_text("not it\n")
+    found = run_node(home)
+    assert found.returncode == 2
+    assert found.stderr.startswith("error: the passphrase does not open")
+    assert len(found.stderr.splitlines()) == 1
+
+
+@pytest.mark.anvil
+def test_a_node_ends_at_sigterm(devnet: Devnet) -> None:
+    node = devnet.nodes[0]
+    status = subprocess.run(
+        [sys.executable, "-m", "quorate_node.cli.main", "status", "--home", str(node.home), "--output", "json"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    described = json.loads(status.stdout)
+    assert described["operator_id"] == 1
+    assert described["node"]["ready"] is True
+    pid = devnet.nodes[0].running.popen.pid
+    os.kill(pid, signal.SIGTERM)
+    assert wait_for(lambda: node.running.exit_reason() is not None, 15)
+
+
+def run_node(home: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "quorate_node.cli.main", "run", "--home", str(home)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
