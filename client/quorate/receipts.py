@@ -8,7 +8,7 @@ from typing import Any
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import to_hex
 from quorate.jobs import JobRecord, describe_order
-from quorate.tracking import JobStage, JobTracker
+from quorate.tracking import JobStage, JobTracker, Slash
 
 TRANSACTION_NAMES = {
     JobStage.POSTED: "post",
@@ -42,13 +42,37 @@ def find_seats(gateway: ChainGateway, tracker: JobTracker, bundle: int) -> list[
 def describe_job(gateway: ChainGateway, record: JobRecord, tracker: JobTracker) -> dict[str, Any]:
     """The receipt as JSON values."""
     verdict = tracker.stage.value if tracker.stage else "waiting"
-    seats = [
-        {"bundle": number, **seat, "key": to_hex(seat["key"]), "vote": to_hex(seat["vote"]) if seat["vote"] else None}
-        for number in sorted(tracker.bundles)
-        for seat in find_seats(gateway, tracker, number)
+    bundles = sorted(tracker.bundles.items())
+    steps = _describe_steps(gateway, tracker)
+    return {
+        "job_id": to_hex(record.job_id),
+        "order": describe_order(record.order),
+        "spec": json.loads(record.spec),
+        "batch_id": tracker.batch.batch_id if tracker.batch else None,
+        "collator": record.collator,
+        "result_cid": record.result_cid,
+        "verdict": verdict,
+        "votes": [to_hex(bundle.vote) if bundle.vote else None for _, bundle in bundles],
+        "seats": [seat for number, _ in bundles for seat in _describe_seats(gateway, tracker, number)],
+        "transactions": {TRANSACTION_NAMES[s.stage]: to_hex(s.transaction) for s in tracker.history if s.transaction},
+        "seconds": _seconds(record, steps),
+        "steps": steps,
+        "disputes": [bundle.dispute_id for _, bundle in bundles if bundle.dispute_id is not None],
+        "slashes": [_describe_slash(slash) for slash in tracker.slashes],
+        "final_at": tracker.final_at,
+        "error": tracker.history[-1].detail if verdict in ("void", "skipped") else None,
+    }
+
+
+def _describe_seats(gateway: ChainGateway, tracker: JobTracker, bundle: int) -> list[dict[str, Any]]:
+    return [
+        {"bundle": bundle, **seat, "key": to_hex(seat["key"]), "vote": to_hex(seat["vote"]) if seat["vote"] else None}
+        for seat in find_seats(gateway, tracker, bundle)
     ]
-    votes = [to_hex(b.vote) if b.vote else None for _, b in sorted(tracker.bundles.items())]
-    steps = [
+
+
+def _describe_steps(gateway: ChainGateway, tracker: JobTracker) -> list[dict[str, Any]]:
+    return [
         {
             "stage": step.stage.value,
             "round": step.round,
@@ -59,32 +83,14 @@ def describe_job(gateway: ChainGateway, record: JobRecord, tracker: JobTracker) 
         }
         for step in tracker.history
     ]
-    slashes = [
-        {
-            "operator": slash.operator_id,
-            "amount_wei": slash.amount,
-            "ejected": slash.ejected,
-            "transaction": to_hex(slash.transaction),
-        }
-        for slash in tracker.slashes
-    ]
+
+
+def _describe_slash(slash: Slash) -> dict[str, Any]:
     return {
-        "job_id": to_hex(record.job_id),
-        "order": describe_order(record.order),
-        "spec": json.loads(record.spec),
-        "batch_id": tracker.batch.batch_id if tracker.batch else None,
-        "collator": record.collator,
-        "result_cid": record.result_cid,
-        "verdict": verdict,
-        "votes": votes,
-        "seats": seats,
-        "transactions": {TRANSACTION_NAMES[s.stage]: to_hex(s.transaction) for s in tracker.history if s.transaction},
-        "seconds": _seconds(record, steps),
-        "steps": steps,
-        "disputes": [b.dispute_id for b in tracker.bundles.values() if b.dispute_id is not None],
-        "slashes": slashes,
-        "final_at": tracker.final_at,
-        "error": tracker.history[-1].detail if tracker.history and verdict in ("void", "skipped") else None,
+        "operator": slash.operator_id,
+        "amount_wei": slash.amount,
+        "ejected": slash.ejected,
+        "transaction": to_hex(slash.transaction),
     }
 
 

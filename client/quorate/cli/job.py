@@ -13,7 +13,7 @@ from quorate.cli.output import OutputFormat, OutputOption, guarded, print_result
 from quorate.jobs import JobRecord
 from quorate.protocol.errors import ValidationError
 from quorate.sdk import QuorateClient
-from quorate.tracking import JobProgress, JobStage
+from quorate.tracking import JobStage
 
 app = typer.Typer(help="List, follow and describe jobs, and get their results.", no_args_is_help=True)
 
@@ -62,7 +62,9 @@ def describe(job: JobArgument, output: OutputOption = OutputFormat.TEXT) -> None
 @guarded
 def get(
     job: JobArgument,
-    to: Annotated[Path | None, typer.Option(help="Folder to write to; it must not exist (named after the job).")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write to; it must not exist (named after the job).")
+    ] = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
     """Fetch an accepted job's result and check every byte of it."""
@@ -77,15 +79,15 @@ def wait(job: JobArgument, timeout: TimeoutOption = None, output: OutputOption =
     """Follow a job to its end."""
     with QuorateClient.open(get_config()) as client:
         record = client.job(job)
-        with progress(f"job {record.job_id.hex()[:8]}") as show:
-            for step in client.watch(record, timeout_s=timeout):
-                show(step)
-        check_end(step)
+        follow(client, record, timeout)
         finish(client, record, None, output)
 
 
-def check_end(step: JobProgress) -> None:
-    """Raise JobFailed unless the last step is a result."""
+def follow(client: QuorateClient, record: JobRecord, timeout_s: float | None) -> None:
+    """Show a job's steps until its end. Raises JobFailed unless that is a result."""
+    with progress(f"job {record.job_id.hex()[:8]}") as show:
+        for step in client.watch(record, timeout_s=timeout_s):
+            show(step)
     if step.stage is not JobStage.ACCEPTED:
         raise JobFailed(f"the job is {step.stage.value}: {step.detail or 'see `quorate job describe`'}")
 

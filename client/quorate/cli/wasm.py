@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from quorate.cli.common import get_config
-from quorate.cli.job import check_end, finish
-from quorate.cli.output import OutputFormat, OutputOption, format_ether, guarded, print_result, progress, say
+from quorate.cli.job import finish, follow
+from quorate.cli.output import OutputFormat, OutputOption, format_ether, guarded, print_result, say
 from quorate.orders import OrderWishes
 from quorate.protocol.spec import Limits
 from quorate.sdk import QuorateClient
@@ -37,7 +37,9 @@ def run(
         float | None, typer.Option(help="Choose the seats for this probability of a right result, such as 0.999.")
     ] = None,
     adversary: Annotated[float, typer.Option(help="Share of all stake that may lie together.")] = 0.1,
-    rounds: Annotated[int | None, typer.Option(min=0, help="Fresh committees for silent seats (as many as allowed).")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=0, help="Fresh committees for silent seats (as many as allowed).")
+    ] = None,
     fuel: Annotated[int, typer.Option(min=1, help="Most instructions and host calls of a task.")] = DEFAULT_FUEL,
     memory: Annotated[int, typer.Option(min=1, help="Most memory in MiB.")] = 512,
     arg: Annotated[list[str] | None, typer.Option("--arg", "-a", help="An argument; may be repeated.")] = None,
@@ -54,14 +56,7 @@ def run(
 
     Without --wait module and input are pushed to the collator, and the job's id is printed.
     """
-    wishes = OrderWishes(
-        seats=seats,
-        rounds=rounds,
-        confidence=confidence,
-        adversary=adversary,
-        max_price=max_price,
-        input_bytes=input_bytes,
-    )
+    wishes = OrderWishes(seats, rounds, confidence, adversary, max_price=max_price, input_bytes=input_bytes)
     limits = Limits(fuel=fuel, memory_bytes=memory * MIB)
     wait = wait or to is not None
     with QuorateClient.open(get_config()) as client, contextlib.ExitStack() as stack:
@@ -72,11 +67,8 @@ def run(
         if wait:
             providers.insert(0, stack.enter_context(client.serving()))
         job = client.submit(prepared, wishes, providers=providers)
-        if not wait:
+        if wait:
+            follow(client, job, timeout)
+            finish(client, job, to, output)
+        else:
             print_result({"job_id": f"0x{job.job_id.hex()}"}, output, f"0x{job.job_id.hex()}")
-            return
-        with progress(f"job {job.job_id.hex()[:8]}") as show:
-            for step in client.watch(job, timeout_s=timeout):
-                show(step)
-        check_end(step)
-        finish(client, job, to, output)

@@ -103,12 +103,14 @@ class Devnet:
         check_nothing_runs(self.options.home)
         clear_home(self.options.home)
         started = time.monotonic()
-        self._group = ProcessGroup(self.options.home / "logs", detach=self.options.detach)
+        self._group = ProcessGroup(self.options.home / "logs")
         try:
             self._start_all(started)
         except BaseException:
             self.stop()
             raise
+        if self.options.detach:
+            self._group.release()
         return self
 
     def stop(self) -> None:

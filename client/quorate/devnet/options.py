@@ -27,7 +27,8 @@ class DevnetOptions:
     """Amounts in wei, `price` and `ask` in wei for a FUEL_UNIT, `capacity` in fuel a second an operator.
 
     `commands` replaces the program of single nodes (index → argv, to which `run --home DIR` is added), which is how
-    adversarial tests run a node with another core; `units` the stake of single nodes, in units of `unit_wei`.
+    adversarial tests run a node with another core; `units` the stake of single nodes, in units of `unit_wei`. With
+    `detach` the processes outlive the one that started them, once all are ready.
     """
 
     home: Path

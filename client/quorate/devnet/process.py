@@ -65,15 +65,14 @@ def read_tail(path: Path) -> str:
 class ProcessGroup:
     """Everything that one devnet has started.
 
-    With `detach` the processes outlive us (`quorate devnet up`); otherwise a guard ends them when we are gone, even
-    by SIGKILL.
+    A guard ends the processes when we are gone, even by SIGKILL, unless they were released.
     """
 
-    def __init__(self, logs: Path, *, detach: bool = False) -> None:
+    def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: list[Running] = []
         self._lock = threading.Lock()
-        self._guard = None if detach else self._start_guard()
+        self._guard: subprocess.Popen[bytes] | None = self._start_guard()
 
     @staticmethod
     def _start_guard() -> subprocess.Popen[bytes]:
@@ -114,11 +113,19 @@ class ProcessGroup:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     running.popen.wait(timeout=1)
             self._running.clear()
-            self._tell_guard("done\n")
-            if self._guard is not None and self._guard.stdin is not None:
-                self._guard.stdin.close()
-                self._guard.wait(timeout=guard.GRACE_S + 1)
-                self._guard = None
+            self._dismiss_guard()
+
+    def release(self) -> None:
+        """Let the processes outlive us (`quorate devnet up`); they can still be stopped."""
+        with self._lock:
+            self._dismiss_guard()
+
+    def _dismiss_guard(self) -> None:
+        self._tell_guard("done\n")
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+            self._guard.wait(timeout=guard.GRACE_S + 1)
+            self._guard = None
 
     def kill(self, running: Running) -> None:
         """SIGKILL one process and its children, as a crash would."""
