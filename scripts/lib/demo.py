@@ -40,6 +40,7 @@ PRICE = 10**14
 FUEL = 4_000_000_000
 MAX_JOBS = 20
 JOBS_AT_ONCE = 5
+MAX_SEATS = 5  # half of the nodes
 JOB_TIMEOUT_S = 180.0
 STEPS = {
     JobStage.POSTED: "post",
@@ -82,7 +83,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scene", type=Path, metavar="DIR", help="a Landsat 8 scene: *_B2.tif … *_B10.tif, *_MTL.txt")
     parser.add_argument("--seats", type=int, default=3, help="operators that must agree, 1 to 5 (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "out", metavar="DIR", help="folder for the pictures")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not 1 <= arguments.seats <= MAX_SEATS:
+        parser.error(f"--seats {arguments.seats} is out of range: ten nodes can seat 1 to {MAX_SEATS}")
+    arguments.out = arguments.out.absolute()
+    return arguments
 
 
 def choose_scene(wanted: Path | None, scratch: Path) -> tuple[Path, str]:
@@ -228,9 +233,8 @@ def logs_of(run: Run) -> Path:
     return run.devnet.options.home / "logs"
 
 
-def show(run: Run, scene_folder: Path, scene_name: str) -> int:
+def show(run: Run, scene_folder: Path, scene: Scene, scene_name: str) -> int:
     """All that happens once the network is up; the exit code."""
-    scene = load_scene(scene_folder)
     since = time.monotonic()
     prepared = run.client.prepare(
         str(EXAMPLE / "cloud-detection.wasm"), str(scene_folder), limits=Limits(fuel=FUEL, memory_bytes=256 << 20)
@@ -266,12 +270,13 @@ def run_demo(arguments: argparse.Namespace) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     scratch = arguments.out / "demo"
     scene_folder, scene_name = choose_scene(arguments.scene, scratch)
+    scene = load_scene(scene_folder)  # before anything is started: a wrong folder is told at once
     err.print(f"scene: {scene_name}")
     devnet = Devnet(devnet_options(scratch / "devnet"), on_step=lambda text: err.print(f"devnet: {text}"))
-    with devnet, open_client(devnet.start(), scratch / "client") as client:
+    with devnet, open_client(devnet, scratch / "client") as client:
         run = Run(arguments, devnet, client, began - setup_s, {"setup": setup_s})
         run.timed("devnet", began)
-        code = show(run, scene_folder, scene_name)
+        code = show(run, scene_folder, scene, scene_name)
     out.print(f"done             {time.monotonic() - began + setup_s:.1f} s; everything that was started is stopped")
     return code
 

@@ -82,7 +82,8 @@ def write_stakes_picture(path: Path, samples: Sequence[StakeSample], liar: int, 
     import matplotlib.pyplot as plt
 
     figure, (whole, near) = plt.subplots(2, 1, figsize=(9, 6.5), sharex=True, constrained_layout=True)
-    times = [s.seconds for s in samples]
+    start = samples[0].seconds
+    times = [s.seconds - start for s in samples]
     for operator in sorted(samples[0].stakes_wei):
         first = samples[0].stakes_wei[operator]
         change = [(s.stakes_wei[operator] - first) / 1e18 for s in samples]
@@ -94,12 +95,12 @@ def write_stakes_picture(path: Path, samples: Sequence[StakeSample], liar: int, 
             near.step(times, [c * 1000 for c in change], where="post", label=label)
     for axes in (whole, near):
         if slashed_at is not None:
-            axes.axvline(slashed_at, color="crimson", linestyle=":", linewidth=1)
+            axes.axvline(slashed_at - start, color="crimson", linestyle=":", linewidth=1)
         axes.grid(alpha=0.3)
     whole.set_title("Stake since the start: the liar pays, the honest earn")
     whole.set_ylabel("all, change in ether")
     near.set_ylabel("honest, change in 1/1000 ether")
-    near.set_xlabel("seconds since the first job was posted")
+    near.set_xlabel("seconds since the first job was signed")
     near.legend(fontsize=7, ncols=3)
     figure.savefig(path, dpi=110)
     plt.close(figure)
