@@ -50,15 +50,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    scene: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, subprocess.CompletedProcess[str]]]:
-    """One whole run."""
+def finished(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One whole run: its folder and what it printed."""
     out = tmp_path_factory.mktemp("demo")
-    done = subprocess.run(
-        [*DEMO, "--scene", str(scene), "--out", str(out)], capture_output=True, text=True, timeout=240
-    )
-    yield out, done
+    command = [*DEMO, "--scene", str(scene), "--out", str(out)]
+    return out, subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 def test_ends_well_and_says_so(finished: Finished) -> None:
