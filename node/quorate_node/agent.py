@@ -20,7 +20,7 @@ from quorate_node.watcher import ChainWatcher
 
 POLL_S = 0.1
 IDLE_POLL_S = 0.2
-LEAST_TICK_S = 0.02
+LEAST_TICK_S = 0.04
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 MAX_TASKS = 512
 

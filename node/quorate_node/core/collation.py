@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from quorate.protocol.encoding import compute_list_leaf, encode_commit_lists
+from quorate.protocol.encoding import encode_commit_lists
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import MAX_BUNDLES, Params
 from quorate.protocol.partition import count_bundles
@@ -122,13 +122,13 @@ def _decide_commit(state: State, batch: Batch, current: Round, domain: bytes) ->
     if is_window_past(batch, state.network, 1, head.timestamp, head.number):
         return
     sent = state.mail.sent.setdefault(domain, set())
-    fresh = [each for each in state.mail.lists.get(domain, ()) if compute_list_leaf(each) not in sent]
+    fresh = [each for each in state.mail.lists.get(domain, ()) if each.signature not in sent]
     fresh = [each for each in fresh if not any((i.bundle, i.seat) in current.committed for i in each.items)]
     if not fresh or not _is_time_to_commit(state, batch, domain, fresh):
         return
     key = ("commit", batch.id, domain)
     if state.is_due(key, GATHER_S):
-        sent.update(compute_list_leaf(each) for each in fresh)
+        sent.update(each.signature for each in fresh)
         state.mail.first_at.pop(domain, None)
         yield Commit(key, batch.id, 0, len(batch.bundles), encode_commit_lists(fresh))
 

@@ -269,8 +269,8 @@ class QueuedOrders:
 class Mail:
     """What came to this node as a collator.
 
-    Lists of commitments are kept by round domain; `sent` are leaves of those in a transaction. `posting` are orders in
-    a transaction, by its key; `posts` counts them.
+    Lists of commitments are kept by round domain; `sent` are signatures of those in a transaction. `posting` are
+    orders in a transaction, by its key; `posts` counts them.
     """
 
     lists: dict[bytes, list[CommitList]] = field(default_factory=dict)
