@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -48,13 +49,14 @@ class ExecutionService:
 
     async def run(self, instruction: Execute) -> BundleExecuted | BundleFailed:
         """Execute a bundle; what went wrong on this host alone is a BundleFailed."""
-        order = instruction.order
+        order, began = instruction.order, time.monotonic()
         try:
             spec = await self._find_content(instruction)
         except ContentUnavailable as error:
             return BundleFailed(instruction.key, f"content is not to be had: {error}", retry=True)
         except DataError as error:
             return BundleFailed(instruction.key, f"content is not what it should be: {error}")
+        found = time.monotonic()
         results: list[TaskResult] = []
         for index in tasks_of_bundle(order.task_count, instruction.job_bundle):
             if spec is None:
@@ -67,7 +69,8 @@ class ExecutionService:
             results.append(outcome.result)
         await asyncio.to_thread(self._keep, results)
         leaves = tuple(result.leaf for result in results)
-        return BundleExecuted(instruction.key, Vote(compute_merkle_root(leaves)), leaves)
+        spent = round(found - began, 4), round(time.monotonic() - found, 4)
+        return BundleExecuted(instruction.key, Vote(compute_merkle_root(leaves)), leaves, *spent)
 
     async def _find_content(self, instruction: Execute) -> JobSpec | None:
         """The spec, with all its content in the store; None when the spec itself is to be refused."""

@@ -104,7 +104,8 @@ class Performer:
             self._log.warning("no result", job=job, reason=outcome.reason, retry=outcome.retry)
         else:
             self._metrics.count("executions", "done")
-            self._log.info("executed", job=job, vote=outcome.root.hex())
+            spent = {"content_s": outcome.content_s, "execute_s": outcome.execute_s}
+            self._log.info("executed", job=job, vote=outcome.root.hex(), **spent)
         self._feed(outcome)
 
     async def _journal_commit(self, draft: ins.JournalCommit) -> None:
