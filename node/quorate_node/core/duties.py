@@ -22,7 +22,7 @@ from quorate_node.core.state import Batch, Round, State
 
 RETRY_S = 4.0
 RANK_BLOCKS = 2
-PATIENCE_BLOCKS = 3  # what a collator gets before others do its duty
+PATIENCE_BLOCKS = 8  # what a collator gets before others do its duty
 MAX_RANK = 60
 SETTLERS = 3
 
