@@ -19,9 +19,8 @@ from rich.table import Table
 from pictures import Scene, StakeSample, load_scene, read_mask, write_mask_picture, write_stakes_picture
 from quorate.chain.types import to_hex
 from quorate.cli.output import format_ether, progress
-from quorate.config import Config
 from quorate.devnet.devnet import Devnet
-from quorate.devnet.options import CLASS_ID, KEYSTORE_FILE, PASSPHRASE_FILE, DevnetOptions
+from quorate.devnet.options import DevnetOptions
 from quorate.jobs import JobRecord
 from quorate.orders import OrderWishes
 from quorate.protocol.errors import DataError, QuorateError, UnrecoverableError
@@ -113,23 +112,6 @@ def devnet_options(home: Path) -> DevnetOptions:
         units={LIAR: LIAR_UNITS},
         price=PRICE,
         env={"PYTHONPATH": str(ROOT)},
-    )
-
-
-def open_client(devnet: Devnet, home: Path) -> QuorateClient:
-    """The requester's side, on folders of its own."""
-    wallet = devnet.options.home / "requester"
-    return QuorateClient.open(
-        Config(
-            home=home,
-            store=home / "store",
-            rpc_url=devnet.rpc_url,
-            deployment=devnet.options.home / "deployment.json",
-            keystore=wallet / KEYSTORE_FILE,
-            passphrase_file=wallet / PASSPHRASE_FILE,
-            collators=tuple(devnet.collator_urls),
-            class_id=CLASS_ID,
-        )
     )
 
 
@@ -273,7 +255,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     scene = load_scene(scene_folder)  # before anything is started: a wrong folder is told at once
     err.print(f"scene: {scene_name}")
     devnet = Devnet(devnet_options(scratch / "devnet"), on_step=lambda text: err.print(f"devnet: {text}"))
-    with devnet, open_client(devnet, scratch / "client") as client:
+    with devnet, QuorateClient.open(devnet.make_config(scratch / "client")) as client:
         run = Run(arguments, devnet, client, began - setup_s, {"setup": setup_s})
         run.timed("devnet", began)
         code = show(run, scene_folder, scene, scene_name)

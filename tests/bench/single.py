@@ -17,9 +17,8 @@ from typing import Any
 import wasmtime
 from _bench import ROOT, Bench, median
 
-from quorate.config import Config
 from quorate.devnet.devnet import Devnet
-from quorate.devnet.options import KEYSTORE_FILE, PASSPHRASE_FILE, DevnetOptions
+from quorate.devnet.options import DevnetOptions
 from quorate.orders import OrderWishes
 from quorate.protocol.spec import Limits
 from quorate.sdk import QuorateClient
@@ -69,22 +68,6 @@ class BareWasm:
             if trap.code != 0:
                 raise
         return time.perf_counter() - began
-
-
-def open_client(devnet: Devnet, home: Path) -> QuorateClient:
-    """A requester with folders of its own."""
-    wallet = devnet.options.home / "requester"
-    return QuorateClient.open(
-        Config(
-            home=home,
-            store=home / "store",
-            rpc_url=devnet.rpc_url,
-            deployment=devnet.options.home / "deployment.json",
-            keystore=wallet / KEYSTORE_FILE,
-            passphrase_file=wallet / PASSPHRASE_FILE,
-            collators=tuple(devnet.collator_urls),
-        )
-    )
 
 
 def run_job(bench: Bench, client: QuorateClient, scene: Path, number: int) -> None:
@@ -177,7 +160,7 @@ def main() -> None:
         subprocess.run([sys.executable, str(EXAMPLES / "build.py"), "--native", str(binaries)], check=True, stdout=2)
         bare = BareWasm(EXAMPLE / "cloud-detection.wasm")
         with Devnet(DevnetOptions(home=work / "devnet", nodes=bench.args.nodes), bench.say) as devnet:
-            with open_client(devnet, work / "client") as client:
+            with QuorateClient.open(devnet.make_config(work / "client")) as client:
                 for number in range(bench.args.jobs + 1):
                     run_job(bench, client, scene, number)
                     native_s = time_native(binaries / "cloud-detection", scene, outputs)

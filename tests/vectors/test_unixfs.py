@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from quorate.storage import unixfs
 from quorate.storage.cid import Cid
 from quorate.storage.dagpb import Link
+from quorate.storage.directories import build_directory
 
 VECTORS = json.loads((Path(__file__).parent / "published" / "unixfs.json").read_text())
 ALPHABET = b"abcdefghijklmnopqrstuvwxyz01234567890-_"
@@ -66,10 +67,10 @@ def test_the_largest_flat_directory_has_the_published_cid(vector: dict[str, Any]
         name = bytes(ALPHABET[byte % len(ALPHABET)] for byte in letters[at : at + length]).decode()
         links.append(part.link(name))
         at += length
-    blocks = list(unixfs.build_directory(links, profile))
+    blocks = list(build_directory(links, profile))
     assert len(blocks) == 1
     assert str(blocks[-1][0].cid) == vector["cid"]
-    sharded = list(unixfs.build_directory([*links, part.link("one more")], profile))
+    sharded = list(build_directory([*links, part.link("one more")], profile))
     assert len(sharded) > 1
 
 
@@ -102,7 +103,7 @@ def test_sharded_directories_have_kubos_cids(profile: str, count: int, name: str
         content_ = str(number) if text == "{}" else str(number % int(text))
         part, _ = unixfs.leaf(content_.encode(), chosen)
         links.append(part.link(name.format(number)))
-    assert str(list(unixfs.build_directory(links, chosen))[-1][0].cid) == cid
+    assert str(list(build_directory(links, chosen))[-1][0].cid) == cid
 
 
 def test_the_empty_ones_have_their_well_known_cids() -> None:
@@ -111,4 +112,4 @@ def test_the_empty_ones_have_their_well_known_cids() -> None:
     assert str(file_cid(iter(()), v0)) == known["file unixfs-v0-2015"]
     assert str(file_cid(iter(()), v1)) == known["file cid-v1 raw leaves"]
     empty: list[Link] = []
-    assert str(next(unixfs.build_directory(empty, v0))[0].cid) == known["directory unixfs-v0-2015"]
+    assert str(next(build_directory(empty, v0))[0].cid) == known["directory unixfs-v0-2015"]

@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +15,7 @@ from quorate.chain.account import SigningAccount
 from quorate.chain.deploy import deploy
 from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.types import Deployment, to_hex, write_atomically
+from quorate.config import Config
 from quorate.devnet.anvil import start_anvil
 from quorate.devnet.enroll import Member, create_wallet, enroll, set_balances
 from quorate.devnet.options import (
@@ -28,8 +28,8 @@ from quorate.devnet.options import (
     DevnetOptions,
     write_node_config,
 )
-from quorate.devnet.process import ProcessGroup, Running, pick_ports
-from quorate.devnet.state import check_nothing_runs, clear_home, save_state
+from quorate.devnet.process import ProcessGroup, pick_ports
+from quorate.devnet.state import DevnetNode, check_nothing_runs, clear_home, save_state
 from quorate.protocol.errors import RecoverableError
 
 HEALTH_POLL_S = 0.05
@@ -38,18 +38,6 @@ REQUESTER = "requester"
 
 class NodeFailed(RecoverableError):
     """A node of the devnet ended, or did not get ready in time; the message has the end of its log."""
-
-
-@dataclass(frozen=True, slots=True)
-class DevnetNode:
-    """A node's process with its operator."""
-
-    index: int
-    operator_id: int
-    account: SigningAccount
-    url: str
-    home: Path
-    running: Running
 
 
 class Devnet:
@@ -151,6 +139,20 @@ class Devnet:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+    def make_config(self, home: Path) -> Config:
+        """Configuration of a client that is the devnet's requester, with jobs and content in a folder of its own."""
+        wallet = self.options.home / REQUESTER
+        return Config(
+            home=home,
+            store=home / "store",
+            rpc_url=self.rpc_url,
+            deployment=self.options.home / DEPLOYMENT_FILE,
+            keystore=wallet / KEYSTORE_FILE,
+            passphrase_file=wallet / PASSPHRASE_FILE,
+            collators=tuple(self.collator_urls),
+            class_id=CLASS_ID,
+        )
 
     # start --------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from quorate.chain.account import SigningAccount
 from quorate.chain.types import to_hex, write_atomically
@@ -16,8 +16,17 @@ from quorate.devnet.options import CONFIG_FILE, DEPLOYMENT_FILE, MARKER_FILE, ST
 from quorate.devnet.process import ProcessId, Running
 from quorate.protocol.errors import Busy, ConfigurationError
 
-if TYPE_CHECKING:
-    from quorate.devnet.devnet import DevnetNode
+
+@dataclass(frozen=True, slots=True)
+class DevnetNode:
+    """A node's process with its operator."""
+
+    index: int
+    operator_id: int
+    account: SigningAccount
+    url: str
+    home: Path
+    running: Running
 
 
 @dataclass(frozen=True, slots=True)

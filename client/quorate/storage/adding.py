@@ -9,16 +9,14 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from quorate.protocol.errors import Busy, DataError
 from quorate.storage import dagpb, unixfs
+from quorate.storage.base import Session
 from quorate.storage.cid import DAG_PB, RAW, Cid
+from quorate.storage.directories import build_directory
 from quorate.storage.traversal import MAX_DEPTH
 from quorate.storage.unixfs import FileBuilder, Part, Profile
-
-if TYPE_CHECKING:
-    from quorate.storage.dagstore import Session
 
 SMALL_FILE_BYTES = 64 * 1024  # below it a reference costs more than the bytes
 
@@ -157,7 +155,7 @@ def _finish(session: Session, builder: FileBuilder) -> Part:
 
 def _keep_directory(session: Session, children: Mapping[str, Part], profile: Profile) -> Part:
     root: Part | None = None
-    for part, block in unixfs.build_directory((child.link(name) for name, child in children.items()), profile):
+    for part, block in build_directory((child.link(name) for name, child in children.items()), profile):
         session.put(part.cid, block)
         root = part
     assert root is not None

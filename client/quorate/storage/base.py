@@ -56,6 +56,21 @@ class ImportReport:
     received_bytes: int
 
 
+class Session(Protocol):
+    """A run of writes that becomes durable as a whole when it ends, even by an error: what it took was verified."""
+
+    new_blocks: int
+    new_bytes: int
+
+    def put(self, cid: Cid, block: bytes, *, is_chunk: bool = False) -> None:
+        """Take a block that was checked; `is_chunk` asks to lay it beside the chunk before it."""
+        ...
+
+    def refer(self, cid: Cid, path: Path, offset: int, length: int) -> bool:
+        """Remember where the block lies in a file of somebody else's; False when this store cannot."""
+        ...
+
+
 class BlobStore(Protocol):
     """Content by CID.
 

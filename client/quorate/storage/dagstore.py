@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
 
 from quorate.protocol.errors import DataError
 from quorate.storage import adding, car, exporting, reader
@@ -20,25 +19,11 @@ from quorate.storage.base import (
     Entry,
     ImportReport,
     Scope,
+    Session,
 )
 from quorate.storage.cid import RAW, Cid
 from quorate.storage.traversal import MAX_DEPTH, Traversal
 from quorate.storage.unixfs import DEFAULT, check_block_size, profile_named
-
-
-class Session(Protocol):
-    """A run of writes that becomes durable as a whole when it ends, even by an error: what it took was verified."""
-
-    new_blocks: int
-    new_bytes: int
-
-    def put(self, cid: Cid, block: bytes, *, is_chunk: bool = False) -> None:
-        """Take a block that was checked; `is_chunk` asks to lay it beside the chunk before it."""
-        ...
-
-    def refer(self, cid: Cid, path: Path, offset: int, length: int) -> bool:
-        """Remember where the block lies in a file of somebody else's; False when this store cannot."""
-        ...
 
 
 class DagStore(ABC):

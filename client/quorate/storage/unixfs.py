@@ -6,9 +6,8 @@ blocks, so that one import can copy, refer to, or only hash what it reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 from quorate.protocol.errors import DataError
@@ -229,29 +228,6 @@ class FileBuilder:
         cid = self._profile.cid_of(block)
         yield cid, block
         yield from self.add(Part(cid, size, len(block) + sum(part.total for part in parts)), level + 1)
-
-
-def build_directory(links: Iterable[Link], profile: Profile) -> Iterator[tuple[Part, bytes]]:
-    """A directory's blocks, children first, so that the last is the root; a HAMT when the profile says so.
-
-    DataError when two entries have one name.
-    """
-    from quorate.storage import hamt  # it builds on this module
-
-    entries = dagpb.sort_links(links)
-    for before, after in pairwise(entries):
-        if before.name == after.name:
-            raise DataError(f"two entries are named {after.name!r}; names in a directory are unique")
-    message = Message(DIRECTORY).encode()
-    if profile.estimates_block:
-        estimate = sum(len(dagpb.encode_link(link)) for link in entries) + len(dagpb.encode((), message))
-    else:
-        estimate = sum(len(link.name_bytes) + len(link.cid.to_bytes()) for link in entries)
-    if estimate > profile.hamt_threshold:
-        yield from hamt.build(entries, profile)
-        return
-    block = dagpb.encode(entries, message)
-    yield Part(profile.cid_of(block), 0, len(block) + sum(link.tsize for link in entries)), block
 
 
 def check_block_size(block: bytes) -> None:
