@@ -44,6 +44,7 @@ def describe_job(gateway: ChainGateway, record: JobRecord, tracker: JobTracker) 
     verdict = tracker.stage.value if tracker.stage else "waiting"
     bundles = sorted(tracker.bundles.items())
     steps = _describe_steps(gateway, tracker)
+    slashes = [{"job_id": to_hex(record.job_id), **_describe_slash(slash)} for slash in tracker.slashes]
     return {
         "job_id": to_hex(record.job_id),
         "order": describe_order(record.order),
@@ -58,7 +59,8 @@ def describe_job(gateway: ChainGateway, record: JobRecord, tracker: JobTracker) 
         "seconds": _seconds(record, steps),
         "steps": steps,
         "disputes": [bundle.dispute_id for _, bundle in bundles if bundle.dispute_id is not None],
-        "slashes": [_describe_slash(slash) for slash in tracker.slashes],
+        "slash": slashes[0] if slashes else None,
+        "slashes": slashes,
         "final_at": tracker.final_at,
         "error": tracker.history[-1].detail if verdict in ("void", "skipped") else None,
     }
@@ -95,10 +97,16 @@ def _describe_slash(slash: Slash) -> dict[str, Any]:
 
 
 def _seconds(record: JobRecord, steps: list[dict[str, Any]]) -> dict[str, float]:
-    """From signature to each step: as we saw it, else by the block's timestamp, which counts whole seconds."""
+    """How long each step took after the one before it, the first since the signature.
+
+    As we saw it; for steps that nobody watched by the blocks' timestamps, which count whole seconds.
+    """
     found: dict[str, float] = {}
+    before = 0.0
     for step in steps:
         stage = JobStage(step["stage"])
-        by_chain = max(0.0, round(step["timestamp"] - record.created_at, 3))
-        found[TRANSACTION_NAMES.get(stage, stage.value)] = record.seen.get(stage.value, by_chain)
+        reached = max(before, record.seen.get(stage.value, step["timestamp"] - record.created_at))
+        name = TRANSACTION_NAMES.get(stage, stage.value)
+        found[name] = round(found.get(name, 0.0) + reached - before, 3)
+        before = reached
     return found

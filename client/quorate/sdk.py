@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from quorate.delivery import push_content, send_order
 from quorate.jobs import JobBook, JobRecord
 from quorate.orders import OrderWishes, Quote, build_order, check_order, quote_order
 from quorate.protocol.encoding import compute_job_id
-from quorate.protocol.errors import ContentUnavailable, RecoverableError, ValidationError
+from quorate.protocol.errors import ContentUnavailable, DataError, RecoverableError, ValidationError
 from quorate.protocol.partition import tasks_of_bundle
 from quorate.protocol.spec import JobSpec, Limits
 from quorate.protocol.types import Address, Vote
@@ -261,8 +261,17 @@ class QuorateClient:
         return tracker
 
     def describe(self, record: JobRecord) -> dict[str, Any]:
-        """The job's receipt: order, verdict, seats with their votes, transactions, seconds."""
-        return describe_job(self.gateway, self.book.load(record.job_id.hex()), self.track(record))
+        """The job's receipt: order, result, verdict, seats with their votes, transactions, seconds, slash.
+
+        `result_cid` is None for a job of several tasks, and where no seat could be asked for it.
+        """
+        tracker, fresh = self.track(record), self.book.load(record.job_id.hex())
+        if fresh.result_cid is None and tracker.stage == JobStage.ACCEPTED and record.order.task_count == 1:
+            with suppress(ContentUnavailable, DataError):  # the receipt is worth having without it
+                number, vote = self._accepted_bundles(tracker)[0]
+                leaf = fetch_leaves(vote, self._providers_of(tracker, number), [])[0]
+                fresh = self.book.update(fresh, result_cid=str(Cid.from_digest(leaf)))
+        return describe_job(self.gateway, fresh, tracker)
 
     # results ------------------------------------------------------------------------------------------------------
 
@@ -281,10 +290,9 @@ class QuorateClient:
         spec_cid = JobSpec.from_bytes(record.spec.encode()).cid
         refused: Refusals = []
         results, received = [], 0
-        for index, (number, bundle) in enumerate(sorted(tracker.bundles.items())):
-            assert bundle.vote is not None
+        for index, (number, vote) in enumerate(self._accepted_bundles(tracker)):
             providers = self._providers_of(tracker, number)
-            leaves = fetch_leaves(Vote(bundle.vote), providers, refused)
+            leaves = fetch_leaves(vote, providers, refused)
             tasks = tasks_of_bundle(record.order.task_count, index)
             if len(leaves) != len(tasks):
                 raise ContentUnavailable(f"bundle {index} has {len(leaves)} leaves for {len(tasks)} tasks")
@@ -297,6 +305,10 @@ class QuorateClient:
         if len(results) == 1:
             self.book.update(self.book.load(record.job_id.hex()), result_cid=results[0].cid)
         return FetchedResult(tuple(results), dest, received, tuple(refused))
+
+    def _accepted_bundles(self, tracker: JobTracker) -> list[tuple[int, Vote]]:
+        """Number and vote of each bundle of an accepted job."""
+        return [(number, Vote(bundle.vote)) for number, bundle in sorted(tracker.bundles.items()) if bundle.vote]
 
     def _providers_of(self, tracker: JobTracker, bundle: int) -> list[str]:
         """Endpoints of seats that voted for the accepted result, then of everybody else: the class may have voted."""

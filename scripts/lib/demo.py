@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 
 from pictures import Scene, StakeSample, load_scene, read_mask, write_mask_picture, write_stakes_picture
-from quorate.chain.types import to_hex
 from quorate.cli.output import format_ether, progress
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
@@ -41,13 +40,7 @@ MAX_JOBS = 20
 JOBS_AT_ONCE = 5
 MAX_SEATS = 5  # half of the nodes
 JOB_TIMEOUT_S = 180.0
-STEPS = {
-    JobStage.POSTED: "post",
-    JobStage.ASSIGNED: "assign",
-    JobStage.COMMITTED: "commit",
-    JobStage.REVEALED: "reveal",
-    JobStage.ACCEPTED: "accept",
-}
+SECONDS = ("setup", "devnet", "import", "post", "assign", "commit", "reveal", "accept", "fetch", "render")
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -116,16 +109,12 @@ def devnet_options(home: Path) -> DevnetOptions:
 
 
 def run_pictured_job(run: Run, prepared: PreparedSpec, url: str) -> JobRecord:
-    """Submit the first job and follow it; fills in the seconds of its steps."""
-    since = time.monotonic()
+    """Submit the first job and follow it."""
     job = run.client.submit(prepared, OrderWishes(seats=run.arguments.seats), providers=[url])
     run.jobs.append(job)
     with progress(f"job {job.job_id.hex()[:8]}") as show:
         for step in run.client.watch(job, timeout_s=JOB_TIMEOUT_S):
             show(step)
-            if step.stage in STEPS:
-                run.timed(STEPS[step.stage], since)
-                since = time.monotonic()
             run.sample_stakes()
     if step.stage != JobStage.ACCEPTED:
         raise UnrecoverableError(f"the job ended as {step.stage.value}: {step.detail}; logs are in {logs_of(run)}")
@@ -179,9 +168,8 @@ def hunt_liar(run: Run, prepared: PreparedSpec, url: str) -> dict[str, Any] | No
 
 def find_slash(run: Run, job: JobRecord) -> dict[str, Any] | None:
     """The slash that a job's dispute ended with."""
-    for slash in run.client.describe(job)["slashes"]:
-        return {"job_id": to_hex(job.job_id), **slash}
-    return None
+    slash: dict[str, Any] | None = run.client.describe(job)["slash"]
+    return slash
 
 
 def print_balances(run: Run) -> None:
@@ -197,11 +185,11 @@ def print_balances(run: Run) -> None:
 
 def write_receipt(run: Run, receipt: dict[str, Any], share: float, scene: str, slash: dict[str, Any] | None) -> None:
     """The pictured job, with how long everything took."""
-    wanted = ("setup", "devnet", "import", *STEPS.values(), "fetch", "render")
+    seconds = {**receipt["seconds"], **run.seconds}
     receipt |= {
         "cloud_share": share,
         "scene": scene,
-        "seconds": {name: run.seconds.get(name) for name in wanted},
+        "seconds": {name: seconds[name] for name in SECONDS},
         "slash": slash,
         "jobs_posted": len(run.jobs),
     }

@@ -72,6 +72,7 @@ def test_a_job_from_a_file_to_verified_bytes(client: QuorateClient, module: str,
         JobStage.POSTED, JobStage.ASSIGNED, JobStage.COMMITTED, JobStage.REVEALED, JobStage.ACCEPTED,
     ]  # fmt: skip
     assert all(step.timestamp > 0 and len(step.transaction) == 32 for step in steps)
+    assert client.describe(job)["result_cid"], "known before anything was downloaded"
     fetched = client.fetch_result(job, tmp_path / "out")
     assert (fetched.results[0].status, fetched.refused) == (TaskStatus.OK, ())
     assert (tmp_path / "out" / "stdout").read_bytes() == b""
@@ -81,6 +82,8 @@ def test_a_job_from_a_file_to_verified_bytes(client: QuorateClient, module: str,
     assert len({seat["operator"] for seat in receipt["seats"]}) == 3
     assert {seat["vote"] for seat in receipt["seats"]} == set(receipt["votes"])
     assert set(receipt["transactions"]) == {"post", "assign", "commit", "reveal", "accept"} == set(receipt["seconds"])
+    assert sum(receipt["seconds"].values()) == pytest.approx(client.job(to_hex(job.job_id)).seen["accepted"], abs=0.01)
+    assert receipt["slash"] is None
     after = client.balance()
     assert after.escrow == before.escrow == 0
     assert after.free == before.free - 3 * 10**9  # three seats, a milli-unit of fuel each, no fee
