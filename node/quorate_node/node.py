@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
-from eth_utils.crypto import keccak
 
 from quorate.chain import calls
 from quorate.chain.account import SigningAccount
 from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.types import Deployment, parse_address
 from quorate.protocol.errors import Busy, ConfigurationError, QuorateError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.types import OperatorId
 from quorate.storage.embedded import EmbeddedStore
 from quorate_node import metrics as metrics_module

@@ -11,8 +11,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from eth_utils.crypto import keccak
-
 from quorate.chain import calls
 from quorate.chain.account import SigningAccount
 from quorate.chain.gateway import ChainGateway
@@ -26,6 +24,7 @@ from quorate.protocol.encoding import (
     encode_vote_lists,
 )
 from quorate.protocol.errors import QuorateError, UnrecoverableError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.registry import compute_median_ask
 from quorate.protocol.types import Address, CommitItem, CommitList
 from quorate_node.core import instructions as ins

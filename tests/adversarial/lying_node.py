@@ -10,8 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from eth_utils.crypto import keccak
-
+from quorate.protocol.hashing import keccak
 from quorate.protocol.types import JobId, Stage, Vote
 from quorate_node.cli.main import report
 from quorate_node.core.core import Core

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from eth_utils.crypto import keccak
-
 from quorate.chain.signing import compute_address, sign
 from quorate.protocol.commitment import compute_commitment, compute_salt, compute_statement
 from quorate.protocol.encoding import (
@@ -15,6 +13,7 @@ from quorate.protocol.encoding import (
     compute_vote_items_hash,
     encode_items,
 )
+from quorate.protocol.hashing import keccak
 from quorate.protocol.params import ETHER, Params
 from quorate.protocol.types import (
     Address,
@@ -62,7 +61,7 @@ class Actor:
     @classmethod
     def named(cls, name: str) -> Actor:
         """The actor of that name, the same in every run."""
-        key = keccak(text=f"quorate test actor {name}")
+        key = keccak(f"quorate test actor {name}".encode())
         return cls(key, compute_address(key))
 
 

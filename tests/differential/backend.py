@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from eth_utils.crypto import keccak
 from tests.differential.projection import compare_state
 
 from quorate.chain import rlp
@@ -19,6 +18,7 @@ from quorate.chain.headers import encode_header
 from quorate.chain.rpc import JsonRpc
 from quorate.chain.types import Deployment, parse_hex, to_hex
 from quorate.protocol import events as ev
+from quorate.protocol.hashing import keccak
 from quorate.protocol.types import Address
 from quorate.protocol.world import World
 

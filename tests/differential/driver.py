@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from eth_utils.crypto import keccak
 from tests.differential.actors import (
     COLLATORS,
     OWNERS,
@@ -40,6 +39,7 @@ from quorate.protocol.encoding import (
     encode_record_page,
 )
 from quorate.protocol.errors import ProtocolViolation
+from quorate.protocol.hashing import keccak
 from quorate.protocol.market import Batch
 from quorate.protocol.params import ETHER, FUEL_UNIT
 from quorate.protocol.registry import compute_median_ask

@@ -6,7 +6,6 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from eth_utils.crypto import keccak
 from tests.differential.actors import (
     COLLATORS,
     OUTSIDER,
@@ -27,6 +26,7 @@ from quorate.protocol.encoding import (
     encode_commit_lists,
     encode_post_page,
 )
+from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Batch
 from quorate.protocol.params import BEACON_REACH_BLOCKS

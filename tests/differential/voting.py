@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
-from eth_utils.crypto import keccak
 from tests.differential.actors import OUTSIDER, KnownDispute, make_commitment, make_vote, sign_class_vote
 from tests.differential.rounds import Rounds, spoil
 
 from quorate.chain.abi import Contract
 from quorate.protocol.encoding import encode_vote_lists
+from quorate.protocol.hashing import keccak
 from quorate.protocol.planning import plan_vote_settlement
 
 

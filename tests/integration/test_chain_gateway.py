@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from eth_utils.crypto import keccak
 
 from quorate.chain import calls
 from quorate.chain.abi import Contract
@@ -21,6 +20,7 @@ from quorate.protocol import events
 from quorate.protocol.beacon import get_mix_hash
 from quorate.protocol.encoding import compute_job_id, encode_post_page
 from quorate.protocol.errors import ChainUnavailable, ProtocolViolation, ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import ETHER, LOCAL
 from quorate.protocol.registry import Membership

@@ -14,8 +14,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from eth_utils.crypto import keccak
-
 from quorate.chain.signing import SECP256K1_ORDER, compute_address, recover, sign
 from quorate.protocol.commitment import compute_commitment, compute_round_domain, compute_salt, compute_statement
 from quorate.protocol.committee import compute_committee
@@ -33,6 +31,7 @@ from quorate.protocol.encoding import (
     encode_record_page,
     fold,
 )
+from quorate.protocol.hashing import keccak
 from quorate.protocol.market import NonceWindow
 from quorate.protocol.params import FUEL_UNIT
 from quorate.protocol.registry import Membership, compute_median_ask, compute_next_price

@@ -11,9 +11,9 @@ from importlib.resources import files
 from typing import Any
 
 from eth_abi.abi import decode, encode
-from eth_utils.crypto import keccak
 
 from quorate.protocol.errors import UnrecoverableError
+from quorate.protocol.hashing import keccak
 
 
 class Contract(StrEnum):
@@ -91,7 +91,7 @@ def parse_interface(artifact: Mapping[str, Any]) -> Interface:
     constructor: tuple[str, ...] = ()
     for item in artifact["abi"]:
         inputs = tuple(map(canonical_type, item.get("inputs", ())))
-        digest = keccak(text=f"{item.get('name', '')}({','.join(inputs)})")
+        digest = keccak(f"{item.get('name', '')}({','.join(inputs)})".encode())
         if item["type"] == "function":
             outputs = tuple(map(canonical_type, item["outputs"]))
             functions[item["name"]] = Entry(item["name"], digest[:4], inputs, outputs)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from eth_utils.crypto import keccak
 
 from quorate.chain import signing
 from quorate.protocol.errors import ConfigurationError, DataError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.types import Address
 
 SCRYPT_N = 1 << 18

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eth_utils.crypto import keccak
-
 from quorate.chain import rlp
 from quorate.chain.types import BlockHead, parse_hex
 from quorate.protocol.errors import UnrecoverableError
+from quorate.protocol.hashing import keccak
 
 HASH_FIELDS = frozenset(
     {

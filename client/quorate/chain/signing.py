@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from coincurve import PrivateKey, PublicKey
-from eth_utils.crypto import keccak
 
 from quorate.protocol.errors import ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.types import Address
 
 SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eth_utils.crypto import keccak
-
 from quorate.chain import rlp
 from quorate.chain.account import SigningAccount
+from quorate.protocol.hashing import keccak
 from quorate.protocol.types import Address
 
 DYNAMIC_FEE = b"\x02"

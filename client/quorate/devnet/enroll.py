@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eth_utils.crypto import keccak
-
 from quorate.chain import calls
 from quorate.chain.account import DEVNET_SCRYPT_N, SigningAccount, save_keystore
 from quorate.chain.calls import Call
@@ -19,6 +17,7 @@ from quorate.chain.transactions import Transaction
 from quorate.chain.types import parse_hex, to_hex, write_atomically
 from quorate.devnet.options import CLASS_ID, KEYSTORE_FILE, PASSPHRASE_FILE, DevnetOptions
 from quorate.protocol.errors import ChainUnavailable, ConfigurationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.registry import Membership, compute_median_ask
 from quorate.protocol.spec import WASM_PROFILE
 
@@ -71,7 +70,7 @@ def enroll(
 
     Transactions are mined in the order of their arrival, so that nothing has to be waited for in between.
     """
-    profile = keccak(text=WASM_PROFILE)
+    profile = keccak(WASM_PROFILE.encode())
     first: list[PlannedCall] = [
         (deployer, calls.create_class(profile, options.unit_wei, options.price), options.params.class_deposit),
         (requester, calls.deposit(), options.deposit_wei),

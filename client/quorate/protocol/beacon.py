@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from eth_utils.crypto import keccak
-
 from quorate.protocol.context import Block, require
 from quorate.protocol.errors import ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.params import BEACON_REACH_BLOCKS
 
 MIX_HASH_FIELD = 13

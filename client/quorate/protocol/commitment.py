@@ -4,8 +4,8 @@ import hashlib
 import hmac
 
 from eth_abi.abi import encode
-from eth_utils.crypto import keccak
 
+from quorate.protocol.hashing import keccak
 from quorate.protocol.params import TASK_ALL
 from quorate.protocol.types import Address, Stage, Vote
 

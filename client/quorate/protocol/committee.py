@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from eth_utils.crypto import keccak
-
 from quorate.protocol.errors import ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.params import MAX_DRAW_ATTEMPTS
 
 

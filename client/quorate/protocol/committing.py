@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from eth_utils.crypto import keccak
-
 from quorate.protocol import events as ev
 from quorate.protocol.context import Call, refuse, require
 from quorate.protocol.encoding import (
@@ -16,6 +14,7 @@ from quorate.protocol.encoding import (
     fold,
 )
 from quorate.protocol.errors import ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Batch, Market
 from quorate.protocol.types import CommitItem, CommitList, ListSkip, Table

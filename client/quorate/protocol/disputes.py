@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from eth_utils.crypto import keccak
-
 from quorate.protocol import events as ev
 from quorate.protocol.commitment import compute_statement
 from quorate.protocol.context import Call, refuse, require
@@ -21,6 +19,7 @@ from quorate.protocol.encoding import (
     fold,
 )
 from quorate.protocol.errors import ProtocolViolation, ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.market import SLOT_BITS, Market
 from quorate.protocol.openings import decode_vote_openings
 from quorate.protocol.params import Params

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from eth_abi.abi import encode
-from eth_utils.crypto import keccak
 
 from quorate.protocol.errors import ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.types import (
     Address,
     BatchId,
@@ -40,9 +40,9 @@ ORDER_TYPE = (
     "uint64 inputBytes,uint8 seats,uint8 rounds,uint32 commitPeriod,uint32 minUnits,uint64 maxPrice,uint64 maxFee,"
     "uint40 validUntil,uint8 strategy,uint8 flags)"
 )
-ORDER_TYPEHASH = keccak(text=ORDER_TYPE)
-COMMIT_LIST_TYPEHASH = keccak(text="CommitList(bytes32 roundDomain,uint32 operatorId,bytes32 itemsHash)")
-DOMAIN_TYPEHASH = keccak(text="EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
+ORDER_TYPEHASH = keccak(ORDER_TYPE.encode())
+COMMIT_LIST_TYPEHASH = keccak(b"CommitList(bytes32 roundDomain,uint32 operatorId,bytes32 itemsHash)")
+DOMAIN_TYPEHASH = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
 NOT_OPENED = 0xFF
 LEAVE = 0xFF
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from eth_utils.crypto import keccak
-
 from quorate.protocol.commitment import compute_commitment, compute_statement
 from quorate.protocol.context import require
 from quorate.protocol.encoding import NOT_OPENED, Reader, encode_items
 from quorate.protocol.errors import ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.types import CommitItem, OperatorId, Table, Vote
 
 SALT_BYTES = 16

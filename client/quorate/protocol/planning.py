@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from eth_utils.crypto import keccak
-
 from quorate.protocol.encoding import (
     VoteCommit,
     compute_commit_page_hash,
@@ -16,6 +14,7 @@ from quorate.protocol.encoding import (
     encode_votes,
     fold,
 )
+from quorate.protocol.hashing import keccak
 from quorate.protocol.settlement import Ballot, RoundTerms
 from quorate.protocol.types import ZERO32, CarryRecord, CommitItem, CommitList, Opening, Verdict, Vote
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eth_utils.crypto import keccak
-
 from quorate.protocol import events as ev
 from quorate.protocol.context import Call, refuse, require
 from quorate.protocol.encoding import compute_job_id, decode_post_page, encode_record_page, fold
 from quorate.protocol.errors import ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Batch, Market
 from quorate.protocol.params import FUEL_UNIT, MAX_BUNDLES, MAX_TASKS, MAX_VOTERS

@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from eth_utils.crypto import keccak
-
 from quorate.protocol import events as ev
 from quorate.protocol.context import Call, refuse, require
 from quorate.protocol.encoding import (
@@ -19,6 +17,7 @@ from quorate.protocol.encoding import (
     fold,
 )
 from quorate.protocol.errors import ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Batch, Market
 from quorate.protocol.openings import OpenedSeat, decode_openings

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from eth_utils.crypto import keccak
-
 from quorate.protocol import encoding, events
 from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.committee import compute_committee
 from quorate.protocol.errors import UnrecoverableError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import FUEL_UNIT
 from quorate.protocol.partition import count_bundles

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from eth_utils.crypto import keccak
-
 from quorate.protocol.encoding import decode_carry_page
+from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import BEACON_REACH_BLOCKS
 from quorate.protocol.planning import RoundView, plan_settlement, plan_void_settlement

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from eth_utils.crypto import keccak
-
 from quorate.protocol.commitment import compute_commitment, compute_statement
 from quorate.protocol.context import Recover
 from quorate.protocol.encoding import compute_list_digest, compute_vote_items_hash, encode_items
 from quorate.protocol.errors import ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.types import CommitList, Opening
 from quorate_node.core.chainview import get_committee
 from quorate_node.core.state import Batch, Dispute, Round, SeatKey, State

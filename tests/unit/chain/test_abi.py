@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from eth_abi.abi import encode
-from eth_utils.crypto import keccak
 
 from quorate.chain.abi import Contract, Entry, EventEntry, canonical_type, load_interface
 from quorate.chain.errors import HINTS, decode_revert, error_table, find_revert_data, translate
@@ -15,6 +14,7 @@ from quorate.chain.events import EVENT_CONTRACTS, decode_event, decode_log, even
 from quorate.chain.rpc import RpcError
 from quorate.chain.types import Deployment, to_hex
 from quorate.protocol.errors import ProtocolViolation
+from quorate.protocol.hashing import keccak
 from quorate.protocol.types import Address
 
 DEPLOYMENT = Deployment(31337, *(Address(bytes([i]) * 20) for i in range(1, 5)))

@@ -10,13 +10,13 @@ import pytest
 from eth_account import Account
 from eth_account.messages import _hash_eip191_message, encode_typed_data
 from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
 
 from quorate.chain import rlp
 from quorate.chain.account import SigningAccount, encrypt_keystore, load_keystore, save_keystore
 from quorate.chain.transactions import Transaction, compute_create_address, compute_hash
 from quorate.protocol.encoding import compute_domain_separator, compute_job_id, compute_list_digest
 from quorate.protocol.errors import ConfigurationError, DataError, ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.types import Address, JobOrder
 
 KEY = SigningAccount.from_key(bytes(range(1, 33)))

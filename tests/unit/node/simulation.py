@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from eth_utils.crypto import keccak
-
 from quorate.chain import rlp
 from quorate.chain.account import SigningAccount
 from quorate.chain.signing import recover
@@ -28,6 +26,7 @@ from quorate.protocol.encoding import (
     encode_vote_lists,
 )
 from quorate.protocol.errors import ProtocolViolation
+from quorate.protocol.hashing import keccak
 from quorate.protocol.params import ETHER, LOCAL, Params
 from quorate.protocol.posting import apply_post
 from quorate.protocol.registry import compute_median_ask

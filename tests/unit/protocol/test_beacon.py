@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from eth_utils.crypto import keccak
 
 from quorate.chain import rlp
 from quorate.protocol.beacon import get_mix_hash, read_beacon
 from quorate.protocol.context import Block
 from quorate.protocol.errors import ProtocolViolation
+from quorate.protocol.hashing import keccak
 
 MIX = keccak(b"mix")
 HEADER = rlp.encode(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from eth_utils.crypto import keccak
-
 from quorate.chain.account import SigningAccount
 from quorate.chain.types import LoggedEvent
 from quorate.protocol import events
@@ -18,6 +16,7 @@ from quorate.protocol.encoding import (
     encode_post_page,
 )
 from quorate.protocol.events import Event
+from quorate.protocol.hashing import keccak
 from quorate.protocol.types import (
     ZERO32,
     Address,
