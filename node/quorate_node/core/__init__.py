@@ -1,1 +1,1 @@
-"""What a node decides, as pure code: handle(state, stimulus) gives the next state and instructions."""
+"""What a node decides, as pure code: Core.handle(stimulus) updates its state and gives instructions."""
