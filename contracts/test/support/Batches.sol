@@ -84,7 +84,7 @@ abstract contract Batches is Orders {
         uint256 skip;
         for (uint256 at; at < page.length;) {
             uint256 count = _uint(page, at + 21, 2);
-            bytes memory rows;
+            bytes[] memory parts = new bytes[](count);
             for (uint256 i; i < count; ++i) {
                 uint256 o = at + 23 + 156 * i;
                 if (skip < skips.length && _uint(skips, skip, 2) == index + i) {
@@ -92,8 +92,9 @@ abstract contract Batches is Orders {
                     continue;
                 }
                 uint256 taskPrice = (_uint(page, o + 44, 8) * price + 1e9 - 1) / 1e9;
-                rows = abi.encodePacked(rows, uint64(taskPrice), uint24(_uint(page, o + 40, 4)), uint8(0));
+                parts[i] = abi.encodePacked(uint64(taskPrice), uint24(_uint(page, o + 40, 4)), uint8(0));
             }
+            bytes memory rows = join(parts);
             if (rows.length > 0) {
                 record = abi.encodePacked(record, uint160(_uint(page, at, 20)), uint16(rows.length / 12), rows);
             }
@@ -224,11 +225,12 @@ abstract contract Batches is Orders {
         for (uint256 m; m < ct.memberCount; ++m) {
             if (counts[m] == 0) continue;
             (address key, uint24 operatorId) = rowOf(rows, m);
-            bytes memory items;
+            bytes[] memory items = new bytes[](counts[m]);
+            uint256 count;
             for (uint256 i = first[m]; i > 0; i = next[i - 1]) {
-                items = bytes.concat(items, item(domain, operatorId, list[i - 1]));
+                items[count++] = item(domain, operatorId, list[i - 1]);
             }
-            parts[m] = signedList(key, domain, operatorId, m, items);
+            parts[m] = signedList(key, domain, operatorId, m, join(items));
         }
         return join(parts);
     }
@@ -248,14 +250,16 @@ abstract contract Batches is Orders {
     }
 
     function pageHashOf(bytes memory lists) internal pure returns (bytes32) {
-        bytes memory leaves;
+        bytes[] memory leaves = new bytes[](lists.length / 69);
+        uint256 count;
         for (uint256 at; at < lists.length;) {
             uint256 size = 35 * _uint(lists, at + 2, 2);
             bytes32 itemsHash = _hash(lists, at + 69, size);
-            leaves = abi.encodePacked(leaves, keccak256(abi.encodePacked(uint16(_uint(lists, at, 2)), itemsHash)));
+            bytes32 leaf = keccak256(abi.encodePacked(uint16(_uint(lists, at, 2)), itemsHash));
+            leaves[count++] = abi.encodePacked(leaf);
             at += 69 + size;
         }
-        return keccak256(leaves);
+        return keccak256(join(leaves));
     }
 
     /// @dev Send lists that nothing is wrong with.
@@ -314,7 +318,7 @@ abstract contract Batches is Orders {
         votes = new bytes32[][](count);
         bool[] memory here = new bool[](count);
         for (uint256 i; i < bundles.length; ++i) {
-            here[bundles[i]] = !isLeft[bundles[i]];
+            here[bundles[i]] = !isLeft[bundles[i]] && market.isPending(id, bundles[i]);
         }
         for (uint256 i; i < list.length; ++i) {
             Ballot memory b = list[i];
@@ -348,11 +352,13 @@ abstract contract Batches is Orders {
         for (uint256 m; m < ct.memberCount; ++m) {
             if (counts[m] == 0) continue;
             (, uint24 operatorId) = rowOf(rows, m);
-            bytes memory items = abi.encodePacked(uint16(m), uint16(counts[m]));
+            bytes[] memory items = new bytes[](counts[m] + 1);
+            items[0] = abi.encodePacked(uint16(m), uint16(counts[m]));
+            uint256 count;
             for (uint256 i = first[m]; i > 0; i = next[i - 1]) {
-                items = bytes.concat(items, opening(domain, operatorId, votes[list[i - 1].bundle], list[i - 1]));
+                items[++count] = opening(domain, operatorId, votes[list[i - 1].bundle], list[i - 1]);
             }
-            parts[m] = items;
+            parts[m] = join(items);
             ++lists;
         }
         return abi.encodePacked(index, lists, join(parts));
@@ -465,22 +471,6 @@ abstract contract Batches is Orders {
     function foldPages(bytes[] storage pages) internal view returns (bytes32 hash) {
         for (uint256 i; i < pages.length; ++i) {
             hash = keccak256(abi.encodePacked(hash, keccak256(pages[i])));
-        }
-    }
-
-    function join(bytes[] memory parts) internal pure returns (bytes memory whole) {
-        uint256 size;
-        for (uint256 i; i < parts.length; ++i) {
-            size += parts[i].length;
-        }
-        whole = new bytes(size);
-        uint256 at;
-        for (uint256 i; i < parts.length; ++i) {
-            bytes memory part = parts[i];
-            assembly {
-                mcopy(add(add(whole, 32), at), add(part, 32), mload(part))
-            }
-            at += part.length;
         }
     }
 

@@ -64,13 +64,17 @@ abstract contract Orders is System {
 
     /// @dev The EIP-712 digest of an order under the present terms.
     function jobId(address who, Order memory o) internal view returns (bytes32) {
+        return keccak256(abi.encodePacked(hex"1901", separator(), orderStructHash(who, o)));
+    }
+
+    function orderStructHash(address who, Order memory o) internal view returns (bytes32) {
         bytes memory head = abi.encode(
             ORDER_TYPE, who, o.nonce, terms.classId, o.specHash, o.taskCount, o.fuelLimit, o.inputBytes, terms.seats
         );
         bytes memory tail = abi.encode(
             terms.rounds, o.commitPeriod, o.minUnits, o.maxPrice, o.maxFee, o.validUntil, o.strategy, o.flags
         );
-        return keccak256(abi.encodePacked(hex"1901", separator(), keccak256(bytes.concat(head, tail))));
+        return keccak256(bytes.concat(head, tail));
     }
 
     function encodeBody(Order memory o) internal pure returns (bytes memory) {
@@ -89,14 +93,32 @@ abstract contract Orders is System {
     }
 
     /// @dev Orders of one requester, as they stand in a page.
-    function group(uint256 secret, Order[] memory list) internal view returns (bytes memory page) {
-        page = groupHead(vm.addr(secret), 0, list.length);
+    function group(uint256 secret, Order[] memory list) internal view returns (bytes memory) {
+        bytes[] memory parts = new bytes[](list.length + 1);
+        parts[0] = groupHead(vm.addr(secret), 0, list.length);
         for (uint256 i; i < list.length; ++i) {
-            page = bytes.concat(page, encodeSigned(secret, list[i]));
+            parts[i + 1] = encodeSigned(secret, list[i]);
         }
+        return join(parts);
     }
 
     function pageOf(Order[] memory list) internal view returns (bytes memory) {
         return group(requesterSecret, list);
+    }
+
+    function join(bytes[] memory parts) internal pure returns (bytes memory whole) {
+        uint256 size;
+        for (uint256 i; i < parts.length; ++i) {
+            size += parts[i].length;
+        }
+        whole = new bytes(size);
+        uint256 at;
+        for (uint256 i; i < parts.length; ++i) {
+            bytes memory part = parts[i];
+            assembly {
+                mcopy(add(add(whole, 32), at), add(part, 32), mload(part))
+            }
+            at += part.length;
+        }
     }
 }

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {IMarketEvents} from "../src/interfaces/IMarketEvents.sol";
+import {NonceWindow, Nonces} from "../src/libraries/Nonces.sol";
+import {LoadedTable, TableReader} from "../src/libraries/TableReader.sol";
+import {ClassVotes} from "./support/ClassVotes.sol";
+
+contract FuzzTest is ClassVotes {
+    using Nonces for NonceWindow;
+
+    mapping(uint256 nonce => bool) internal naive;
+
+    function setUp() public {
+        deployWithMembers(10, 8);
+    }
+
+    function pick(uint256 seed, uint256 index, uint256 most) internal pure returns (uint256) {
+        return uint256(keccak256(abi.encode(seed, index))) % most;
+    }
+
+    /// @dev Whatever stands in a page, each accepted order locks exactly its escrow, and all of it comes back.
+    function testFuzz_PostedPagesKeepTheBooks(uint256 seed) public {
+        uint256 other = uint256(keccak256("other"));
+        fund(vm.addr(other), 1e13 * (1 + pick(seed, 900, 40)));
+        terms.seats = uint8(1 + pick(seed, 901, 5));
+        terms.rounds = uint8(pick(seed, 902, 3));
+        bytes memory page = bytes.concat(
+            group(requesterSecret, randomOrders(seed, 1)),
+            group(other, randomOrders(seed, 2)),
+            group(requesterSecret, randomOrders(seed, 3))
+        );
+        for (uint256 i; i < pick(seed, 903, 3); ++i) {
+            uint256 at = pick(seed, 904 + i, 156) + 23;
+            page[at] = bytes1(uint8(pick(seed, 910 + i, 256)));
+        }
+        uint256 before = freeOf(requester) + freeOf(vm.addr(other));
+        uint64 id = postPage(0, page, false);
+        checkBooks();
+        tick(10, 1);
+        market.expire(id);
+        for (uint256 i; i < settlePages[id][0].length; ++i) {
+            settleAs(stranger, id, settlement(id, i, new Ballot[](0)));
+        }
+        vm.assertEq(freeOf(requester) + freeOf(vm.addr(other)), before);
+        vm.assertEq(escrowOf(requester) + escrowOf(vm.addr(other)), 0);
+        assertStatus(id, IMarketEvents.BatchStatus.SETTLED);
+        checkBooks();
+    }
+
+    function randomOrders(uint256 seed, uint256 salt) internal returns (Order[] memory list) {
+        seed = uint256(keccak256(abi.encode(seed, salt)));
+        list = orders(1 + pick(seed, 0, 4));
+        for (uint256 i; i < list.length; ++i) {
+            Order memory o = list[i];
+            uint256 kind = pick(seed, 10 + i, 12);
+            if (kind == 0) o.taskCount = uint32(pick(seed, 20 + i, 1000));
+            if (kind == 1) o.fuelLimit = uint64(pick(seed, 20 + i, 1e10));
+            if (kind == 2) o.maxFee = uint64(pick(seed, 20 + i, 2 * FEE));
+            if (kind == 3) o.maxPrice = uint64(pick(seed, 20 + i, 2 * PRICE));
+            if (kind == 4) o.nonce = uint64(pick(seed, 20 + i, 10));
+            if (kind == 5) o.validUntil = uint40(vm.getBlockTimestamp() + pick(seed, 20 + i, 3) - 1);
+            if (kind == 6) o.minUnits = uint32(pick(seed, 20 + i, 160));
+            if (kind == 7) o.commitPeriod = uint32(pick(seed, 20 + i, 40));
+        }
+    }
+
+    /// @dev Against a set that never forgets.
+    function testFuzz_NonceWindow(uint64 start, uint16[60] calldata steps) public {
+        NonceWindow memory window;
+        uint256 highest;
+        uint256 nonce = start;
+        for (uint256 i; i < steps.length; ++i) {
+            nonce = i % 3 == 0 ? nonce + steps[i] % 700 : nonce - (nonce < steps[i] % 300 ? 0 : steps[i] % 300);
+            if (nonce > type(uint64).max) nonce = type(uint64).max;
+            uint256 base = highest < 256 ? 0 : highest - 255;
+            bool isUsed = naive[nonce] || nonce < base;
+            vm.assertTrue(window.isUsed(nonce) == isUsed, "used");
+            vm.assertEq(window.base, base, "base");
+            if (isUsed) continue;
+            window.use(nonce);
+            naive[nonce] = true;
+            if (nonce > highest) highest = nonce;
+        }
+    }
+
+    /// @dev Any weights, down to one member that holds nearly all: distinct members, as a plain reading draws them.
+    function testFuzz_Draws(uint16[20] calldata weights, bytes32 domain, uint16 bundle, uint8 seats) public pure {
+        uint256 count = 2;
+        bytes memory units;
+        for (uint16 m; m < 20; ++m) {
+            uint256 weight = m % 7 == 0 ? weights[m] % 300 : 1 + weights[m] % 3;
+            if (weight == 0) weight = 1;
+            for (uint256 i; i < weight; ++i) {
+                units = abi.encodePacked(units, m);
+            }
+        }
+        count = 20;
+        LoadedTable memory table =
+            LoadedTable({units: units, rows: "", unitCount: units.length / 2, memberCount: count});
+        seats = 1 + seats % 20;
+        uint256[] memory drawn = new uint256[](seats + 2);
+        TableReader.draw(table, domain, bundle, seats, drawn, 2);
+        uint16[] memory plain = draw(abi.encodePacked(uint8(0), units), count, domain, bundle, seats);
+        for (uint256 i; i < seats; ++i) {
+            vm.assertLt(drawn[2 + i], count, "in range");
+            vm.assertEq(drawn[2 + i], plain[i], "as drawn plainly");
+            for (uint256 j; j < i; ++j) {
+                vm.assertTrue(drawn[2 + i] != drawn[2 + j], "distinct");
+            }
+        }
+    }
+
+    function testFuzz_Ledgers(uint256 seed) public {
+        vm.deal(address(market), 1000 ether);
+        uint256 given;
+        for (uint256 i; i < 25; ++i) {
+            uint24 op = uint24(1 + pick(seed, 4 * i, 10));
+            uint256 amount = pick(seed, 4 * i + 1, 6 ether);
+            uint256 act = pick(seed, 4 * i + 2, 6);
+            (uint256 pots, uint256 treasury) = potsAndTreasury();
+            uint256 held = stakeOf(op) + unbondingOf(op);
+            if (act == 0) {
+                vm.prank(address(market));
+                uint256 taken = registry.fine(op, amount);
+                vm.assertEq(taken, amount < held ? amount : held, "no more than there is");
+                vm.assertEq(stakeOf(op) + unbondingOf(op), held - taken);
+            } else if (act == 1) {
+                vm.prank(address(disputes));
+                uint256 taken = registry.slash(op, pick(seed, 4 * i + 3, 4) == 0);
+                vm.assertLe(taken, held, "slash <= stake");
+                vm.assertEq(stakeOf(op) + unbondingOf(op), held - taken);
+            } else if (act == 2) {
+                uint256 fromPot = amount < pots ? amount : pots;
+                uint256[] memory entries = new uint256[](2);
+                entries[0] = (uint256(op) << 128) | amount;
+                entries[1] = (uint256(op % 10 + 1) << 128) | fromPot;
+                vm.prank(address(market));
+                registry.credit{value: amount}(entries, fromPot);
+                given += amount;
+            } else if (act == 3) {
+                vm.prank(address(disputes));
+                registry.releasePot(pots / 2);
+                vm.assertEq(treasuryOf(), treasury + pots / 2);
+            } else if (act == 4) {
+                (,, uint128 stake_, uint128 allocated,,,,) = registry.operator(op);
+                uint256 spare = stake_ - allocated;
+                if (spare == 0) continue;
+                vm.prank(ownerOf(op - 1));
+                registry.unstake(uint128(1 + amount % spare));
+            } else {
+                (,,, uint128 allocated,, uint40 releaseAt,, bool ejected) = registry.operator(op);
+                (uint16 units,,) = registry.member(CLASS, op);
+                vm.assertEq(uint256(units) * UNIT, allocated, "allocation is units");
+                if (units == 0 && !ejected && stakeOf(op) > UNIT) {
+                    vm.prank(ownerOf(op - 1));
+                    registry.join(CLASS, 1, PRICE, 1);
+                }
+                if (unbondingOf(op) > 0) {
+                    vm.warp(uint256(releaseAt));
+                    vm.prank(ownerOf(op - 1));
+                    registry.withdraw();
+                }
+            }
+        }
+        vm.assertEq(address(market).balance, 1000 ether - given + 0);
+        vm.deal(address(market), 2000 ether); // the deposits of requester and collator
+        checkBooks();
+    }
+
+    function testFuzz_PriceMoves(uint64 price, uint64 ask) public {
+        vm.assume(price > 0 && ask > 0);
+        registry.createClass{value: 0.1 ether}("", 1, price);
+        vm.prank(ownerOf(0));
+        registry.join(2, 1, ask, 1);
+        registry.advanceEra(2, ask);
+        (,, uint64 moved,,,,,) = registry.class_(2);
+        uint256 step = price / 10 == 0 ? 1 : price / 10;
+        vm.assertLe(moved > price ? moved - price : price - moved, step, "at most a tenth");
+        vm.assertGt(moved, 0, "never free");
+        if (ask >= price) vm.assertTrue(moved >= price && moved <= ask);
+        else vm.assertTrue(moved < price && moved >= ask);
+    }
+
+    /// @dev Seats do anything for as long as it goes; every bundle ends once, and every wei is somewhere.
+    function testFuzz_WholeLives(uint256 seed) public {
+        terms.seats = uint8(1 + pick(seed, 1, 5));
+        terms.rounds = uint8(pick(seed, 2, 3));
+        uint64 id = posted(1 + pick(seed, 3, 4));
+        (,,, uint16 bundles,,,,,,,) = market.batch(id);
+        uint256 ended;
+        for (uint256 round; statusOf(id) != IMarketEvents.BatchStatus.SETTLED; ++round) {
+            if (round > 0) assign(id);
+            Ballot[] memory list = ballots(id);
+            for (uint256 i; i < list.length; ++i) {
+                uint256 what = pick(seed, 1000 * round + i + 10, 10);
+                if (what < 2) list[i].act = Act.SILENT;
+                else if (what == 2) list[i].act = Act.HIDE;
+                else if (what == 3) list[i].vote = LIE;
+                else if (what == 4) list[i].vote = bytes32(i);
+            }
+            commit(id, list);
+            pass(id, 4);
+            uint256 pages = settlePages[id][round].length;
+            for (uint256 p; p < pages; ++p) {
+                settle(id, p, list);
+                for (uint256 i; i < lastVerdicts.length / 35; ++i) {
+                    (, IMarketEvents.Verdict verdict,) = verdictAt(i);
+                    if (verdict != IMarketEvents.Verdict.CARRIED) ++ended;
+                }
+            }
+            checkBooks();
+        }
+        vm.assertEq(ended, bundles, "each bundle ended once");
+        for (uint256 d; d < disputeIds.length; ++d) {
+            endDispute(d, uint256(keccak256(abi.encode(seed, d))));
+        }
+        vm.assertEq(escrowOf(requester), 0, "no escrow is left");
+        (uint256 pots,) = potsAndTreasury();
+        vm.assertEq(pots, 0, "no pot is left");
+        vm.assertEq(market.bonds(), 0);
+        checkBooks();
+    }
+
+    function endDispute(uint256 index, uint256 seed) internal {
+        Vote memory v = voteOf(index);
+        ClassBallot[] memory all = classBallots(v, honest(v.bundle));
+        for (uint256 m; m < all.length; ++m) {
+            uint256 what = pick(seed, m, 12);
+            if (what == 0) all[m].act = Act.SILENT;
+            else if (what == 1) all[m].act = Act.HIDE;
+            else if (what == 2) all[m].vote = LIE;
+        }
+        commitLate(v, all);
+        settleClass(v, all);
+    }
+
+    /// @dev The window may have passed while other disputes were settled: then nobody has committed.
+    function commitLate(Vote memory v, ClassBallot[] memory all) internal {
+        (,, uint40 openTime,,) = disputes.dispute(v.id);
+        if (vm.getBlockTimestamp() < openTime + 20) {
+            if (classLists(v, all).length > 0) commitClass(v, all);
+        } else {
+            for (uint256 m; m < all.length; ++m) {
+                all[m].act = Act.SILENT;
+            }
+        }
+        passVote(v, 2);
+    }
+}
