@@ -11,6 +11,7 @@ import httpx
 from quorate.chain.types import to_hex
 from quorate.messages import OrderMessage
 from quorate.protocol.errors import ConfigurationError, RecoverableError, ValidationError
+from quorate.protocol.jsontext import load_json
 from quorate.protocol.types import JobId, SignedOrder
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
@@ -57,8 +58,8 @@ def send_order(signed: SignedOrder, job_id: JobId, collators: Sequence[str], pro
             problems.append(f"{url}: {type(error).__name__} {error}".strip())
             continue
         if answer.status_code == httpx.codes.ACCEPTED:
-            if answer.json().get("job_id") != to_hex(job_id):
-                raise OrderRefused(f"{url} is on another deployment: it names the job {answer.json().get('job_id')}")
+            if (named := _read_job_id(answer)) != to_hex(job_id):
+                raise OrderRefused(f"{url} is on another deployment: it names the job {named}")
             return url
         if answer.is_client_error:
             raise OrderRefused(f"{url} refused the order: {read_error(answer)}")
@@ -78,9 +79,16 @@ def push_content(store: BlobStore, roots: Sequence[Cid], url: str) -> None:
             raise OrderRefused(f"{url} refused {root}: {read_error(answer)}")
 
 
+def _read_job_id(answer: httpx.Response) -> str:
+    try:
+        return str(load_json(answer.content)["job_id"])
+    except (ValueError, KeyError, TypeError):
+        return f"of an unreadable answer ({answer.text[:100]!r})"
+
+
 def read_error(answer: httpx.Response) -> str:
     """What a node says went wrong."""
     try:
-        return str(answer.json()["error"]["message"])
+        return str(load_json(answer.content)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return f"HTTP {answer.status_code} {answer.text[:200]}".strip()

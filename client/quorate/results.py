@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import httpx
 
 from quorate.delivery import open_http, read_error
 from quorate.protocol.errors import ContentUnavailable, DataError
+from quorate.protocol.jsontext import load_json
 from quorate.protocol.result import TaskResult, compute_merkle_root
 from quorate.protocol.types import Vote
 from quorate.storage.base import BlobStore
@@ -65,7 +65,7 @@ def _ask_leaves(url: str, vote: Vote) -> list[bytes]:
     if len(answer.content) > MAX_LEAVES_BYTES:
         raise DataError(f"sent {len(answer.content)} bytes of leaves")
     try:
-        leaves = [bytes.fromhex(str(leaf).removeprefix("0x")) for leaf in json.loads(answer.content)["leaves"]]
+        leaves = [bytes.fromhex(str(leaf).removeprefix("0x")) for leaf in load_json(answer.content)["leaves"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"sent no list of leaves ({error!r})") from error
     if not leaves or any(len(leaf) != 32 for leaf in leaves):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from quorate.protocol.errors import ValidationError
+from quorate.protocol.jsontext import load_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -185,9 +186,9 @@ def parse_canonical(data: bytes, what: str, names: set[str]) -> dict[str, Any]:
     if len(data) > MAX_SPEC_BYTES:
         raise ValidationError(f"{what} has {len(data)} bytes, over {MAX_SPEC_BYTES}")
     try:
-        value = json.loads(data.decode(), parse_float=_refuse_number, parse_constant=_refuse_number)
+        value = load_json(data, parse_float=_refuse_number, parse_constant=_refuse_number)
         is_canonical = canonical_json(value) == data
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValidationError(f"{what} is not JSON in UTF-8 with integers only: {error}") from error
     found = _object(value, what, names)
     if not is_canonical:

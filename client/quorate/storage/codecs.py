@@ -5,11 +5,11 @@ A DAG is whole only when every link is followed, so a codec that we cannot read 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from quorate.protocol.errors import DataError
+from quorate.protocol.jsontext import load_json
 from quorate.storage import dagpb
 from quorate.storage.cid import CBOR, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW, Cid
 
@@ -36,8 +36,8 @@ def links_of(cid: Cid, block: bytes) -> list[Cid]:
 
 def _json_links(block: bytes) -> Iterator[Cid]:
     try:
-        document = json.loads(block)
-    except (ValueError, RecursionError) as error:
+        document = load_json(block, max_depth=_MAX_NESTING)
+    except ValueError as error:
         raise DataError(f"a dag-json block is malformed: {error}") from None
     pending: list[Any] = [document]
     while pending:
