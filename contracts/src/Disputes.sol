@@ -139,10 +139,11 @@ contract Disputes is IDisputes {
         Record memory r = _read(record);
         Count memory c = _newCount(r, votes);
         _readOpenings(c, r, commitPages, openings);
-        bool allCommitted = d.committed == c.table.memberCount || _isPast(d, 1);
-        if (!(allCommitted && c.closed == 0) && !_isPast(d, 2)) revert TooEarly();
-        _close(d);
         c.winner = _findWinner(c);
+        bool allCommitted = d.committed == c.table.memberCount || _isPast(d, 1);
+        // Callers choose what they open: who shows no majority waits for those who can, or a liar would be first.
+        if (!(allCommitted && c.closed == 0) && !_isPast(d, c.winner == 0 ? 3 : 2)) revert TooEarly();
+        _close(d);
         if (c.winner == 0) {
             MARKET.resolve(r.requester, r.escrow, r.collator, 0, new uint256[](0));
             if (r.pot > 0) REGISTRY.releasePot(r.pot);
@@ -327,7 +328,7 @@ contract Disputes is IDisputes {
 
     function _isPast(Dispute storage d, uint256 window) private view returns (bool) {
         uint256 end = uint256(d.openTime) + _params.voteCommitPeriod;
-        if (window > 1) end += _params.voteRevealPeriod;
+        end += (window - 1) * _params.voteRevealPeriod;
         return block.timestamp >= end && block.number >= uint256(d.openBlock) + window * _params.minBlocks;
     }
 

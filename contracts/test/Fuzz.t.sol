@@ -245,6 +245,6 @@ contract FuzzTest is ClassVotes {
                 all[m].act = Act.SILENT;
             }
         }
-        passVote(v, 2);
+        passVote(v, 3);
     }
 }

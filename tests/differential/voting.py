@@ -64,7 +64,7 @@ class Voting(Rounds):
             return
         known, dispute = self.disputes[dispute_id], self.world.disputes.get_dispute(dispute_id)
         if rng.random() < (0.4 if known.pages else 0.05):
-            self.wait(4, max(4, dispute.open_time + rng.choice((10, 15)) - self.backend.timestamp))
+            self.wait(6, max(6, dispute.open_time + rng.choice((10, 15, 20)) - self.backend.timestamp))
         is_shy = rng.random() < 0.2
         kept = {
             member: known.openings[commitment]

@@ -81,8 +81,7 @@ class Disputes:
         return [ev.DisputeOpened(dispute_id, decoded.batch_id, decoded.bundle, record)]
 
     def _is_past(self, dispute: Dispute, call: Call, window: int) -> bool:
-        periods = (self.params.vote_commit_period, self.params.vote_reveal_period)
-        time = dispute.open_time + sum(periods[:window])
+        time = dispute.open_time + self.params.vote_commit_period + (window - 1) * self.params.vote_reveal_period
         return call.now >= time and call.block.number >= dispute.open_block + window * self.params.min_blocks
 
     def _require_record(self, dispute_id: int, record: bytes) -> tuple[Dispute, DisputeRecord, Table]:
@@ -146,11 +145,12 @@ class Disputes:
         except ValidationError:
             refuse("MalformedPage")
         everybody = len(dispute.committed) == len(table.members) or self._is_past(dispute, call, 1)
-        require((complete and everybody) or self._is_past(dispute, call, 2), "TooEarly")
+        outcome = decide_dispute(decoded, table, opened)
+        window = 3 if outcome.vote is None else 2
+        require((complete and everybody) or self._is_past(dispute, call, window), "TooEarly")
         slot = dispute.dispute_id & ((1 << SLOT_BITS) - 1)
         del self.open[slot], self.records[dispute.dispute_id]
         self.free_slots.append(slot)
-        outcome = decide_dispute(decoded, table, opened)
         return [*self._pay(call, decoded, table, outcome), self._tell(dispute, decoded, outcome)]
 
     def _tell(self, dispute: Dispute, record: DisputeRecord, outcome: DisputeOutcome) -> ev.Event:

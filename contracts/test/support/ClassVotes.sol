@@ -151,7 +151,7 @@ abstract contract ClassVotes is Batches {
 
     function passVote(Vote memory v, uint256 window) internal {
         (,, uint40 openTime, uint48 openBlock,) = disputes.dispute(v.id);
-        uint256 end = openTime + (window == 1 ? 20 : 30);
+        uint256 end = openTime + 10 + 10 * window;
         if (vm.getBlockTimestamp() < end) vm.warp(end);
         if (vm.getBlockNumber() < openBlock + 2 * window) vm.roll(openBlock + 2 * window);
     }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from quorate.protocol.encoding import encode_vote_lists
 from quorate.protocol.planning import plan_vote_settlement
 from quorate.protocol.types import Opening, Stage
+from quorate.protocol.verdict import decide_dispute
 from quorate_node.core.duties import RANK_BLOCKS, RETRY_S, compute_rank, get_settlers
 from quorate_node.core.instructions import (
     CommitOwnVote,
@@ -37,9 +38,9 @@ def decide_disputes(state: State, choose_vote: ChooseVote) -> Iterator[Instructi
 
 
 def is_past(state: State, dispute: Dispute, window: int) -> bool:
-    """Whether the commit (1) or reveal window (2) is past."""
+    """Whether the commit (1) or reveal window (2), or as long again (3), is past."""
     params, head = state.network.params, state.chain.head
-    seconds = params.vote_commit_period + (params.vote_reveal_period if window > 1 else 0)
+    seconds = params.vote_commit_period + (window - 1) * params.vote_reveal_period
     is_late = head.timestamp >= dispute.opened_at + seconds
     return is_late and head.number >= dispute.open_block + window * params.min_blocks
 
@@ -109,7 +110,7 @@ def _decide_gather(state: State, dispute: Dispute) -> Iterator[Instruction]:
 def _decide_settle(state: State, dispute: Dispute) -> Iterator[Instruction]:
     is_complete = is_openable(state, dispute) and len(dispute.openings) == len(dispute.committed)
     is_mine = dispute.record.collator == state.identity.account
-    if not (is_complete or is_past(state, dispute, 2)):
+    if not (is_complete or (is_past(state, dispute, 2) and (_is_decided(dispute) or is_past(state, dispute, 3)))):
         return
     rank = 0 if is_mine else 1 + compute_rank(state, dispute.id)
     waited = state.now - state.asked.setdefault(("settle-since", dispute.id, is_complete), state.now)
@@ -117,3 +118,9 @@ def _decide_settle(state: State, dispute: Dispute) -> Iterator[Instruction]:
     if waited >= rank * RANK_BLOCKS and state.is_due(key, RETRY_S):
         planned = plan_vote_settlement(dispute.pages, dispute.openings)
         yield SettleVotes(key, dispute.id, dispute.record_bytes, planned)
+
+
+def _is_decided(dispute: Dispute) -> bool:
+    """Whether what was opened so far is a majority; without one `settleVotes` has to wait."""
+    votes = {member: opening.vote for member, opening in dispute.openings.items() if member in dispute.committed}
+    return decide_dispute(dispute.record, dispute.table, votes).vote is not None
