@@ -148,27 +148,46 @@ contract PostingTest is Batches {
 
     function test_Skip8Full() public {
         Order[] memory list = orders(3);
-        (list[0].taskCount, list[0].fuelLimit) = (1 << 20, 1);
-        uint64 id = post(list);
-        vm.assertEq(lastSkips, hex"000108000208");
+        (list[0].taskCount, list[0].fuelLimit) = (1 << 18, 1);
+        bytes memory page = pageOf(list);
+        uint64 id;
+        for (uint256 i; i < 4; ++i) {
+            id = postPage(id, page, false);
+            vm.assertEq(lastSkips, hex"000108000208", "a page holds 1024 bundles");
+            list[0].nonce = nextNonce++;
+            page = pageOf(list);
+        }
+        postPage(id, page, true);
+        vm.assertEq(lastSkips, hex"000008000108000208", "and a batch 4096");
         (,,, uint16 bundles,,,,,,,) = market.batch(id);
         vm.assertEq(bundles, 4096);
         checkBooks();
     }
 
+    function test_Skip8FullByItsSeats() public {
+        terms.rounds = 2;
+        for (uint8 seats = 1; seats <= 5; ++seats) {
+            terms.seats = seats;
+            Order[] memory list = orders(2);
+            (list[0].taskCount, list[0].fuelLimit) = (1 << 18, 1);
+            post(list);
+            vm.assertEq(lastSkips, hex"000108", "up to 16 places a bundle 1024 of them");
+        }
+    }
+
     function test_Skip9CapacityIsHalfOfAnEra() public {
         // 10 members × 1e12 × 60 s / 2 = 3e14; one order of 256 × 4e6 × 9 = 9.2e9
         Order[] memory list = orders(3);
-        (list[0].taskCount, list[0].fuelLimit) = (1 << 20, 15_000_000);
-        (list[1].taskCount, list[1].fuelLimit) = (1 << 20, 15_000_000);
+        (list[0].taskCount, list[0].fuelLimit) = (1 << 18, 46_000_000);
+        (list[1].taskCount, list[1].fuelLimit) = (1 << 18, 46_000_000);
         terms.commitPeriod = 60;
         terms.feeWei = 0;
         post(list);
-        vm.assertEq(lastSkips, hex"000108000208", "a batch holds 4096 bundles");
+        vm.assertEq(lastSkips, hex"000108000208", "a page holds 1024 bundles");
         (list[1].nonce, list[2].nonce) = (1000, 1001);
         post(only(list[1]));
         post(only(list[2]));
-        vm.assertEq(lastSkips, "", "two of 1.4e14 fit, and a small one");
+        vm.assertEq(lastSkips, "", "two of 1.1e14 fit, and a small one");
         list[1].nonce = 1002;
         post(only(list[1]));
         vm.assertEq(lastSkips, hex"000009");

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from quorate.protocol.errors import ValidationError
 
 MAX_BUNDLES = 4096
+MAX_PAGE_BUNDLES = 1024
+MAX_PAGE_SEATS = 16_384
 BUNDLE_TASKS = 256
 MAX_TASKS = 1 << 20
 MAX_MEMBERS = 1024

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 
 from quorate.protocol.errors import ValidationError
-from quorate.protocol.params import BUNDLE_TASKS, MAX_TASKS
+from quorate.protocol.params import BUNDLE_TASKS, MAX_PAGE_BUNDLES, MAX_PAGE_SEATS, MAX_TASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,11 @@ def partition(entries: Iterable[str], pattern: str = "*", batch_size: int = 1) -
 def count_bundles(task_count: int) -> int:
     """Bundles of a job of so many tasks."""
     return -(-task_count // BUNDLE_TASKS)
+
+
+def compute_page_bundles(seats: int, rounds: int) -> int:
+    """Most bundles that one page of orders may bring, so that one `settle` call can take the page."""
+    return min(MAX_PAGE_BUNDLES, MAX_PAGE_SEATS // (seats * (1 + rounds)))
 
 
 def count_bundle_tasks(task_count: int, bundle: int) -> int:

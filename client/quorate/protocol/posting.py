@@ -12,7 +12,7 @@ from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Batch, Market
 from quorate.protocol.params import FUEL_UNIT, MAX_BUNDLES, MAX_TASKS, MAX_VOTERS
-from quorate.protocol.partition import count_bundles
+from quorate.protocol.partition import compute_page_bundles, count_bundles
 from quorate.protocol.settlement import compute_needed_period, compute_order_escrow, compute_task_price
 from quorate.protocol.types import JobOrder, OrderSkip, PostRecord, SignedOrder, Terms
 
@@ -74,7 +74,7 @@ def _append_page(
     for kind, orders in groups:
         records.append([])
         for signed in orders:
-            task_price, reason = judge_order(market, call, batch, kind, signed)
+            task_price, reason = judge_order(market, call, batch, first, kind, signed)
             if reason is None:
                 records[-1].append(_accept(market, batch, signed.order, task_price))
             else:
@@ -93,6 +93,7 @@ class _Judged:
     market: Market
     call: Call
     batch: Batch
+    first: int
     kind: int
     signed: SignedOrder
     task_price: int
@@ -134,7 +135,8 @@ class _Judged:
             return OrderSkip.PRICE
         if self.is_period_wrong():
             return OrderSkip.PERIOD
-        if batch.bundles + count_bundles(order.task_count) > MAX_BUNDLES:
+        most = self.first + compute_page_bundles(batch.terms.seats, batch.terms.rounds)
+        if batch.bundles + count_bundles(order.task_count) > min(MAX_BUNDLES, most):
             return OrderSkip.FULL
         if self.is_above_capacity():
             return OrderSkip.CAPACITY
@@ -148,12 +150,13 @@ class _Judged:
 
 
 def judge_order(
-    market: Market, call: Call, batch: Batch, kind: int, signed: SignedOrder
+    market: Market, call: Call, batch: Batch, first: int, kind: int, signed: SignedOrder
 ) -> tuple[int, OrderSkip | None]:
-    """Price of a task in wei, and why the order would be skipped if it stood next in this batch."""
+    """Price of a task in wei, and why the order would be skipped if it stood next in a page that begins at bundle
+    `first` of this batch."""
     price = market.registry.get_class(batch.terms.class_id).price
     task_price = compute_task_price(signed.order.fuel_limit, price, FUEL_UNIT)
-    return task_price, _Judged(market, call, batch, kind, signed, task_price).find_reason()
+    return task_price, _Judged(market, call, batch, first, kind, signed, task_price).find_reason()
 
 
 def _fuel_used(market: Market, class_id: int, era: int) -> int:

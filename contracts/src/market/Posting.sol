@@ -7,7 +7,16 @@ import {MalformedPage as PageError} from "../libraries/Cursor.sol";
 import {NonceWindow, Nonces} from "../libraries/Nonces.sol";
 import {Statements} from "../libraries/Statements.sol";
 import {ClassTable} from "../types/ClassTable.sol";
-import {BEACON_REACH, BUNDLE_TASKS, FUEL_UNIT, MAX_BUNDLES, MAX_TASKS, MAX_VOTERS} from "../types/Limits.sol";
+import {
+    BEACON_REACH,
+    BUNDLE_TASKS,
+    FUEL_UNIT,
+    MAX_BUNDLES,
+    MAX_PAGE_BUNDLES,
+    MAX_PAGE_SEATS,
+    MAX_TASKS,
+    MAX_VOTERS
+} from "../types/Limits.sol";
 import {Terms} from "../types/Terms.sol";
 import {MarketStorage} from "./MarketStorage.sol";
 
@@ -50,6 +59,7 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         uint256 fuelUsed;
         uint256 fuelMost;
         uint256 bundles;
+        uint256 bundlesMost;
         uint256 accepted;
         uint256 kind;
         Account account;
@@ -197,6 +207,9 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         c.separator = _separator();
         (c.classId, c.seats, c.rounds, c.commitPeriod) = (b.classId, b.seats, b.rounds, b.commitPeriod);
         (c.feeWei, c.units, c.price, c.bundles) = (b.feeWei, table.unitCount, price, b.bundles);
+        // One call settles a whole page of a voided batch, and reads a whole page always: it must fit a transaction.
+        c.bundlesMost = _min(MAX_PAGE_BUNDLES, MAX_PAGE_SEATS / (c.seats * (1 + c.rounds)));
+        c.bundlesMost = _min(MAX_BUNDLES, c.bundles + c.bundlesMost);
         FuelUse memory used = fuelUsed[b.classId];
         c.fuelUsed = used.era == era ? used.fuel : 0;
         c.fuelMost = uint256(table.capacity) * _params.eraPeriod / 2;
@@ -291,7 +304,7 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         if (c.price > o.maxPrice || taskPrice > type(uint64).max) return Skip.PRICE;
         if (c.commitPeriod > o.commitPeriod || c.commitPeriod < _neededPeriod(o)) return Skip.PERIOD;
         uint256 bundles = _ceilDiv(o.taskCount, BUNDLE_TASKS);
-        if (c.bundles + bundles > MAX_BUNDLES) return Skip.FULL;
+        if (c.bundles + bundles > c.bundlesMost) return Skip.FULL;
         uint256 executions = o.taskCount * c.seats * (1 + c.rounds);
         uint256 fuel = c.fuelUsed + o.fuelLimit * executions;
         if (fuel > c.fuelMost) return Skip.CAPACITY;
@@ -331,6 +344,10 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         uint256 tasks = o.taskCount < BUNDLE_TASKS ? o.taskCount : BUNDLE_TASKS;
         return
             _ceilDiv(tasks * o.fuelLimit, _params.referenceFuelRate) + _ceilDiv(o.inputBytes, _params.referenceByteRate);
+    }
+
+    function _min(uint256 a, uint256 b) private pure returns (uint256) {
+        return a < b ? a : b;
     }
 
     function _ceilDiv(uint256 a, uint256 b) private pure returns (uint256) {

@@ -3,6 +3,8 @@ pragma solidity ^0.8.28;
 
 /// @dev Constants of the protocol (README.md, section 2); the same names stand in quorate/protocol/params.py.
 uint256 constant MAX_BUNDLES = 4096;
+uint256 constant MAX_PAGE_BUNDLES = 1024;
+uint256 constant MAX_PAGE_SEATS = 16_384;
 uint256 constant BUNDLE_TASKS = 256;
 uint256 constant MAX_TASKS = 1 << 20;
 uint256 constant MAX_MEMBERS = 1024;

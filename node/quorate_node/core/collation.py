@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from quorate.protocol.encoding import encode_commit_lists
 from quorate.protocol.job import BatchStatus
-from quorate.protocol.params import MAX_BUNDLES, Params
-from quorate.protocol.partition import count_bundles
+from quorate.protocol.params import Params
+from quorate.protocol.partition import compute_page_bundles, count_bundles
 from quorate.protocol.settlement import compute_needed_period
 from quorate.protocol.types import CommitList, JobOrder, SignedOrder, Terms
 from quorate_node.core.chainview import get_missing_seats, get_window_end, is_window_past
@@ -90,7 +90,7 @@ def _split(orders: Sequence[SignedOrder]) -> tuple[list[SignedOrder], list[Signe
     bundles, count = 0, 0
     for signed in orders[:MAX_ORDERS]:
         bundles += count_bundles(signed.order.task_count)
-        if bundles > MAX_BUNDLES and count:
+        if bundles > compute_page_bundles(signed.order.seats, signed.order.rounds) and count:
             break
         count += 1
     return list(orders[:count]), list(orders[count:])

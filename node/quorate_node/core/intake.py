@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from quorate.protocol.context import Recover
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ValidationError
-from quorate.protocol.params import FUEL_UNIT, MAX_BUNDLES, MAX_TASKS
-from quorate.protocol.partition import count_bundles
+from quorate.protocol.params import FUEL_UNIT, MAX_TASKS
+from quorate.protocol.partition import compute_page_bundles, count_bundles
 from quorate.protocol.settlement import compute_needed_period, compute_order_escrow, compute_task_price
 from quorate.protocol.types import JobId, JobOrder, SignedOrder, Terms
 from quorate_node.core.collation import compute_terms
@@ -106,6 +106,6 @@ def _check_shape(state: State, order: JobOrder, terms: Terms, now: int) -> int:
     if not needed <= terms.commit_period <= order.commit_period:
         most = params.max_commit_period
         raise OrderRefused("PERIOD", f"a bundle needs {needed} s: commit_period must be that at least (most {most})")
-    if count_bundles(order.task_count) > MAX_BUNDLES:
-        raise OrderRefused("FULL", f"{order.task_count} tasks are more than one batch holds")
+    if count_bundles(order.task_count) > compute_page_bundles(order.seats, order.rounds):
+        raise OrderRefused("FULL", f"{order.task_count} tasks are more than one page holds: split the job")
     return view.price

@@ -204,6 +204,7 @@ class TestCollator:
             ({"min_units": 10**6}, "UNITS"),
             ({"max_price": 1}, "PRICE"),
             ({"fuel_limit": 10**12}, "PERIOD"),
+            ({"task_count": 1 << 20, "fuel_limit": 1}, "FULL"),
             ({"task_count": 1 << 20, "fuel_limit": 10**6, "max_price": 10**18}, "DEPOSIT"),
         ],
     )

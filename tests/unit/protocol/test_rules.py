@@ -19,7 +19,13 @@ from quorate.protocol.job import (
     compute_job_status,
 )
 from quorate.protocol.market import NonceWindow
-from quorate.protocol.partition import count_bundle_tasks, count_bundles, partition, tasks_of_bundle
+from quorate.protocol.partition import (
+    compute_page_bundles,
+    count_bundle_tasks,
+    count_bundles,
+    partition,
+    tasks_of_bundle,
+)
 from quorate.protocol.registry import Membership, compute_median_ask, compute_next_price
 
 
@@ -83,6 +89,13 @@ def test_partition_takes_matching_paths_in_byte_order() -> None:
 def test_partition_refuses(entries: list[str], pattern: str, size: int) -> None:
     with pytest.raises(ValidationError):
         partition(entries, pattern, size)
+
+
+@pytest.mark.parametrize(
+    ("seats", "rounds", "most"), [(1, 0, 1024), (3, 2, 1024), (5, 2, 1024), (7, 2, 780), (85, 2, 64)]
+)
+def test_a_page_takes_fewer_bundles_the_more_places_each_has(seats: int, rounds: int, most: int) -> None:
+    assert compute_page_bundles(seats, rounds) == most
 
 
 @pytest.mark.parametrize(("tasks", "bundles"), [(1, 1), (256, 1), (257, 2), (1 << 20, 4096)])
