@@ -22,7 +22,7 @@ from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate_node.core.instructions import Execute
 from quorate_node.core.stimuli import BundleExecuted, BundleFailed
-from quorate_node.executor.base import ExecutionTask, Executor, LocalFailure
+from quorate_node.executor.base import ExecutionTask, Executor, FailureReason, LocalFailure
 from quorate_node.messaging import Messenger
 from quorate_node.providers import check_url
 
@@ -65,7 +65,9 @@ class ExecutionService:
             executor = await self.get_executor()
             outcome = await executor.execute(ExecutionTask(spec, index), timeout_s=float(instruction.period_s))
             if isinstance(outcome, LocalFailure):
-                return BundleFailed(instruction.key, f"{outcome.reason}: {outcome.detail}")
+                # A block that rotted is forgotten when it is found: the next try fetches it again.
+                is_lost = outcome.reason is FailureReason.DATA_UNAVAILABLE
+                return BundleFailed(instruction.key, f"{outcome.reason}: {outcome.detail}", retry=is_lost)
             results.append(outcome.result)
         await asyncio.to_thread(self._keep, results)
         leaves = tuple(result.leaf for result in results)

@@ -209,6 +209,20 @@ def test_damaged_bytes_are_never_served(embedded: EmbeddedStore) -> None:
     assert embedded.read(cid) == data
 
 
+def test_a_rotten_bit_is_not_mapped(embedded: EmbeddedStore) -> None:
+    data = os.urandom(3 * MIB + 5)
+    cid = embedded.add_bytes(data)
+    assert embedded.map_file(cid) == data
+    (segment,) = (embedded.directory / "segments").iterdir()
+    with segment.open("r+b") as file:
+        file.seek(2 * MIB)
+        file.write(bytes([data[2 * MIB] ^ 1]))
+    assert embedded.map_file(cid) is None
+    with pytest.raises(BlockNotFound, match="damaged"):
+        embedded.read(cid)
+    assert not embedded.is_complete(cid), "so that it is fetched again"
+
+
 def read_all(directory: Path) -> None:
     half = EmbeddedStore(directory)
     for number in range(200):
