@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from quorate.protocol.errors import ContentUnavailable, DataError, ValidationError
 from quorate.protocol.partition import tasks_of_bundle
@@ -27,7 +29,10 @@ from quorate_node.messaging import Messenger
 from quorate_node.providers import check_url
 
 INPUT_SLACK_BYTES = 1 << 20  # a DAG's inner blocks, over the bytes of its files
-MAX_FETCHES = 4
+# Providers are strangers: none may hold a fetch for long, nor all fetches that there are.
+MAX_FETCHES = 16
+STALL_S = 10.0
+LEAST_BYTES_S = 32 * 1024
 
 GetExecutor = Callable[[], Awaitable[Executor]]
 
@@ -45,7 +50,7 @@ class ExecutionService:
     own_url: str
     is_local: bool
     hints: Callable[[bytes], list[str]]
-    fetches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_FETCHES))
+    fetchers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MAX_FETCHES, "fetch"))
 
     async def run(self, instruction: Execute) -> BundleExecuted | BundleFailed:
         """Execute a bundle; what went wrong on this host alone is a BundleFailed."""
@@ -81,7 +86,7 @@ class ExecutionService:
         providers: list[str] = []
         if not await asyncio.to_thread(self.store.has, cid):
             providers = await self._find_providers(instruction)
-        await self._fetch(cid, providers, 1 << 20)
+        await self._fetch(cid, providers, 1 << 20, instruction.period_s)
         try:
             spec = JobSpec.from_bytes(await asyncio.to_thread(self.store.get, cid))
         except ValidationError:
@@ -92,7 +97,8 @@ class ExecutionService:
             content = Cid.parse(text)
             if not await asyncio.to_thread(self.store.is_complete, content):
                 providers = providers or await self._find_providers(instruction)
-                await self._fetch(content, providers, order.input_bytes * 11 // 10 + INPUT_SLACK_BYTES)
+                most = order.input_bytes * 11 // 10 + INPUT_SLACK_BYTES
+                await self._fetch(content, providers, most, instruction.period_s)
         return spec
 
     async def _find_providers(self, instruction: Execute) -> list[str]:
@@ -114,12 +120,13 @@ class ExecutionService:
                 good.append(await asyncio.to_thread(check_url, url, is_local=self.is_local))
         return good
 
-    async def _fetch(self, cid: Cid, providers: list[str], max_bytes: int) -> None:
-        from quorate.storage.fetch import FetchLimits, fetch_dag_async
+    async def _fetch(self, cid: Cid, providers: list[str], max_bytes: int, period_s: float) -> None:
+        from quorate.storage.fetch import FetchLimits, fetch_dag
 
-        async with self.fetches:
-            limits = FetchLimits(max_bytes=max_bytes, timeout_s=600.0)
-            await fetch_dag_async(self.store, cid, providers, limits=limits)
+        limits = FetchLimits(max_bytes, float(period_s), stall_s=STALL_S, min_bytes_s=LEAST_BYTES_S)
+        fetch = partial(fetch_dag, self.store, cid, providers, limits=limits)
+        # In threads of their own: those of the loop are for the chain, which must not wait for a stranger.
+        await asyncio.get_running_loop().run_in_executor(self.fetchers, fetch)
 
     def _refuse(self, order: JobOrder, index: int) -> TaskResult:
         empty, nothing = str(self.store.add_bytes(b"")), str(self.store.add_tree({}))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
+import socket
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -169,6 +173,26 @@ def test_liars_are_left_one_by_one(server: LoopbackServer, donor: EmbeddedStore,
     for reason, part in zip(reasons, expected, strict=True):
         assert part in reason
     assert store.is_complete(root)
+
+
+def test_a_sender_that_drips_its_headers_is_left(server: LoopbackServer, root: Cid) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as peer:
+            peer.sendall(b"HTTP/1.1 200 OK\r\nX-Endless: ")
+            while True:
+                peer.sendall(b"a")
+                time.sleep(0.05)
+
+    threading.Thread(target=drip, daemon=True).start()
+    bad = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    began = time.monotonic()
+    report = fetch_dag(MemoryStore(), root, [bad, server.url], limits=QUICK)
+    assert time.monotonic() - began < 5
+    assert report.provider == server.url
+    assert [url for url, _ in report.rejected] == [bad]
+    listener.close()
 
 
 def test_limits_hold(server: LoopbackServer, root: Cid) -> None:

@@ -7,10 +7,13 @@ or stops is left for the next, and what it sent rightly is kept.
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -155,9 +158,15 @@ def _receive(
     headers = {"Accept": accept, "Accept-Encoding": "identity"}
     # Reading the CA bundle takes 20 ms: only for https. A proxy from the environment must not see loopback.
     verify = url.startswith("https:")
-    with httpx.Client(timeout=timeout, verify=verify, trust_env=not is_loopback, headers=headers) as client:
+    with (
+        closing(_Watch()) as watch,
+        httpx.Client(timeout=timeout, verify=verify, trust_env=not is_loopback, headers=headers) as client,
+    ):
         for _ in range(_MAX_REDIRECTS + 1):
-            with client.stream("GET", url) as response:
+            with watch.limit(limits.connect_s + limits.stall_s):
+                request = client.build_request("GET", url, extensions={"trace": watch.trace})
+                response = client.send(request, stream=True)
+            with closing(response):
                 if response.is_redirect:
                     url = _redirected(url, response.headers.get("location", ""))
                     continue
@@ -165,6 +174,38 @@ def _receive(
                 yield from _paced(response, limits, deadline, on_progress)
                 return
         raise _Dropped("redirects in circles")
+
+
+class _Watch:
+    """Cuts a connection whose answer has not begun in time: the client's limits are for each piece that it reads, so a
+    sender that drips its headers would never meet one."""
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """For httpx: takes hold of each new connection, before TLS wraps it."""
+        if event == "connection.connect_tcp.complete":
+            self._sockets.append(info["return_value"].get_extra_info("socket").dup())
+
+    @contextmanager
+    def limit(self, seconds: float) -> Iterator[None]:
+        timer = threading.Timer(seconds, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _cut(self) -> None:
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for each in self._sockets:
+            each.close()
 
 
 def _paced(
