@@ -39,6 +39,14 @@ def open_http(url: str, timeout_s: float = TIMEOUT_S) -> Iterator[httpx.Client]:
         yield client
 
 
+def check_provider_urls(providers: Sequence[str]) -> None:
+    """Raises ValidationError for a provider that is not an HTTP URL."""
+    for url in providers:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc or any(each.isspace() for each in url):
+            raise ValidationError(f"provider {url!r} is not a gateway's URL: it begins with http:// or https://")
+
+
 def send_order(signed: SignedOrder, job_id: JobId, collators: Sequence[str], providers: Sequence[str]) -> str:
     """Hand an order to the first collator that takes it; returns that collator's URL.
 

@@ -26,7 +26,7 @@ from quorate.chain.account import SigningAccount
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import Receipt
 from quorate.config import Config
-from quorate.delivery import push_content, send_order
+from quorate.delivery import check_provider_urls, push_content, send_order
 from quorate.jobs import JobBook, JobRecord
 from quorate.orders import OrderWishes, Quote, build_order, check_order, quote_order
 from quorate.protocol.encoding import compute_job_id
@@ -149,6 +149,7 @@ class QuorateClient:
         `providers` are URLs that serve spec, module and input (`serving`); without any, content is pushed to the
         collator. The record, and with it the nonce, is on disk before the order leaves.
         """
+        check_provider_urls(providers)
         order_without_nonce = build_order(
             self.gateway, self.account.address, self.config.class_id, prepared, wishes or OrderWishes()
         )

@@ -42,8 +42,8 @@ MAX_SEATS = 5  # half of the nodes
 JOB_TIMEOUT_S = 180.0
 SECONDS = ("setup", "devnet", "import", "post", "assign", "commit", "reveal", "accept", "fetch", "render")
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @dataclass(slots=True)
@@ -152,7 +152,7 @@ def hunt_liar(run: Run, prepared: PreparedSpec, url: str) -> dict[str, Any] | No
         wishes = OrderWishes(seats=run.arguments.seats)
         batch = [run.client.submit(prepared, wishes, providers=[url]) for _ in range(count)]
         run.jobs += batch
-        found = None
+        found = []
         for job in batch:
             for step in run.client.watch(job, timeout_s=JOB_TIMEOUT_S):
                 if step.stage == JobStage.DISPUTED:
@@ -160,16 +160,17 @@ def hunt_liar(run: Run, prepared: PreparedSpec, url: str) -> dict[str, Any] | No
                 run.sample_stakes()
             if step.stage not in (JobStage.ACCEPTED, JobStage.VOID):
                 raise UnrecoverableError(f"job {job.job_id.hex()[:8]} ended as {step.stage.value}: {step.detail}")
-            found = found or find_slash(run, job)
+            found += find_slashes(run, job)
         if found:
-            return found
+            return min(found, key=lambda slash: (slash["block"], slash["amount_wei"]))
     return None
 
 
-def find_slash(run: Run, job: JobRecord) -> dict[str, Any] | None:
-    """The slash that a job's dispute ended with."""
-    slash: dict[str, Any] | None = run.client.describe(job)["slash"]
-    return slash
+def find_slashes(run: Run, job: JobRecord) -> list[dict[str, Any]]:
+    """What a job's dispute took from liars; nothing when an earlier dispute of the batch had taken all."""
+    receipt = run.client.describe(job)
+    block = receipt["steps"][-1]["block"]
+    return [slash | {"block": block} for slash in receipt["slashes"] if slash["amount_wei"]]
 
 
 def print_balances(run: Run) -> None:
@@ -215,18 +216,24 @@ def show(run: Run, scene_folder: Path, scene: Scene, scene_name: str) -> int:
     with run.client.serving() as url:
         job = run_pictured_job(run, prepared, url)
         receipt, share = fetch_and_draw(run, job, scene)
-        slash = find_slash(run, job) or hunt_liar(run, prepared, url)
+        slash = hunt_liar(run, prepared, url) if run.arguments.seats > 1 else None
     run.sample_stakes()
     slashed_at = next((s.seconds for s in run.samples if _has_lost(run.samples[0], s)), None)
     write_stakes_picture(run.arguments.out / "stakes.png", run.samples, LIAR + 1, slashed_at)
     print_balances(run)
     out.print(f"stakes           {run.arguments.out / 'stakes.png'}")
     write_receipt(run, receipt, share, scene_name, slash)
+    if run.arguments.seats == 1:
+        out.print("slash            none: nobody contradicts a committee of one; take --seats 2 or more")
+        return 0
     if slash is None:
         out.print(f"slash            none: the liar was not drawn twice in {len(run.jobs)} jobs; try again")
         return 1
-    out.print(f"slash            operator {slash['operator']} lost {format_ether(slash['amount_wei'])}", end="")
-    out.print(f" in job {slash['job_id'][:10]}, after {len(run.jobs)} jobs")
+    lost = run.samples[0].stakes_wei[LIAR + 1] - run.samples[-1].stakes_wei[LIAR + 1]
+    out.print(
+        f"slash            operator {slash['operator']} lost {format_ether(slash['amount_wei'])} in job "
+        f"{slash['job_id'][2:10]}, {format_ether(lost)} in all; {len(run.jobs)} jobs were posted"
+    )
     return 0
 
 
@@ -262,10 +269,12 @@ def main() -> int:
     try:
         return run_demo(parse_arguments())
     except QuorateError as error:
-        err.print(f"demo: {error}", markup=False, soft_wrap=True)
+        err.print(f"demo: {error}", markup=False)
         return error.exit_code
-    except FileNotFoundError as error:
-        err.print(f"demo: {error}", markup=False, soft_wrap=True)
+    except OSError as error:
+        if error.filename is None and not isinstance(error, FileNotFoundError):
+            raise
+        err.print(f"demo: {error}", markup=False)
         return DataError.exit_code
     except KeyboardInterrupt:
         err.print("demo: interrupted; everything that was started is stopped")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,8 @@ import typer
 from quorate.cli.common import get_config
 from quorate.cli.output import OutputFormat, OutputOption, guarded, print_result, progress, say
 from quorate.jobs import JobRecord
-from quorate.protocol.errors import ValidationError
+from quorate.protocol.errors import DataError, ValidationError
+from quorate.protocol.result import EXIT_OUT_OF_FUEL, EXIT_OVER_LIMIT, EXIT_REFUSED, EXIT_TRAP
 from quorate.sdk import QuorateClient
 from quorate.tracking import JobStage
 
@@ -19,6 +21,13 @@ app = typer.Typer(help="List, follow and describe jobs, and get their results.",
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its beginning.")]
 TimeoutOption = Annotated[float | None, typer.Option(help="Seconds to wait at most.")]
+
+ENDINGS = {
+    EXIT_TRAP: "it trapped",
+    EXIT_OVER_LIMIT: "it ran into a limit of its order (memory, output, open files)",
+    EXIT_REFUSED: "the module is not one that operators run: no WebAssembly, an unknown import, or no _start",
+    EXIT_OUT_OF_FUEL: "it used up its fuel; ask for more with --fuel",
+}
 
 
 class JobFailed(ValidationError):
@@ -83,6 +92,15 @@ def wait(job: JobArgument, timeout: TimeoutOption = None, output: OutputOption =
         finish(client, record, None, output)
 
 
+def check_folder(folder: Path) -> None:
+    """Say before a job is paid that its result cannot be written. Raises DataError."""
+    if folder.exists():
+        raise DataError(f"{folder} exists: choose another folder")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise DataError(f"{folder} cannot be made: {above} is no folder that you may write to")
+
+
 def follow(client: QuorateClient, record: JobRecord, timeout_s: float | None) -> None:
     """Show a job's steps until its end. Raises JobFailed unless that is a result."""
     with progress(f"job {record.job_id.hex()[:8]}") as show:
@@ -99,9 +117,18 @@ def finish(client: QuorateClient, record: JobRecord, to: Path | None, output: Ou
         fetched = client.fetch_result(record, to)
         for provider, reason in fetched.refused:
             say(f"left {provider}: {reason}")
+        for result in fetched.results:
+            if result.exit_code:
+                say(f"task {result.task_index} ended as {result.status.value}: {_explain(result.exit_code)}")
         written = {"path": str(to), "status": [result.status.value for result in fetched.results]}
+    else:
+        say(f"fetch and check the result with `quorate job get {record.job_id.hex()[:12]}`")
     receipt = client.describe(record) | written
     lines = [f"job     {receipt['job_id']}", f"verdict {receipt['verdict']}"]
     lines += [f"result  {receipt['result_cid']}"] if receipt["result_cid"] else []
     lines += [f"status  {', '.join(written['status'])}", f"files   {to}"] if written else []
     print_result(receipt, output, "\n".join(lines))
+
+
+def _explain(exit_code: int) -> str:
+    return ENDINGS.get(exit_code, f"exit code {exit_code}")

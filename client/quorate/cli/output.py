@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
-from quorate.protocol.errors import QuorateError
+from quorate.protocol.errors import DataError, QuorateError
 from quorate.tracking import JobProgress
 
 stderr = Console(stderr=True, highlight=False)
@@ -52,7 +52,7 @@ def _show(value: Any) -> str:
 
 def say(line: str) -> None:
     """Something for people, on stderr."""
-    stderr.print(line, markup=False)
+    stderr.print(line, markup=False, soft_wrap=True)
 
 
 def fail(error: QuorateError) -> NoReturn:
@@ -62,7 +62,10 @@ def fail(error: QuorateError) -> NoReturn:
 
 
 def guarded(command: Callable[_P, _T]) -> Callable[_P, _T]:
-    """A command whose QuorateErrors become one line and an exit code; anything else is a bug and keeps its trace."""
+    """A command whose errors become one line and an exit code: QuorateErrors, and files that cannot be read or written.
+
+    Anything else is a bug and keeps its trace.
+    """
 
     @wraps(command)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -70,6 +73,10 @@ def guarded(command: Callable[_P, _T]) -> Callable[_P, _T]:
             return command(*args, **kwargs)
         except QuorateError as error:
             fail(error)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            fail(DataError(f"{error.filename}: {error.strerror}"))
         except KeyboardInterrupt:
             stderr.print("quorate: interrupted", markup=False)
             raise typer.Exit(130) from None

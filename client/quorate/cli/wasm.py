@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from quorate.cli.common import get_config
-from quorate.cli.job import finish, follow
+from quorate.cli.job import check_folder, finish, follow
 from quorate.cli.output import OutputFormat, OutputOption, format_ether, guarded, print_result, say
 from quorate.orders import OrderWishes
 from quorate.protocol.spec import Limits
@@ -59,6 +59,8 @@ def run(
     wishes = OrderWishes(seats, rounds, confidence, adversary, max_price=max_price, input_bytes=input_bytes)
     limits = Limits(fuel=fuel, memory_bytes=memory * MIB)
     wait = wait or to is not None
+    if to is not None:
+        check_folder(to)
     with QuorateClient.open(get_config()) as client, contextlib.ExitStack() as stack:
         prepared = client.prepare(module, source, args=arg or (), env=env or (), limits=limits)
         quote = client.quote(prepared, wishes)

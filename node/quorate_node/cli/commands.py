@@ -101,6 +101,8 @@ def stake(home: Path, wei: int, class_id: int, units: int, ask: int, capacity: i
     """Register or stake, and join a class when `units` is above 0."""
     _, gateway, key = _open_owner(home)
     operator_id = gateway.operator_of(key.address)
+    if units:
+        _check_units(gateway, operator_id, wei, class_id, units)  # before any money moves
     call = calls.stake(operator_id) if operator_id else calls.register(key.address)
     found: dict[str, Any] = {"transaction": _send(gateway, key, call, wei)}
     operator_id = operator_id or gateway.operator_of(key.address)
@@ -109,6 +111,19 @@ def stake(home: Path, wei: int, class_id: int, units: int, ask: int, capacity: i
         found["class"] = class_id
     info = gateway.operator(operator_id)
     return found | {"operator_id": operator_id, "stake_wei": info.stake, "allocated_wei": info.allocated}
+
+
+def _check_units(gateway: JsonRpcGateway, operator_id: int, wei: int, class_id: int, units: int) -> None:
+    if not 1 <= class_id <= gateway.class_count():
+        raise ValidationError(f"there is no class {class_id} here: this deployment has {gateway.class_count()}")
+    info = gateway.operator(operator_id) if operator_id else None
+    free = wei + (info.stake - info.allocated if info else 0)
+    unit_wei = gateway.class_info(class_id).unit_wei
+    if units < 0 or units * unit_wei > free:
+        raise ValidationError(
+            f"{units} units of class {class_id} need {units * unit_wei} wei ({unit_wei} each), "
+            f"but {free} would be free: stake more, or ask for fewer units"
+        )
 
 
 def unstake(home: Path, wei: int) -> dict[str, Any]:
@@ -132,7 +147,9 @@ def status(home: Path) -> dict[str, Any]:
     owner = parse_address(config.owner) if config.owner else parse_address(_keystore_address(config.keystore))
     operator_id = gateway.operator_of(owner)
     found: dict[str, Any] = {"operator_id": operator_id, "owner": to_hex(owner), "url": config.url}
-    if operator_id:
+    if not operator_id:
+        found["problem"] = f"no operator yet: send ether to {to_hex(owner)}, then `quorate-node stake AMOUNT --units N`"
+    else:
         info = gateway.operator(operator_id)
         found |= {
             "signing_key": to_hex(info.signing_key),

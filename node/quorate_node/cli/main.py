@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,10 +42,20 @@ def show(values: dict[str, Any], output: Output) -> None:
     if output is Output.JSON:
         print(json.dumps(values))
         return
-    width = max(map(len, values), default=0)
+    rows = list(_flatten(values))
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """One line a value: `node.head.number`, and a list's items each on a line of their own."""
     for name, value in values.items():
-        shown = json.dumps(value) if isinstance(value, dict | list) else value
-        print(f"{name:<{width}}  {shown}")
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                yield from _flatten(item, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", item
 
 
 @app.command(
@@ -70,7 +80,10 @@ def init(
     options = commands.InitOptions(
         rpc_url, deployment, listen, announce, passphrase_file, owner, tuple(class_id or (1,)), collator, workers
     )
-    show(commands.init(home.expanduser(), options), output)
+    made = commands.init(home.expanduser(), options)
+    show(made, output)
+    payer = owner or made["address"]
+    print(f"next: send ether to {payer}, then `quorate-node stake` and `quorate-node run`", file=sys.stderr)
 
 
 @app.command(epilog="Example: quorate-node run --home node")
@@ -86,7 +99,7 @@ def stake(
     amount: AmountArgument,
     home: HomeOption = DEFAULT_HOME,
     class_id: Annotated[int, typer.Option("--class", help="Class to join with --units.")] = 1,
-    units: Annotated[int, typer.Option(help="Units of stake to allocate to the class; 0: join none.")] = 0,
+    units: Annotated[int, typer.Option(min=0, help="Units of stake to allocate to the class; 0: join none.")] = 0,
     ask: Annotated[int, typer.Option(help="Wei for 1e9 fuel that you ask.")] = 10**12,
     capacity: Annotated[int, typer.Option(help="Fuel a second that you offer.")] = 10**9,
     output: OutputOption = Output.TEXT,
@@ -119,7 +132,10 @@ def status(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) 
     """Show stake and classes by the chain, and what the running node says: also why it gets no work."""
     from quorate_node.cli import commands
 
-    show(commands.status(home.expanduser()), output)
+    found = commands.status(home.expanduser())
+    if output is Output.TEXT and found["node"] is None:
+        found["node"] = "does not answer: `quorate-node run` starts it"
+    show(found, output)
 
 
 def main(argv: list[str] | None = None) -> None:

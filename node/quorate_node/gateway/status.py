@@ -32,7 +32,7 @@ def describe_status(state: State, is_ready: bool) -> dict[str, Any]:
             "fee_wei": state.settings.fee_wei,
             "queued": count_queued(state),
         },
-        "notes": list(state.notes),
+        "notes": list(dict.fromkeys(state.notes)),
     }
 
 
