@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from quorate.protocol.errors import Busy, ContentUnavailable, DataError
+from quorate.storage import gateway
 from quorate.storage.car import CarVerifier
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
@@ -202,6 +205,24 @@ def test_a_missing_child_cuts_the_answer(tmp_path: Path) -> None:
             client.get(f"{running.url}/ipfs/{root}?format=car")
         with pytest.raises(ContentUnavailable, match="RemoteProtocolError"):
             fetch_dag(MemoryStore(), root, [running.url], limits=QUICK)
+
+
+def test_readers_that_do_not_read_are_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "MAX_STREAMS", 2)
+    monkeypatch.setattr(gateway, "STALL_S", 0.5)
+    store = MemoryStore()
+    url = f"/ipfs/{store.add_bytes(os.urandom(32 * MIB))}?format=car"
+    with LoopbackServer(build_gateway(store)) as running, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            lazy = stack.enter_context(socket.create_connection(("127.0.0.1", running.port)))
+            lazy.sendall(f"GET {url} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+            lazy.recv(16)
+        with httpx.Client(trust_env=False, base_url=running.url) as client:
+            assert client.get(f"{url}&dag-scope=block").status_code == 503
+            deadline = time.monotonic() + 10
+            while (answer := client.get(f"{url}&dag-scope=block")).status_code == 503 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert answer.status_code == 200
 
 
 def test_a_taken_port_says_what_to_do(server: LoopbackServer) -> None:

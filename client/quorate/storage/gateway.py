@@ -7,6 +7,8 @@ reader costs two batches of memory.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Message, Send
 
 from quorate.protocol.errors import Busy, DataError, QuorateError
 from quorate.storage import car, unixfs
@@ -25,6 +28,8 @@ from quorate.storage.traversal import PathNotFound, Traversal
 BATCH_BYTES = 1 << 20
 THREADS = 8
 MAX_STREAMS = 64
+MAX_STREAMS_HOST = 8  # of one address, loopback aside: one stranger must not take all
+STALL_S = 30.0  # for a batch to leave
 _IMMUTABLE = "public, max-age=29030400, immutable"
 
 
@@ -42,11 +47,26 @@ def gateway_routes(store: BlobStore) -> list[Route]:
     ]
 
 
+class _PatientResponse(StreamingResponse):
+    """Ends when its reader stops reading, which would hold the stream for ever."""
+
+    async def stream_response(self, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(STALL_S):
+                await send(message)
+
+        try:
+            with contextlib.suppress(TimeoutError):
+                await super().stream_response(send_in_time)
+        finally:
+            await self.body_iterator.aclose()  # type: ignore[attr-defined]  # it is our generator
+
+
 class _Gateway:
     def __init__(self, store: BlobStore) -> None:
         self._store = store
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gateway")
-        self._streams = 0
+        self._streams: Counter[str] = Counter()
 
     async def answer(self, request: Request) -> Response:
         try:
@@ -74,7 +94,8 @@ class _Gateway:
         try:
             if wanted.format == "raw":
                 return self._block(wanted, headers, request.headers.get("range"))
-            return self._car(wanted, headers, is_head=request.method == "HEAD")
+            host = request.client.host if request.client else ""
+            return self._car(wanted, headers, host, is_head=request.method == "HEAD")
         except BlockNotFound as error:
             raise Refused(404, str(error)) from None
         except PathNotFound as error:
@@ -92,18 +113,20 @@ class _Gateway:
         headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{len(block)}"
         return Response(block[span[0] : span[1]], 206, headers, wanted.content_type)
 
-    def _car(self, wanted: Wanted, headers: dict[str, str], *, is_head: bool) -> Response:
+    def _car(self, wanted: Wanted, headers: dict[str, str], host: str, *, is_head: bool) -> Response:
         self._check_target(wanted)
         headers["Accept-Ranges"] = "none"
         if is_head:
             return Response(None, 200, headers, wanted.content_type)
-        if self._streams >= MAX_STREAMS:
+        if self._streams.total() >= MAX_STREAMS:
             raise Busy(f"{MAX_STREAMS} CARs are being sent already; try again in a moment")
+        if self._streams[host] >= MAX_STREAMS_HOST and host not in ("127.0.0.1", "::1"):
+            raise Busy(f"{MAX_STREAMS_HOST} CARs are being sent to {host} already; try again in a moment")
         walk = Traversal(
             wanted.cid, path=wanted.path, scope=wanted.scope, byte_range=wanted.byte_range, dups=wanted.dups
         )
         pieces = car.write(walk, wanted.cid, self._store.get)
-        return StreamingResponse(self._stream(_batches(pieces)), 200, headers, wanted.content_type)
+        return _PatientResponse(self._stream(_batches(pieces), host), 200, headers, wanted.content_type)
 
     def _check_target(self, wanted: Wanted) -> None:
         """Resolve the path before the status is sent; and say 400 for a range that lies outside of a file."""
@@ -116,17 +139,17 @@ class _Gateway:
         if node.message.is_file and beyond:
             raise Refused(400, f"the file has {node.file_size} bytes; entity-bytes lies outside")
 
-    async def _stream(self, batches: Iterator[bytes]) -> AsyncIterator[bytes]:
+    async def _stream(self, batches: Iterator[bytes], host: str) -> AsyncIterator[bytes]:
         """Reads one batch ahead. A block that turns out missing cuts the answer off: its reader notices."""
         loop = asyncio.get_running_loop()
-        self._streams += 1
+        self._streams[host] += 1
         ahead = loop.run_in_executor(self._threads, next, batches, None)
         try:
             while (batch := await ahead) is not None:
                 ahead = loop.run_in_executor(self._threads, next, batches, None)
                 yield batch
         finally:
-            self._streams -= 1
+            self._streams -= Counter((host,))
             if not ahead.cancel() and not ahead.cancelled():
                 ahead.exception()  # looked at, so that nobody logs that it was not
 

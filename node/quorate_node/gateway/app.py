@@ -47,7 +47,9 @@ from quorate_node.gateway.status import describe_status
 
 MAX_ORDER_BYTES = 16 * 1024
 MAX_IMPORT_BYTES = 8 << 30
-MAX_IMPORTS = 4
+MAX_IMPORTS = 16
+IMPORT_GRACE_S = 10.0
+IMPORT_LEAST_BYTES_S = 32 * 1024  # senders that are slower for longer make room for others
 SPOOL_BYTES = 8 << 20
 CHUNK_BYTES = 1 << 20
 STATUS_BY_CODE = {"NOT_YET": 409, "GONE": 410, "NONCE": 409, "DUPLICATE": 409, "DEPOSIT": 402, "SIGNATURE": 403}
@@ -205,12 +207,10 @@ class Api:
             raise Busy("too many imports run: try again in a moment")
         async with services.imports:
             with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
-                size = 0
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > left:
-                        raise BodyTooLarge(f"the CAR is over the {left} bytes that are left of the quota")
-                    await _write(spool, chunk)
+                try:
+                    await _receive(request, spool, left)
+                except TimeoutError:
+                    raise Busy(f"the CAR comes in at less than {IMPORT_LEAST_BYTES_S} bytes a second") from None
                 spool.seek(0)
                 report = await asyncio.to_thread(services.store.import_car, _chunks(spool), root, max_bytes=left)
         services.imported_bytes += report.new_bytes
@@ -276,6 +276,18 @@ def _parse_hash(text: str) -> bytes:
         if len(raw) == 32:
             return raw
     raise DataError(f"{text[:80]!r} is not a hash: give 64 hex digits")
+
+
+async def _receive(request: Request, spool: Any, limit: int) -> None:
+    """Write the body to `spool`. Raises BodyTooLarge, or TimeoutError for a sender that drips."""
+    began, size = asyncio.get_running_loop().time(), 0
+    async with asyncio.timeout(IMPORT_GRACE_S) as patience:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLarge(f"the CAR is over the {limit} bytes that are left of the quota")
+            await _write(spool, chunk)
+            patience.reschedule(began + IMPORT_GRACE_S + size / IMPORT_LEAST_BYTES_S)
 
 
 async def _write(spool: Any, chunk: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from quorate_node.cli.commands import parse_amount
 from quorate_node.collator import Collator
 from quorate_node.config import build_config
 from quorate_node.core.intake import OrderRefused
+from quorate_node.gateway import app
 from quorate_node.gateway.app import Services, build_app
 from quorate_node.keystore import create_key, open_key
 from quorate_node.providers import check_url
@@ -318,6 +320,19 @@ class TestHttp:
             body = b"".join(source.export_car(large))
             assert (await client.post(f"/quorate/v1/import?root={large}", content=body)).status_code == 413
             assert (await client.post("/quorate/v1/import?root=nonsense", content=b"")).status_code == 422
+
+    async def test_an_import_that_drips_makes_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(app, "IMPORT_GRACE_S", 0.2)
+
+        async def drip() -> AsyncIterator[bytes]:
+            while True:
+                yield b"\x3a"
+                await asyncio.sleep(0.02)
+
+        root = EmbeddedStore(tmp_path / "source").add_bytes(b"s" * 1000)
+        async with make_client(Network0(), tmp_path, None) as client:
+            answer = await asyncio.wait_for(client.post(f"/quorate/v1/import?root={root}", content=drip()), 5)
+            assert (answer.status_code, answer.json()["error"]["type"]) == (503, "BUSY")
 
 
 @pytest.mark.parametrize(("text", "wei"), [("5", 5), ("1.5ether", 15 * 10**17), ("0.000000000000000001ether", 1)])
