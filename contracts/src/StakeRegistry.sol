@@ -237,9 +237,7 @@ contract StakeRegistry is IStakeRegistry {
         uint256 upTo;
         for (uint256 i; i < count; ++i) {
             Membership memory m = c.members[i];
-            for (uint256 unit; unit < m.units; ++unit) {
-                units.append(i, 2);
-            }
+            units.appendTwoBytes(i, m.units);
             rows.append(uint160(_operators[m.operatorId].signingKey), 20);
             rows.append(m.operatorId, 3);
             capacity += m.capacity;

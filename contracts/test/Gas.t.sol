@@ -86,11 +86,11 @@ contract GasTest is Batches {
     }
 
     function test_GasOfCommit() public {
-        check("gas a job, commit", 1, 29_000);
+        check("gas a job, commit", 1, 25_000);
     }
 
     function test_GasOfSettle() public {
-        check("gas a job, settle", 2, 36_000);
+        check("gas a job, settle", 2, 34_000);
     }
 
     /// @dev The third batch in the same slot: what it writes was written before. Limits are today's figures and a

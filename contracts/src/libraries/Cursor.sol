@@ -56,6 +56,20 @@ library Buffers {
         }
     }
 
+    /// @notice Append the low two bytes of `value`, `count` times. Assembly, since a table of 12,000 units has to fit a
+    /// transaction together with its code.
+    function appendTwoBytes(Buffer memory buffer, uint256 value, uint256 count) internal pure {
+        bytes memory data = buffer.data;
+        uint256 at = buffer.used;
+        if (at + 2 * count + 32 > data.length) revert MalformedPage();
+        buffer.used = at + 2 * count;
+        assembly ("memory-safe") {
+            let word := shl(240, value)
+            let end := add(add(add(data, 32), at), shl(1, count))
+            for { let to := add(add(data, 32), at) } lt(to, end) { to := add(to, 2) } { mstore(to, word) }
+        }
+    }
+
     /// @notice The bytes so far; the buffer is not to be used afterwards.
     function finish(Buffer memory buffer) internal pure returns (bytes memory data) {
         data = buffer.data;

@@ -85,27 +85,33 @@ library TableReader {
         uint256[] memory drawn,
         uint256 at
     ) private pure returns (uint256 member) {
-        for (uint256 attempt; attempt < MAX_DRAW_ATTEMPTS; ++attempt) {
-            uint256 seed;
-            assembly ("memory-safe") {
-                mstore(0x00, roundDomain)
-                mstore(0x20, or(shl(224, bundle), or(shl(216, seat), shl(208, attempt))))
-                seed := keccak256(0x00, 38)
+        // unchecked: counts of seats, attempts and members
+        unchecked {
+            for (uint256 attempt; attempt < MAX_DRAW_ATTEMPTS; ++attempt) {
+                uint256 seed;
+                assembly ("memory-safe") {
+                    mstore(0x00, roundDomain)
+                    mstore(0x20, or(shl(224, bundle), or(shl(216, seat), shl(208, attempt))))
+                    seed := keccak256(0x00, 38)
+                }
+                member = _unit(table, seed % table.unitCount);
+                if (!_contains(drawn, at, seat, member)) return member;
             }
-            member = _unit(table, seed % table.unitCount);
-            if (!_contains(drawn, at, seat, member)) return member;
+            // One member may hold nearly all units: the probe ends, whatever the weights are.
+            do {
+                member = (member + 1) % table.memberCount;
+            } while (_contains(drawn, at, seat, member));
         }
-        // One member may hold nearly all units: the probe ends, whatever the weights are.
-        do {
-            member = (member + 1) % table.memberCount;
-        } while (_contains(drawn, at, seat, member));
     }
 
     function _contains(uint256[] memory drawn, uint256 at, uint256 count, uint256 member) private pure returns (bool) {
-        for (uint256 i; i < count; ++i) {
-            if (drawn[at + i] == member) return true;
+        // unchecked: indices of an array
+        unchecked {
+            for (uint256 i; i < count; ++i) {
+                if (drawn[at + i] == member) return true;
+            }
+            return false;
         }
-        return false;
     }
 
     function _unit(LoadedTable memory table, uint256 index) private pure returns (uint256 member) {

@@ -49,8 +49,9 @@ abstract contract Committing is MarketStorage, IComputeMarket {
         if (_isPast(b, 1)) revert WindowPast("commit");
         if (from >= to || to > b.bundles || lists.length == 0) revert PageError();
         CommitContext memory c = _commitContext(b, from, to);
-        Buffer memory leaves = Buffers.allocate(lists.length);
-        Buffer memory skips = Buffers.allocate(lists.length);
+        // A list has 104 bytes or more. Memory is dear where there is much of it.
+        Buffer memory leaves = Buffers.allocate(lists.length / 3);
+        Buffer memory skips = Buffers.allocate(lists.length / 32);
         uint256 at;
         for (uint256 index; at < lists.length; ++index) {
             uint256 count = lists.uintAt(at + 2, 2);
@@ -112,36 +113,42 @@ abstract contract Committing is MarketStorage, IComputeMarket {
         pure
         returns (ListSkip)
     {
-        uint256 member = lists.uintAt(at, 2);
-        if (member >= c.table.memberCount) return ListSkip.MEMBER;
-        {
-            (address key, uint24 operatorId) = c.table.row(member);
-            bytes32 digest = Statements.listDigest(c.separator, c.domain, operatorId, itemsHash);
-            (uint256 r, uint256 s) = (lists.uintAt(at + 4, 32), lists.uintAt(at + 36, 32));
-            if (!Statements.isSignedBy(key, digest, r, s, lists.uintAt(at + 68, 1))) return ListSkip.SIGNATURE;
+        // unchecked: offsets in a page that the caller has measured, and bundles from `from` on
+        unchecked {
+            uint256 member = lists.uintAt(at, 2);
+            if (member >= c.table.memberCount) return ListSkip.MEMBER;
+            {
+                (address key, uint24 operatorId) = c.table.row(member);
+                bytes32 digest = Statements.listDigest(c.separator, c.domain, operatorId, itemsHash);
+                (uint256 r, uint256 s) = (lists.uintAt(at + 4, 32), lists.uintAt(at + 36, 32));
+                if (!Statements.isSignedBy(key, digest, r, s, lists.uintAt(at + 68, 1))) return ListSkip.SIGNATURE;
+            }
+            uint256 before; // (bundle, seat) of the item before, plus one
+            for (uint256 i; i < count; ++i) {
+                uint256 place = lists.uintAt(at + LIST_BYTES + i * ITEM_BYTES, 3);
+                if (place < before) return ListSkip.ORDER;
+                before = place + 1;
+                (uint256 bundle, uint256 seat) = (place >> 8, place & 0xff);
+                if (bundle < c.from || bundle >= c.to || seat >= c.seats) return ListSkip.RANGE;
+                uint256 drawn = c.drawn[(bundle - c.from) * c.seats + seat];
+                if (drawn == 0) return ListSkip.NOT_PENDING;
+                if (drawn != member + 1) return ListSkip.NOT_DRAWN;
+                uint256 ordinal = bundle * c.seats + seat;
+                uint256 word = c.words[ordinal / TaggedBits.BITS - c.firstWord];
+                if ((word >> (ordinal % TaggedBits.BITS)) & 1 == 1) return ListSkip.DUPLICATE;
+            }
+            return ListSkip.NONE;
         }
-        uint256 before; // (bundle, seat) of the item before, plus one
-        for (uint256 i; i < count; ++i) {
-            uint256 place = lists.uintAt(at + LIST_BYTES + i * ITEM_BYTES, 3);
-            if (place < before) return ListSkip.ORDER;
-            before = place + 1;
-            (uint256 bundle, uint256 seat) = (place >> 8, place & 0xff);
-            if (bundle < c.from || bundle >= c.to || seat >= c.seats) return ListSkip.RANGE;
-            uint256 drawn = c.drawn[(bundle - c.from) * c.seats + seat];
-            if (drawn == 0) return ListSkip.NOT_PENDING;
-            if (drawn != member + 1) return ListSkip.NOT_DRAWN;
-            uint256 ordinal = bundle * c.seats + seat;
-            uint256 word = c.words[ordinal / TaggedBits.BITS - c.firstWord];
-            if ((word >> (ordinal % TaggedBits.BITS)) & 1 == 1) return ListSkip.DUPLICATE;
-        }
-        return ListSkip.NONE;
     }
 
     function _markCommitted(CommitContext memory c, bytes calldata lists, uint256 at, uint256 count) private pure {
-        for (uint256 i; i < count; ++i) {
-            uint256 place = lists.uintAt(at + LIST_BYTES + i * ITEM_BYTES, 3);
-            uint256 ordinal = (place >> 8) * c.seats + (place & 0xff);
-            c.words[ordinal / TaggedBits.BITS - c.firstWord] |= 1 << (ordinal % TaggedBits.BITS);
+        // unchecked: as for `_judgeList`, which has passed
+        unchecked {
+            for (uint256 i; i < count; ++i) {
+                uint256 place = lists.uintAt(at + LIST_BYTES + i * ITEM_BYTES, 3);
+                uint256 ordinal = (place >> 8) * c.seats + (place & 0xff);
+                c.words[ordinal / TaggedBits.BITS - c.firstWord] |= 1 << (ordinal % TaggedBits.BITS);
+            }
         }
     }
 }

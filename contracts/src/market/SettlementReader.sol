@@ -141,7 +141,7 @@ library SettlementReader {
         o.opened = opened = new uint256[](works.length * seats);
         (o.table, o.domain, o.seats, o.works) = (table, domain, seats, works);
         o.items = Buffers.allocate(2 * data.length);
-        o.leaves = Buffers.allocate(8 * data.length);
+        o.leaves = Buffers.allocate(2 * data.length); // no page has a list without an item: 24 bytes or more
         _index(o);
         uint256 at;
         uint256 next; // least index that the next page may have
@@ -176,25 +176,28 @@ library SettlementReader {
     }
 
     function _readPage(Openings memory o, bytes calldata data, uint256 at) private pure returns (uint256) {
-        uint256 lists = data.uintAt(at + 1, 2);
-        at += 3;
-        o.leaves.used = 0;
-        for (uint256 i; i < lists; ++i) {
-            uint256 member = data.uintAt(at, 2);
-            uint256 count = data.uintAt(at + 2, 2);
-            if (member >= o.table.memberCount) revert MalformedPage();
-            at += 4;
-            o.items.used = 0;
-            for (uint256 j; j < count; ++j) {
-                at = _readItem(o, data, at, member);
+        // unchecked: offsets in calldata
+        unchecked {
+            uint256 lists = data.uintAt(at + 1, 2);
+            at += 3;
+            o.leaves.used = 0;
+            for (uint256 i; i < lists; ++i) {
+                uint256 member = data.uintAt(at, 2);
+                uint256 count = data.uintAt(at + 2, 2);
+                if (member >= o.table.memberCount) revert MalformedPage();
+                at += 4;
+                o.items.used = 0;
+                for (uint256 j; j < count; ++j) {
+                    at = _readItem(o, data, at, member);
+                }
+                bytes32 itemsHash = o.items.hash();
+                o.items.used = 0;
+                o.items.append(member, 2);
+                o.items.append(uint256(itemsHash), 32);
+                o.leaves.append(uint256(o.items.hash()), 32);
             }
-            bytes32 itemsHash = o.items.hash();
-            o.items.used = 0;
-            o.items.append(member, 2);
-            o.items.append(uint256(itemsHash), 32);
-            o.leaves.append(uint256(o.items.hash()), 32);
+            return at;
         }
-        return at;
     }
 
     function _readItem(Openings memory o, bytes calldata data, uint256 at, uint256 member)
@@ -202,25 +205,28 @@ library SettlementReader {
         pure
         returns (uint256)
     {
-        uint256 head = data.uintAt(at, 4);
-        (uint256 bundle, uint256 seat, uint256 tag) = (head >> 16, (head >> 8) & 0xff, head & 0xff);
-        o.items.append(head >> 8, 3);
-        if (tag == CLOSED) {
-            o.items.append(data.uintAt(at + 4, 32), 32);
-            return at + 36;
+        // unchecked: offsets in calldata; a work number is above 0 where it is used
+        unchecked {
+            uint256 head = data.uintAt(at, 4);
+            (uint256 bundle, uint256 seat, uint256 tag) = (head >> 16, (head >> 8) & 0xff, head & 0xff);
+            o.items.append(head >> 8, 3);
+            if (tag == CLOSED) {
+                o.items.append(data.uintAt(at + 4, 32), 32);
+                return at + 36;
+            }
+            uint256 work;
+            if (bundle >= o.first && bundle - o.first < o.workOf.length) work = o.workOf[bundle - o.first];
+            if (work == 0 || seat >= o.seats || tag >= o.works[work - 1].votes.length) revert MalformedPage();
+            (, uint24 operatorId) = o.table.row(member);
+            bytes32 commitment = Statements.commitment(
+                Statements.statement(o.domain, bundle),
+                operatorId,
+                o.works[work - 1].votes[tag],
+                uint128(data.uintAt(at + 4, 16))
+            );
+            o.items.append(uint256(commitment), 32);
+            o.opened[(work - 1) * o.seats + seat] = (member << 16) | (tag + 1);
+            return at + 20;
         }
-        uint256 work;
-        if (bundle >= o.first && bundle - o.first < o.workOf.length) work = o.workOf[bundle - o.first];
-        if (work == 0 || seat >= o.seats || tag >= o.works[work - 1].votes.length) revert MalformedPage();
-        (, uint24 operatorId) = o.table.row(member);
-        bytes32 commitment = Statements.commitment(
-            Statements.statement(o.domain, bundle),
-            operatorId,
-            o.works[work - 1].votes[tag],
-            uint128(data.uintAt(at + 4, 16))
-        );
-        o.items.append(uint256(commitment), 32);
-        o.opened[(work - 1) * o.seats + seat] = (member << 16) | (tag + 1);
-        return at + 20;
     }
 }
