@@ -264,8 +264,8 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 def main() -> int:
     """Run the demo; a failure is one line, and leaves nothing running."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGINT too: a shell's background jobs ignore it
+        signal.signal(number, _interrupt)
     try:
         return run_demo(parse_arguments())
     except QuorateError as error:
