@@ -37,7 +37,7 @@ class Collator:
         self._accounts: dict[Address, Account] = {}
         self._reading: dict[Address, asyncio.Task[Account]] = {}
         self._mined: dict[Address, dict[int, int]] = {}
-        self._known: OrderedDict[JobId, None] = OrderedDict()
+        self._known: OrderedDict[JobId, int] = OrderedDict()  # the block in which each was taken
         self._hints = Hints(hints_file)
 
     def hints(self, job_id: bytes) -> list[str]:
@@ -60,7 +60,13 @@ class Collator:
                 raise
             # The view may be older than a deposit that was just made.
             job_id, _, escrow = self._judge(signed, await self._refresh(requester))
-        if job_id not in self._known:
+        taken = self._known.get(job_id)
+        if taken is not None and state.chain.head.number > taken + FRESH_BLOCKS:
+            # Sent again long after: a reorganisation may have undone its batch.
+            account = await self._refresh(requester)
+            if not account.is_spent(signed.order.nonce):
+                taken = None
+        if taken is None:
             self._accounts[requester].reserved[signed.order.nonce] = escrow
             self._remember(job_id, providers)
             self._core.handle(OrdersQueued((signed,)))
@@ -70,7 +76,7 @@ class Collator:
         return judge_order(self._core.state, signed, account, recover, int(time.time()), self._known.keys())
 
     def _remember(self, job_id: JobId, providers: Sequence[str]) -> None:
-        self._known[job_id] = None
+        self._known[job_id] = self._core.state.chain.head.number
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         self._hints.put(job_id, list(providers))

@@ -32,9 +32,11 @@ class Account:
 
     def is_used(self, nonce: int) -> bool:
         """Whether `post` would find the nonce used, by the chain or by an order that waits here."""
-        if nonce < self.base or nonce in self.reserved:
-            return True
-        return nonce < self.base + 256 and bool(self.used >> (nonce - self.base) & 1)
+        return nonce in self.reserved or self.is_spent(nonce)
+
+    def is_spent(self, nonce: int) -> bool:
+        """Whether the chain says that the nonce is used."""
+        return nonce < self.base or (nonce < self.base + 256 and bool(self.used >> (nonce - self.base) & 1))
 
     @property
     def available(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from quorate.storage.embedded import EmbeddedStore
 from quorate_node.cli.commands import parse_amount
 from quorate_node.collator import Collator
 from quorate_node.config import build_config
+from quorate_node.core.collation import count_queued
 from quorate_node.core.intake import OrderRefused
 from quorate_node.gateway import app
 from quorate_node.gateway.app import Services, build_app
@@ -171,8 +173,6 @@ def make_collator(net: Network0, tmp_path: Path) -> tuple[Collator, FakeGateway]
 
 def altered(net: Network0, **changes: Any) -> SignedOrder:
     """An order that is signed after its change."""
-    from dataclasses import replace
-
     from quorate.protocol.encoding import compute_job_id
 
     order = replace(net.order().order, **changes)
@@ -234,6 +234,27 @@ class TestCollator:
                 await collator.accept(rival, [])
 
         asyncio.run(run())
+
+    def test_an_order_that_a_reorganisation_undid_can_be_sent_again(self, tmp_path: Path) -> None:
+        net = Network0(8)
+        collator, _ = make_collator(net, tmp_path)
+        signed = altered(net, valid_until=2_000_000_000)
+        state = net.nodes[0].core.state
+        counts = []
+
+        async def send() -> None:
+            await collator.accept(signed, [])
+            counts.append(count_queued(state))
+            state.mail.queue.clear()  # posted, and undone
+
+        asyncio.run(send())
+        asyncio.run(send())
+        state.chain.head = replace(state.chain.head, number=state.chain.head.number + 21)
+        asyncio.run(send())
+        net.world.market.nonces[signed.order.requester].use(signed.order.nonce)
+        state.chain.head = replace(state.chain.head, number=state.chain.head.number + 21)
+        asyncio.run(send())
+        assert counts == [1, 0, 1, 0]
 
     def test_a_forged_order_is_refused(self, tmp_path: Path) -> None:
         net = Network0(8)
