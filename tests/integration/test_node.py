@@ -119,6 +119,26 @@ def test_a_node_ends_at_sigterm(devnet: Devnet) -> None:
     assert wait_for(lambda: node.running.exit_reason() is not None, 15)
 
 
-def run_node(home: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "quorate_node.cli.main", "run", "--home", str(home)]
+def run_node_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "quorate_node.cli.main", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def run_node(home: Path) -> subprocess.CompletedProcess[str]:
+    return run_node_command("run", "--home", str(home))
+
+
+@pytest.mark.anvil
+def test_an_operator_leaves_its_classes_and_unbonds(devnet: Devnet) -> None:
+    """Stake that units hold cannot be unstaked; --leave frees it first, and the table of the next era is without it."""
+    node = devnet.nodes[-1]
+    whole = devnet.gateway.operator(node.operator_id).stake
+    refused = run_node_command("unstake", str(whole), "--home", str(node.home))
+    assert refused.returncode == 2
+    assert "InsufficientStake" in refused.stderr
+    done = run_node_command("unstake", str(whole), "--leave", "--home", str(node.home), "--output", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["unbonding_wei"] == whole
+    after = devnet.gateway.operator(node.operator_id)
+    assert (after.stake, after.allocated, after.unbonding) == (0, 0, whole)
+    assert node.operator_id not in devnet.gateway.class_members(1)

@@ -126,11 +126,15 @@ def _check_units(gateway: JsonRpcGateway, operator_id: int, wei: int, class_id: 
         )
 
 
-def unstake(home: Path, wei: int) -> dict[str, Any]:
-    """Begin to unbond."""
+def unstake(home: Path, wei: int, leave: bool) -> dict[str, Any]:
+    """Begin to unbond; `leave` first takes the operator out of all its classes, whose units hold stake."""
     _, gateway, key = _open_owner(home)
+    operator_id = gateway.operator_of(key.address)
+    for class_id in range(1, gateway.class_count() + 1) if leave else ():
+        if operator_id in gateway.class_members(class_id):
+            _send(gateway, key, calls.leave(class_id))
     transaction = _send(gateway, key, calls.unstake(wei))
-    info = gateway.operator(gateway.operator_of(key.address))
+    info = gateway.operator(operator_id)
     return {"transaction": transaction, "unbonding_wei": info.unbonding, "release_at": info.release_at}
 
 

@@ -111,12 +111,17 @@ def stake(
     show(commands.stake(home.expanduser(), wei, class_id, units, ask, capacity), output)
 
 
-@app.command(epilog="Example: quorate-node unstake 1ether")
-def unstake(amount: AmountArgument, home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) -> None:
+@app.command(epilog="Example: quorate-node unstake 2ether --leave")
+def unstake(
+    amount: AmountArgument,
+    leave: Annotated[bool, typer.Option("--leave", help="First leave all classes: their units hold stake.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    output: OutputOption = Output.TEXT,
+) -> None:
     """Ask for stake back; it stays slashable until the unbonding period is over."""
     from quorate_node.cli import commands
 
-    show(commands.unstake(home.expanduser(), commands.parse_amount(amount)), output)
+    show(commands.unstake(home.expanduser(), commands.parse_amount(amount), leave), output)
 
 
 @app.command(epilog="Example: quorate-node withdraw")
