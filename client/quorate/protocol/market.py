@@ -74,6 +74,11 @@ class Batch:
     commit_hash: bytes = ZERO32
     carry_hash: bytes = ZERO32
     next_carry_hash: bytes = ZERO32
+    outcome_hash: bytes = ZERO32
+    open_disputes: int = 0
+    judged: bool = True
+    queued: bool = False
+    audit_drawn: bool = False
 
     def move(self, wanted: BatchStatus) -> None:
         """Change the status along its table."""

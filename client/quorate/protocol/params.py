@@ -35,15 +35,27 @@ class Params:
     max_commit_period: int
     direct_period: int
     settle_period: int
+    publish_period: int
     vote_commit_period: int
     vote_reveal_period: int
+    audit_period: int
+    fault_memory: int
     beacon_delay: int
+    block_period: int
     min_blocks: int
+    audit_bps: int
+    jail_eras: int
     max_rounds: int
+    vote_windows: int
     reference_fuel_rate: int
     reference_byte_rate: int
+    max_task_fuel: int
+    max_price: int
+    max_gas_price: int
     batch_bond: int
+    challenge_bond: int
     class_deposit: int
+    least_unit_wei: int
 
     def as_tuple(self) -> tuple[int, ...]:
         """Values in the order of the Solidity struct."""
@@ -69,25 +81,38 @@ class Params:
 
 
 PARAM_TYPES = (
-    "uint32", "uint32", "uint32", "uint32", "uint32", "uint32", "uint32", "uint32", "uint32",
-    "uint16", "uint16", "uint8", "uint64", "uint64", "uint128", "uint128",
+    "uint32", "uint32", "uint32", "uint32", "uint32", "uint32", "uint32", "uint32", "uint32", "uint32", "uint32",
+    "uint32", "uint16", "uint16", "uint16", "uint16", "uint16", "uint8", "uint8", "uint64", "uint64", "uint64",
+    "uint64", "uint64", "uint128", "uint128", "uint128", "uint128",
 )  # fmt: skip
 
 LOCAL = Params(
     era_period=60,
-    unbonding_period=720,
-    challenge_period=5,
+    unbonding_period=5400,
+    challenge_period=30,
     post_period=10,
     max_commit_period=60,
-    direct_period=0,
+    direct_period=4,
     settle_period=10,
+    publish_period=8,
     vote_commit_period=20,
     vote_reveal_period=10,
+    audit_period=12,
+    fault_memory=600,
     beacon_delay=1,
+    block_period=1,
     min_blocks=2,
+    audit_bps=100,
+    jail_eras=2,
     max_rounds=2,
+    vote_windows=3,
     reference_fuel_rate=200_000_000,
     reference_byte_rate=2_000_000,
+    max_task_fuel=10**13,
+    max_price=10**13,
+    max_gas_price=10**9,
     batch_bond=ETHER // 100,
+    challenge_bond=ETHER // 100,
     class_deposit=ETHER // 10,
+    least_unit_wei=1,
 )

@@ -40,12 +40,17 @@ abstract contract MarketStorage is IMarketEvents {
         uint48 startBlock;
         uint40 finalAt;
         uint16 nextSettled;
+        uint16 openDisputes;
+        bool judged; // its class puts a conflict to a vote
+        bool queued; // its slot stands in the queue of settled ones
+        bool auditDrawn;
         // hashes
         bytes32 beacon;
         bytes32 postHash;
         bytes32 commitHash;
         bytes32 carryHash;
         bytes32 nextCarryHash;
+        bytes32 outcomeHash;
     }
 
     enum BitKind {

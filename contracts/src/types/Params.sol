@@ -10,13 +10,25 @@ struct Params {
     uint32 maxCommitPeriod;
     uint32 directPeriod;
     uint32 settlePeriod;
+    uint32 publishPeriod;
     uint32 voteCommitPeriod;
     uint32 voteRevealPeriod;
+    uint32 auditPeriod;
+    uint32 faultMemory;
     uint16 beaconDelay;
+    uint16 blockPeriod;
     uint16 minBlocks;
+    uint16 auditBps;
+    uint16 jailEras;
     uint8 maxRounds;
+    uint8 voteWindows;
     uint64 referenceFuelRate;
     uint64 referenceByteRate;
+    uint64 maxTaskFuel;
+    uint64 maxPrice;
+    uint64 maxGasPrice;
     uint128 batchBond;
+    uint128 challengeBond;
     uint128 classDeposit;
+    uint128 leastUnitWei;
 }

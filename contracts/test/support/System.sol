@@ -38,21 +38,33 @@ abstract contract System {
     function localParams() internal pure returns (Params memory) {
         return Params({
             eraPeriod: 60,
-            unbondingPeriod: 720,
-            challengePeriod: 5,
+            unbondingPeriod: 5400,
+            challengePeriod: 30,
             postPeriod: 10,
             maxCommitPeriod: 60,
-            directPeriod: 0,
+            directPeriod: 4,
             settlePeriod: 10,
+            publishPeriod: 8,
             voteCommitPeriod: 20,
             voteRevealPeriod: 10,
+            auditPeriod: 12,
+            faultMemory: 600,
             beaconDelay: 1,
+            blockPeriod: 1,
             minBlocks: 2,
+            auditBps: 100,
+            jailEras: 2,
             maxRounds: 2,
+            voteWindows: 3,
             referenceFuelRate: 200_000_000,
             referenceByteRate: 2_000_000,
+            maxTaskFuel: 1e13,
+            maxPrice: 1e18,
+            maxGasPrice: 0,
             batchBond: 0.01 ether,
-            classDeposit: 0.1 ether
+            challengeBond: 0.01 ether,
+            classDeposit: 0.1 ether,
+            leastUnitWei: 1
         });
     }
 
