@@ -32,8 +32,8 @@ def install() -> Path:
     if not (stamp.exists() and stamp.read_text() == LOCK.read_text() and binary.exists()):
         shutil.rmtree(HOME, ignore_errors=True)
         venv.create(HOME / "env", with_pip=True)
-        pip = [HOME / "env" / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
-        subprocess.run([*pip, "--require-hashes", "--requirement", LOCK], check=True)
+        pip = [str(HOME / "env" / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+        subprocess.run([*pip, "--require-hashes", "--requirement", str(LOCK)], check=True)
         stamp.write_text(LOCK.read_text())
     return binary
 
@@ -42,15 +42,15 @@ def analyse(slither: Path) -> list[dict[str, Any]]:
     """All findings, from a build of src alone."""
     out, report = HOME / "out", HOME / "report.json"
     shutil.rmtree(out, ignore_errors=True)
-    folders = ["--out", out, "--cache-path", HOME / "cache", "--build-info-path", out / "build-info"]
-    forge = [ROOT / ".tools" / "bin" / "forge", "build", "src", "--force", "--quiet", "--build-info", "--ast"]
+    folders = ["--out", str(out), "--cache-path", str(HOME / "cache"), "--build-info-path", str(out / "build-info")]
+    forge = [str(ROOT / ".tools" / "bin" / "forge"), "build", "src", "--force", "--quiet", "--build-info", "--ast"]
     subprocess.run([*forge, *folders], cwd=CONTRACTS, check=True)
     report.unlink(missing_ok=True)
-    command = [slither, ".", "--ignore-compile", "--foundry-out-directory", out, "--json", report]
+    command = [str(slither), ".", "--ignore-compile", "--foundry-out-directory", str(out), "--json", str(report)]
     # It exits with 255 when there are findings: what counts is the report.
     done = subprocess.run(command, cwd=CONTRACTS, capture_output=True, text=True, check=False)
-    found = json.loads(report.read_text()) if report.exists() else {"success": False, "error": done.stderr}
-    if not found["success"]:
+    found: dict[str, Any] = json.loads(report.read_text()) if report.exists() else {"error": done.stderr}
+    if not found.get("success"):
         raise SystemExit(f"analyse: slither failed: {found['error']}")
     detectors: list[dict[str, Any]] = found["results"].get("detectors", [])
     return detectors
@@ -58,8 +58,10 @@ def analyse(slither: Path) -> list[dict[str, Any]]:
 
 def name_of(finding: Mapping[str, Any]) -> str:
     """What identifies a finding over moved lines: the check, and the first element that it is about."""
-    first = finding["elements"][0] if finding["elements"] else {"name": "", "source_mapping": {}}
-    parent = first.get("type_specific_fields", {}).get("parent", {})
+    elements: list[dict[str, Any]] = finding["elements"]
+    first: dict[str, Any] = elements[0] if elements else {"name": "", "source_mapping": {}}
+    details: dict[str, Any] = first.get("type_specific_fields", {})
+    parent: dict[str, Any] = details.get("parent", {})
     file = Path(first["source_mapping"].get("filename_relative", "")).name
     return f"{finding['check']} {file} {parent.get('name', '')}.{first['name']}"
 
