@@ -1,0 +1,292 @@
+"""A class under attack, on the pure model's own decisions: draws, settlement, class votes, fines, slashes, jail.
+
+Nothing is decided here. Committees come from `committee`, verdicts and money from `settlement`, class votes from
+`verdict`, and stake moves through `registry`; this only plays the parties and counts. No signature is made and no page
+encoded, so ten thousand bundles take minutes instead of hours.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.adversarial.population import CLASS, CLASS_PRICE, Population, make_address, split_equally, split_liars
+from tests.adversarial.strategies import STRATEGIES, Act, Sight, Strategy
+
+from quorate.protocol.commitment import compute_round_domain
+from quorate.protocol.committee import compute_committee
+from quorate.protocol.hashing import keccak
+from quorate.protocol.params import FUEL_UNIT, PRODUCTION, Params
+from quorate.protocol.settlement import (
+    Ballot,
+    BundleOutcome,
+    RoundTerms,
+    carry_record,
+    compute_task_price,
+    decide_bundle,
+)
+from quorate.protocol.types import (
+    BatchId,
+    CarryRecord,
+    DisputeRecord,
+    OperatorId,
+    Stage,
+    Table,
+    Verdict,
+    Vote,
+)
+from quorate.protocol.verdict import DisputeOutcome, compute_voter_share, decide_dispute
+
+Row = dict[str, Any]
+FUEL = 10**10
+"""Fuel of a bundle."""
+SEATS_PER_ERA = 10
+"""Bundles of an era, so that an operator sits about so often: fault eras are judged by shares of what one did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run."""
+
+    nodes: int
+    share: float
+    seats: int
+    strategy: str
+    bundles: int
+    rounds: int = 2
+    deplete: bool = False
+    seed: int = 1
+    params: Params = PRODUCTION
+
+    @property
+    def era_bundles(self) -> int:
+        """Bundles posted in one era, all in one batch."""
+        return min(self.bundles, max(20, -(-SEATS_PER_ERA * self.nodes // self.seats)))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of one bundle so far."""
+
+    number: int
+    attacked: bool = False
+    rounds: int = 0
+    executions: int = 0
+    class_votes: int = 0
+    verdict: Verdict | None = None
+    vote: Vote | None = None
+    disputed: bool = False
+    executed: set[int] = field(default_factory=set)
+
+
+class Economy:
+    """Plays a plan era by era; `run` yields rows as they happen."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        divide = split_liars if plan.strategy == "split_liars" else split_equally
+        self.split = divide(plan.nodes, plan.share)
+        self.people = Population(plan.params, self.split, plan.deplete)
+        self.strategy: Strategy = STRATEGIES[plan.strategy]()
+        self.first_stakes = self._stakes()
+
+    def run(self) -> Iterator[Row]:
+        """A row of kind "era" for each era, and before it a row of kind "bundle" for each of its bundles."""
+        done = 0
+        while done < self.plan.bundles:
+            count = min(self.plan.era_bundles, self.plan.bundles - done)
+            batch = BatchPlay(self, done, count)
+            batch.play()
+            rows = list(batch.rows())
+            yield from rows
+            done += count
+            honest, liars = self._stakes()
+            yield {
+                "kind": "era",
+                "era": self.people.era,
+                "bundles": done,
+                "share": batch.share,
+                "void_share": sum(row["verdict"] == "VOID" for row in rows) / count,
+                "honest_stake": honest / self.first_stakes[0],
+                "liar_stake": liars / self.people.invested if self.people.invested else 0.0,
+                "liars_drawn": sum(m.operator_id in self.people.ever_liars for m in batch.table.members),
+                "honest_slashed": len(self.people.honest_slashed),
+                "treasury": self.people.registry.treasury,
+            }
+            self.people.pass_era()
+
+    def _stakes(self) -> tuple[int, int]:
+        return self.people.holdings(self.people.honest), self.people.holdings(self.people.ever_liars)
+
+    def domain(self, batch: int, round_: int) -> bytes:
+        """Round domain, from a beacon that follows from the seed."""
+        beacon = keccak(f"{self.plan.seed} {self.plan.strategy} beacon {batch} {round_}".encode())
+        market, post_hash = self.people.world.market.address, keccak(b"post hash %d" % batch)
+        return compute_round_domain(31337, market, batch, post_hash, Stage.BUNDLE, round_, beacon)
+
+
+class BatchPlay:
+    """One batch of bundles, from its draw to the end of all its disputes."""
+
+    def __init__(self, economy: Economy, first: int, count: int) -> None:
+        self.economy, self.people, self.first = economy, economy.people, first
+        self.plan, self.strategy = economy.plan, economy.strategy
+        self.table: Table = self.people.table
+        self.share = self.people.share_of(self.table)
+        self.liars = frozenset(self.people.ever_liars)
+        self.price = compute_task_price(FUEL, CLASS_PRICE, FUEL_UNIT)
+        self.tallies = [Tally(first + i) for i in range(count)]
+        self.disputes: list[DisputeRecord] = []
+        self.as_market = self.people.call(self.people.world.market.address)
+        self.as_disputes = self.people.call(self.people.world.disputes.address)
+
+    def honest_vote(self, bundle: int) -> Vote:
+        """What the program gives."""
+        return Vote(keccak(b"result %d" % (self.first + bundle)))
+
+    def play(self) -> None:
+        """All rounds, then the disputes."""
+        requester = make_address("requester", 0)
+        pending = [CarryRecord(i, requester, self.price, 0, None, ()) for i in range(len(self.tallies))]
+        for round_ in range(self.plan.rounds + 1):
+            pending = self._play_round(round_, pending)
+        for record in self.disputes:
+            self._judge(record)
+
+    def _play_round(self, round_: int, pending: list[CarryRecord]) -> list[CarryRecord]:
+        domain = self.economy.domain(self.first, round_)
+        terms = RoundTerms(self.plan.seats, round_, self.plan.rounds, 0)
+        carried: list[CarryRecord] = []
+        earned: dict[int, int] = defaultdict(int)
+        from_pot = to_treasury = 0
+        for record in pending:
+            ballot = self._fill(domain, record)
+            # Whoever settles waits for window 4 where it must; then what is silent is fined.
+            outcome = decide_bundle(ballot, terms, True, self._holdings(ballot.committee))
+            self._apply(record, outcome)
+            for member, amount in outcome.payments.items():
+                earned[self.table.members[member].operator_id] += amount
+            from_pot += outcome.from_pot
+            to_treasury += outcome.to_treasury
+            if outcome.verdict is Verdict.CARRIED:
+                carried.append(carry_record(record, outcome))
+        self._pay(earned, from_pot, to_treasury)
+        return carried
+
+    def _fill(self, domain: bytes, record: CarryRecord) -> Ballot:
+        """Draw a committee and let its seats speak."""
+        table, tally, honest = self.table, self.tallies[record.bundle], self.honest_vote(record.bundle)
+        rows = compute_committee(domain, record.bundle, self.plan.seats, table.units, len(table.members))
+        ids = tuple(int(table.members[row].operator_id) for row in rows)
+        standing = tuple((int(table.members[m].operator_id), record.vote or honest) for m in record.voters)
+        sight = Sight((self.first, record.bundle), self.people.era, honest, ids, self.liars, standing)
+        tally.rounds += 1
+        opened: dict[int, Vote] = {}
+        for seat, operator in enumerate(ids):
+            if operator not in self.liars:
+                opened[seat] = honest
+                tally.executed.add(operator)
+                continue
+            said = self.strategy.say(sight, seat)
+            tally.attacked |= said.act is not Act.VOTE or said.vote != honest
+            if said.act in (Act.VOTE, Act.HIDE):
+                tally.executed.add(operator)
+            if said.act is Act.VOTE and said.vote is not None:
+                opened[seat] = said.vote
+        return Ballot(record, rows, opened)
+
+    def _holdings(self, rows: tuple[int, ...]) -> Mapping[int, int]:
+        registry = self.people.registry
+        return {row: registry.holdings(self.table.members[row].operator_id) for row in rows}
+
+    def _apply(self, record: CarryRecord, outcome: BundleOutcome) -> None:
+        registry, rows, tally = self.people.registry, self.table.members, self.tallies[record.bundle]
+        for member, asked, _ in outcome.fines:
+            self.people.note(registry.apply_fine(self.as_market, rows[member].operator_id, asked))
+        tally.verdict, tally.vote = outcome.verdict, outcome.vote
+        if outcome.verdict is Verdict.DISPUTED:
+            self.disputes.append(self._make_dispute(record, outcome))
+
+    def _make_dispute(self, record: CarryRecord, outcome: BundleOutcome) -> DisputeRecord:
+        return DisputeRecord(
+            batch_id=BatchId(self.first),
+            bundle=record.bundle,
+            requester=record.requester,
+            price=record.price,
+            pot=outcome.pot,
+            escrow=outcome.locked,
+            fee=0,
+            collator=self.as_market.sender,
+            class_id=CLASS,
+            table=0,
+            vote_domain=bytes(32),
+            votes=outcome.voters,
+        )
+
+    def _pay(self, earned: Mapping[int, int], from_pot: int, to_treasury: int) -> None:
+        registry = self.people.registry
+        if earned:
+            value = sum(earned.values()) - from_pot
+            entries = sorted((OperatorId(i), amount) for i, amount in earned.items())
+            registry.apply_credit(replace(self.as_market, value=value), entries, from_pot)
+        if to_treasury:
+            registry.apply_release_pot(self.as_market, to_treasury)
+
+    # class votes
+
+    def _judge(self, record: DisputeRecord) -> None:
+        honest, tally = self.honest_vote(record.bundle), self.tallies[record.bundle]
+        accused = sorted({vote for _, vote in record.votes})
+        votes: dict[int, Vote] = {}
+        for row, member in enumerate(self.table.members):
+            operator = int(member.operator_id)
+            vote = honest if operator not in self.liars else self.strategy.class_vote(operator, honest, accused)
+            if vote is not None:
+                votes[row] = vote
+        outcome = decide_dispute(record, self.table, votes)
+        tally.disputed, tally.class_votes = True, len(votes)
+        tally.verdict, tally.vote = outcome.verdict, outcome.vote
+        self._punish(record, outcome)
+
+    def _punish(self, record: DisputeRecord, outcome: DisputeOutcome) -> None:
+        registry, rows = self.people.registry, self.table.members
+        self._pay({int(rows[m].operator_id): amount for m, amount in outcome.earnings.items()}, 0, 0)
+        before = registry.pots
+        for member, together in outcome.wrong:
+            self.people.note(registry.apply_slash(self.as_disputes, rows[member].operator_id, together))
+        taken = registry.pots - before
+        share = compute_voter_share(record.price, taken, len(outcome.right_voters))
+        paid = share * len(outcome.right_voters)
+        if paid:
+            entries = sorted((rows[m].operator_id, share) for m in outcome.right_voters)
+            registry.apply_credit(self.as_disputes, entries, paid)
+        if rest := record.pot + taken - paid:
+            registry.apply_release_pot(self.as_disputes, rest)
+
+    # results
+
+    def rows(self) -> Iterator[Row]:
+        """One row a bundle."""
+        for index, tally in enumerate(self.tallies):
+            is_accepted = tally.verdict is Verdict.ACCEPTED
+            is_wrong = is_accepted and tally.vote != self.honest_vote(index)
+            yield {
+                "kind": "bundle",
+                "bundle": tally.number,
+                "era": self.people.era,
+                "share": self.share,
+                "attacked": tally.attacked,
+                "rounds": tally.rounds,
+                "executions": len(tally.executed),
+                "class_votes": tally.class_votes,
+                "disputed": tally.disputed,
+                "verdict": tally.verdict.name if tally.verdict else "PENDING",
+                "wrong_accepted": is_wrong,
+                "wrong_final": is_wrong,
+            }
+
+
+Figures = dict[str, Any]
+Progress = Callable[[str], None]

@@ -1,0 +1,162 @@
+"""Who is staked in a class under attack: honest operators and liars in the pure registry, and what becomes of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quorate.protocol import events as ev
+from quorate.protocol.context import Block, Call
+from quorate.protocol.hashing import keccak
+from quorate.protocol.params import ETHER, MAX_UNITS, Params
+from quorate.protocol.registry import Registry, compute_median_ask
+from quorate.protocol.types import Address, OperatorId, Table
+from quorate.protocol.world import World
+
+CLASS = 1
+UNIT_WEI = ETHER
+CLASS_PRICE = 10**11
+"""Wei for a FUEL_UNIT."""
+SPARE = 100
+"""What an operator holds beside its units, in units: fines must bite before they eject."""
+CAPACITY = 10**10
+EQUAL_UNITS = 10
+WHALES_SHARE = 10
+"""With concentrated honest stake every tenth operator is honest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Units of each operator: the first `len(honest)` operators are honest."""
+
+    honest: tuple[int, ...]
+    liars: tuple[int, ...]
+
+    @property
+    def share(self) -> float:
+        """The liars' share of all units."""
+        return sum(self.liars) / (sum(self.liars) + sum(self.honest))
+
+
+def split_equally(nodes: int, share: float) -> Split:
+    """All alike; liars hold at most `share`."""
+    liars = int(nodes * share + 1e-9)
+    return Split((EQUAL_UNITS,) * (nodes - liars), (EQUAL_UNITS,) * liars)
+
+
+def split_liars(nodes: int, share: float) -> Split:
+    """Few rich honest operators against liars that split their stake into as many identities as there can be."""
+    honest = max(2, nodes // WHALES_SHARE)
+    liars = nodes - honest
+    each = max(1, int(share * MAX_UNITS * 0.8 / liars))
+    needed = -(-int(each * liars * (1 - share) * 10**6) // int(share * 10**6))
+    base, more = divmod(needed, honest)
+    return Split(tuple(base + (i < more) for i in range(honest)), (each,) * liars)
+
+
+def make_address(kind: str, number: int) -> Address:
+    """An address that stands for a name."""
+    return Address(keccak(f"{kind} {number}".encode())[12:])
+
+
+class Population:
+    """The registry of one class with its honest operators and its liars; time is told to it."""
+
+    def __init__(self, params: Params, split: Split, deplete: bool) -> None:
+        addresses = [make_address("contract", i) for i in range(4)]
+        self.world = World(params, 31337, *addresses[:3], recover=lambda digest, signature: None)
+        self.registry: Registry = self.world.registry
+        self.params, self.deplete = params, deplete
+        self.now = params.era_period
+        self.units: dict[int, int] = {}
+        self.honest: set[int] = set()
+        self.liars: set[int] = set()  # those of today
+        self.invested = 0  # what all liars ever staked
+        self.ever_liars: set[int] = set()
+        self.honest_slashed: set[int] = set()
+        self._create(split)
+
+    # time and calls
+
+    @property
+    def era(self) -> int:
+        """The fault era."""
+        return self.now // self.params.era_period
+
+    def call(self, sender: Address, value: int = 0) -> Call:
+        """A call of now."""
+        return Call(sender, Block(self.now, self.now), value)
+
+    def note(self, events: list[ev.Event]) -> None:
+        """Remember which honest operators lost stake to a slash."""
+        for event in events:
+            if isinstance(event, ev.OperatorSlashed) and event.operator_id in self.honest:
+                self.honest_slashed.add(event.operator_id)
+
+    # members
+
+    def _create(self, split: Split) -> None:
+        creator = self.call(make_address("creator", 0), self.params.class_deposit)
+        self.registry.apply_create_class(creator, bytes(32), UNIT_WEI, CLASS_PRICE)
+        for units in split.honest:
+            self.honest.add(self._enroll(units))
+        for units in split.liars:
+            self._enroll_liar(units)
+        self.advance_era()
+
+    def _enroll(self, units: int) -> int:
+        number = len(self.registry.operators) + 1
+        owner, stake = make_address("owner", number), units * UNIT_WEI * (100 + SPARE) // 100
+        self.registry.apply_register(self.call(owner, stake), make_address("key", number))
+        self.registry.apply_join(self.call(owner), CLASS, units, CLASS_PRICE, CAPACITY * units)
+        self.units[number] = units
+        return number
+
+    def _enroll_liar(self, units: int) -> None:
+        number = self._enroll(units)
+        self.liars.add(number)
+        self.ever_liars.add(number)
+        self.invested += self.holdings({number})
+
+    def holdings(self, operators: set[int]) -> int:
+        """Stake and unbonding of all of them, in wei."""
+        return sum(self.registry.holdings(OperatorId(i)) for i in operators)
+
+    @property
+    def table(self) -> Table:
+        """Who can be drawn now."""
+        return self.registry.get_class(CLASS).current.table
+
+    def share_of(self, table: Table) -> float:
+        """The liars' share of a table's units."""
+        theirs = sum(table.units_of(row) for row, m in enumerate(table.members) if m.operator_id in self.ever_liars)
+        return theirs / len(table.units)
+
+    def advance_era(self) -> None:
+        """Let the next table be built."""
+        members = list(self.registry.get_class(CLASS).members.values())
+        self.registry.apply_advance_era(self.call(make_address("creator", 0)), CLASS, compute_median_ask(members))
+
+    def pass_era(self) -> None:
+        """A fault era ends: liars that were ejected or shrunk are made whole again, and the next table is built."""
+        self.now += self.params.era_period
+        if not self.deplete:
+            for liar in sorted(self.liars):
+                self._restore(liar)
+        self.advance_era()
+
+    def _restore(self, liar: int) -> None:
+        operator, wanted = self.registry.operators[OperatorId(liar)], self.units[liar]
+        if operator.ejected:
+            self.liars.discard(liar)
+            self._enroll_liar(wanted)
+            return
+        member = self.registry.get_class(CLASS).members.get(OperatorId(liar))
+        if member is not None and member.units == wanted:
+            return
+        owner, missing = self.call(operator.owner), wanted * UNIT_WEI - operator.stake
+        if missing > 0:
+            self.registry.apply_stake(self.call(operator.owner, missing), OperatorId(liar))
+            self.invested += missing
+        if member is not None:
+            self.registry.apply_leave(owner, CLASS)
+        self.registry.apply_join(owner, CLASS, wanted, CLASS_PRICE, CAPACITY * wanted)
