@@ -144,5 +144,5 @@ def check_order(gateway: ChainGateway, order: JobOrder) -> None:
         )
     fees = order.max_fee * count_bundles(order.task_count)
     if free < quote.escrow - fees:
-        hint = "deposit more (`quorate account deposit WEI`), or ask for fewer seats, rounds or fuel"
+        hint = "deposit more (`quorate account deposit AMOUNT`), or ask for fewer seats, rounds or fuel"
         raise ProtocolViolation("InsufficientDeposit", free, quote.escrow, hint=hint)

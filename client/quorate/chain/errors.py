@@ -42,7 +42,7 @@ HINTS = {
     "HashMismatch": "what was sent is not what the chain has the hash of; rebuild it from the events",
     "InvalidTerms": "the named term is out of range for the class or the deployment",
     "EraOverdue": "call advanceEra for the class first",
-    "InsufficientDeposit": "the free deposit is less; deposit more (`quorate account deposit WEI`), or ask for less",
+    "InsufficientDeposit": "the free deposit is less; deposit more (`quorate account deposit AMOUNT`), or ask for less",
     "TooEarly": "not everybody has acted and the window is still open",
     "DataNotStored": "the table's data contract was not created; give the transaction more gas",
     "DisputeUnknown": "no such dispute; it may be settled",

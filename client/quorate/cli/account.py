@@ -7,28 +7,30 @@ from typing import Annotated, Any
 import typer
 
 from quorate.cli.common import get_config
-from quorate.cli.output import OutputFormat, OutputOption, format_ether, guarded, print_result
+from quorate.cli.output import OutputFormat, OutputOption, format_ether, guarded, parse_amount, print_result
 from quorate.sdk import Balance, QuorateClient
 
-app = typer.Typer(help="Deposit, withdraw, and see what is there. Amounts are wei.", no_args_is_help=True)
-AmountArgument = Annotated[int, typer.Argument(metavar="WEI", min=1, help="Amount in wei; 10^18 are one ether.")]
+app = typer.Typer(help="Deposit, withdraw, and see what is there.", no_args_is_help=True)
+AmountArgument = Annotated[str, typer.Argument(metavar="AMOUNT", help="Wei, or ether as in 1.5ether.")]
 
 
-@app.command(epilog="Example: quorate account deposit 1000000000000000000")
+@app.command(epilog="Example: quorate account deposit 1.5ether")
 @guarded
 def deposit(amount: AmountArgument, output: OutputOption = OutputFormat.TEXT) -> None:
-    """Move wei from the wallet to the deposit that pays for jobs."""
+    """Move ether from the wallet to the deposit that pays for jobs."""
+    wei = parse_amount(amount)
     with QuorateClient.open(get_config()) as client:
-        client.deposit(amount)
+        client.deposit(wei)
         _print(client.balance(), output)
 
 
-@app.command(epilog="Example: quorate account withdraw 1000000000000000000")
+@app.command(epilog="Example: quorate account withdraw 1.5ether")
 @guarded
 def withdraw(amount: AmountArgument, output: OutputOption = OutputFormat.TEXT) -> None:
-    """Move wei from the free deposit back to the wallet."""
+    """Move ether from the free deposit back to the wallet."""
+    wei = parse_amount(amount)
     with QuorateClient.open(get_config()) as client:
-        client.withdraw(amount)
+        client.withdraw(wei)
         _print(client.balance(), output)
 
 

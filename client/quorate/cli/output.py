@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from functools import wraps
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
@@ -13,7 +14,8 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
-from quorate.protocol.errors import DataError, QuorateError
+from quorate.protocol.errors import DataError, QuorateError, ValidationError
+from quorate.protocol.params import ETHER
 from quorate.tracking import JobProgress
 
 stderr = Console(stderr=True, highlight=False)
@@ -82,6 +84,18 @@ def guarded(command: Callable[_P, _T]) -> Callable[_P, _T]:
             raise typer.Exit(130) from None
 
     return run
+
+
+def parse_amount(text: str) -> int:
+    """Wei of `123` or `1.5ether`. Raises ValidationError."""
+    number, factor = (text[:-5], ETHER) if text.endswith("ether") else (text, 1)
+    try:
+        wei = Decimal(number.strip()) * factor
+    except InvalidOperation as error:
+        raise ValidationError(f"{text!r} is not an amount: give wei, or ether as in 1.5ether") from error
+    if not wei.is_finite() or wei != int(wei) or wei <= 0:
+        raise ValidationError(f"{text!r} is not a whole number of wei above 0")
+    return int(wei)
 
 
 def format_ether(wei: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from quorate.chain.account import SigningAccount
 from quorate.chain.calls import Call
 from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.types import Deployment, parse_address, to_hex, write_atomically
+from quorate.cli.output import parse_amount as parse_amount  # for quorate_node.cli.main
 from quorate.protocol.errors import ConfigurationError, ValidationError
-from quorate.protocol.params import ETHER
 from quorate_node.config import CONFIG_FILE, KEYSTORE_FILE, NodeConfig, build_config, load_config
 from quorate_node.keystore import create_key, get_passphrase, open_key
 
@@ -35,18 +34,6 @@ class InitOptions:
     classes: tuple[int, ...]
     collator: bool
     workers: int
-
-
-def parse_amount(text: str) -> int:
-    """Wei of `123` or `1.5ether`. Raises ValidationError."""
-    number, factor = (text[:-5], ETHER) if text.endswith("ether") else (text, 1)
-    try:
-        wei = Decimal(number) * factor
-    except InvalidOperation as error:
-        raise ValidationError(f"{text!r} is not an amount: give wei, or ether as in 1.5ether") from error
-    if not wei.is_finite() or wei <= 0 or wei != wei.to_integral_value():
-        raise ValidationError(f"{text!r} is not a whole, positive number of wei")
-    return int(wei)
 
 
 def init(home: Path, options: InitOptions) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def judge_order(
         raise OrderRefused("NONCE", f"nonce {order.nonce} is used: choose one from {account.base} on")
     if account.available < escrow:
         shortage = f"the order needs {escrow} wei of free deposit, {max(account.available, 0)} are there"
-        raise OrderRefused("DEPOSIT", f"{shortage}: `quorate account deposit WEI`")
+        raise OrderRefused("DEPOSIT", f"{shortage}: `quorate account deposit AMOUNT`")
     return job_id, terms, escrow
 
 

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from quorate.cli.job import check_folder
-from quorate.cli.output import guarded
+from quorate.cli.output import format_ether, guarded, parse_amount
 from quorate.delivery import check_provider_urls
 from quorate.protocol.errors import DataError, ValidationError
 
@@ -46,3 +46,15 @@ def test_other_system_errors_keep_their_trace() -> None:
 
     with pytest.raises(OSError, match="broken"):
         command()
+
+
+@pytest.mark.parametrize(("text", "wei"), [("1", 1), ("1.5ether", 15 * 10**17), ("2 ether", 2 * 10**18)])
+def test_amounts_are_wei_or_ether(text: str, wei: int) -> None:
+    assert parse_amount(text) == wei
+    assert parse_amount(format_ether(wei)) == wei
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "ether", "1.5", "1e-19ether", "inf", "NaN", "1 gwei", "0x10"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match=r"amount|whole number"):
+        parse_amount(text)
