@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IComputeMarket} from "./interfaces/IComputeMarket.sol";
 import {IStakeRegistry} from "./interfaces/IStakeRegistry.sol";
 import {Buffer, Buffers} from "./libraries/Cursor.sol";
 import {DataContract} from "./libraries/DataContract.sol";
 import {ClassTable} from "./types/ClassTable.sol";
+import {FineKind} from "./types/FineKind.sol";
 import {BPS, MAX_CLASSES, MAX_MEMBERS, MAX_UNITS} from "./types/Limits.sol";
 import {Params} from "./types/Params.sol";
 
@@ -39,9 +41,16 @@ contract StakeRegistry is IStakeRegistry {
         uint16 table;
         bool dirty;
         uint16 units;
+        bool judged;
         Membership[] members;
         mapping(uint24 operatorId => uint256 indexPlusOne) indexOf;
         mapping(uint16 number => ClassTable) tables;
+    }
+
+    /// @dev Units of the members whose value is below a proposed median, or at most that.
+    struct Tally {
+        uint256 below;
+        uint256 upTo;
     }
 
     uint256 private constant MAX_ENDPOINT_BYTES = 256;
@@ -49,6 +58,7 @@ contract StakeRegistry is IStakeRegistry {
 
     address public immutable MARKET;
     address public immutable DISPUTES;
+    address public immutable CHALLENGES;
 
     Params private _params;
     mapping(uint24 operatorId => Operator) private _operators;
@@ -67,7 +77,7 @@ contract StakeRegistry is IStakeRegistry {
     /// @inheritdoc IStakeRegistry
     uint32 public classCount;
 
-    constructor(Params memory params_, address market, address disputes) {
+    constructor(Params memory params_, address market, address disputes, address challenges) {
         uint256 windows = uint256(params_.maxCommitPeriod) + 2 * uint256(params_.directPeriod) + params_.settlePeriod;
         uint256 life = params_.postPeriod + (1 + uint256(params_.maxRounds)) * windows;
         uint256 exposed = params_.eraPeriod + life + params_.challengePeriod + params_.voteCommitPeriod
@@ -76,10 +86,11 @@ contract StakeRegistry is IStakeRegistry {
         _params = params_;
         MARKET = market;
         DISPUTES = disputes;
+        CHALLENGES = challenges;
     }
 
     modifier onlyProtocol() {
-        if (msg.sender != MARKET && msg.sender != DISPUTES) revert Unauthorized();
+        if (msg.sender != MARKET && msg.sender != DISPUTES && msg.sender != CHALLENGES) revert Unauthorized();
         _;
     }
 
@@ -154,15 +165,20 @@ contract StakeRegistry is IStakeRegistry {
     // Classes -----------------------------------------------------------------------------------------------------
 
     /// @inheritdoc IStakeRegistry
-    function createClass(bytes32 profile, uint128 unitWei, uint64 price) external payable returns (uint32 classId) {
+    function createClass(bytes32 profile, uint128 unitWei, uint64 price, bool judged)
+        external
+        payable
+        returns (uint32 classId)
+    {
         if (msg.value != _params.classDeposit) revert WrongValue(msg.value, _params.classDeposit);
         if (unitWei == 0) revert InvalidArgument("unitWei");
         if (price == 0) revert InvalidArgument("price");
         _classDeposits += msg.value;
         classId = ++classCount;
         Class storage c = _classes[classId];
-        (c.profile, c.unitWei, c.price, c.eraEnd) = (profile, unitWei, price, uint40(block.timestamp));
-        emit ClassCreated(classId, profile, unitWei, price);
+        (c.profile, c.unitWei, c.price, c.judged) = (profile, unitWei, price, judged);
+        c.eraEnd = uint40(block.timestamp);
+        emit ClassCreated(classId, profile, unitWei, price, judged);
     }
 
     /// @inheritdoc IStakeRegistry
@@ -208,7 +224,7 @@ contract StakeRegistry is IStakeRegistry {
     }
 
     /// @inheritdoc IStakeRegistry
-    function advanceEra(uint32 classId, uint64 median) external {
+    function advanceEra(uint32 classId, uint64 medianAsk, uint64 medianCapacity) external {
         Class storage c = _class(classId);
         if (block.timestamp < c.eraEnd) revert EraNotOver(c.eraEnd);
         c.era += 1;
@@ -216,41 +232,47 @@ contract StakeRegistry is IStakeRegistry {
         if (c.dirty) {
             c.dirty = false;
             c.table += 1;
-            _buildTable(c, median);
+            _buildTable(c, medianAsk, medianCapacity);
         }
         if (c.units > 0) c.price = _movedPrice(c.price, c.medianAsk);
         emit EraAdvanced(classId, c.era, c.table, c.price, c.eraEnd);
     }
 
-    function _buildTable(Class storage c, uint64 median) private {
+    function _buildTable(Class storage c, uint64 medianAsk, uint64 medianCapacity) private {
         uint256 count = c.members.length;
         uint256 total = c.units;
         ClassTable storage table = c.tables[c.table];
-        if (count == 0) {
-            c.medianAsk = 0;
-            return;
-        }
+        c.medianAsk = count == 0 ? 0 : medianAsk;
+        if (count == 0) return;
         Buffer memory units = Buffers.allocate(2 * total);
         Buffer memory rows = Buffers.allocate(23 * count);
-        uint256 capacity;
-        uint256 below;
-        uint256 upTo;
+        Tally memory asks;
+        Tally memory capacities;
         for (uint256 i; i < count; ++i) {
             Membership memory m = c.members[i];
             units.appendTwoBytes(i, m.units);
             rows.append(uint160(_operators[m.operatorId].signingKey), 20);
             rows.append(m.operatorId, 3);
-            capacity += m.capacity;
-            if (m.ask < median) below += m.units;
-            if (m.ask <= median) upTo += m.units;
+            _count(asks, m.ask, medianAsk, m.units);
+            _count(capacities, m.capacity / m.units, medianCapacity, m.units);
         }
-        // The least ask with half of the units at or below it: unique, so checking a proposal beats sorting.
-        if (2 * below >= total || 2 * upTo < total) revert WrongMedian(median);
-        c.medianAsk = median;
+        if (!_isMedian(asks, total)) revert WrongMedian("ask");
+        if (!_isMedian(capacities, total)) revert WrongMedian("capacity");
+        uint256 capacity = medianCapacity * total;
         (table.unitCount, table.memberCount) = (uint16(total), uint16(count));
         table.capacity = capacity > type(uint64).max ? type(uint64).max : uint64(capacity);
         table.units = DataContract.write(units.finish());
         table.members = DataContract.write(rows.finish());
+    }
+
+    function _count(Tally memory t, uint256 value, uint256 median, uint256 units) private pure {
+        if (value < median) t.below += units;
+        if (value <= median) t.upTo += units;
+    }
+
+    /// @dev The least value with half of the units at or below it: unique, so checking a proposal beats sorting.
+    function _isMedian(Tally memory t, uint256 total) private pure returns (bool) {
+        return 2 * t.below < total && 2 * t.upTo >= total;
     }
 
     function _movedPrice(uint64 price, uint64 target) private pure returns (uint64) {
@@ -266,7 +288,7 @@ contract StakeRegistry is IStakeRegistry {
     function credit(uint256[] calldata entries, uint256 fromPot) external payable onlyProtocol {
         uint256 total;
         for (uint256 i; i < entries.length; ++i) {
-            uint256 amount = uint128(entries[i]);
+            uint256 amount = uint96(entries[i]);
             uint24 id = uint24(entries[i] >> 128);
             total += amount;
             _setStake(id, _stakeOf(id) + amount);
@@ -277,11 +299,10 @@ contract StakeRegistry is IStakeRegistry {
     }
 
     /// @inheritdoc IStakeRegistry
-    function fine(uint24 operatorId, uint256 amount) external returns (uint256 taken) {
-        if (msg.sender != MARKET) revert Unauthorized();
+    function fine(uint24 operatorId, uint256 amount, FineKind kind) external onlyProtocol returns (uint256 taken) {
         taken = _take(operatorId, amount);
         _shrink(operatorId);
-        emit OperatorFined(operatorId, taken);
+        emit OperatorFined(operatorId, taken, kind);
     }
 
     /// @inheritdoc IStakeRegistry
@@ -308,6 +329,25 @@ contract StakeRegistry is IStakeRegistry {
         _pots -= amount;
         _treasury += amount;
         emit TreasuryGrew(amount);
+    }
+
+    /// @inheritdoc IStakeRegistry
+    function drawTreasury(uint256 amount) external onlyProtocol returns (uint256 taken) {
+        taken = amount < _treasury ? amount : _treasury;
+        _treasury -= taken;
+        _pots += taken;
+        emit TreasuryPaid(taken);
+    }
+
+    /// @inheritdoc IStakeRegistry
+    function payOut(address account, uint256 amount) external onlyProtocol {
+        _pots -= amount;
+        IComputeMarket(MARKET).depositFor{value: amount}(account);
+    }
+
+    /// @inheritdoc IStakeRegistry
+    function depositPot() external payable onlyProtocol {
+        _pots += msg.value;
     }
 
     /// @inheritdoc IStakeRegistry
@@ -470,11 +510,12 @@ contract StakeRegistry is IStakeRegistry {
             uint32 era,
             uint40 eraEnd,
             uint16 table,
-            bool dirty
+            bool dirty,
+            bool judged
         )
     {
         Class storage c = _class(classId);
-        return (c.profile, c.unitWei, c.price, c.medianAsk, c.era, c.eraEnd, c.table, c.dirty);
+        return (c.profile, c.unitWei, c.price, c.medianAsk, c.era, c.eraEnd, c.table, c.dirty, c.judged);
     }
 
     /// @inheritdoc IStakeRegistry
@@ -486,10 +527,10 @@ contract StakeRegistry is IStakeRegistry {
     function currentTable(uint32 classId)
         external
         view
-        returns (ClassTable memory table, uint16 tableNumber, uint32 era, uint40 eraEnd, uint64 price)
+        returns (ClassTable memory table, uint16 tableNumber, uint32 era, uint40 eraEnd, uint64 price, bool judged)
     {
         Class storage c = _class(classId);
-        return (c.tables[c.table], c.table, c.era, c.eraEnd, c.price);
+        return (c.tables[c.table], c.table, c.era, c.eraEnd, c.price, c.judged);
     }
 
     /// @inheritdoc IStakeRegistry

@@ -116,12 +116,12 @@ contract AttacksTest is ClassVotes {
 
     function test_TheDearestOrderThereIs() public {
         // Price at its highest, 2^64 − 1 wei for a task of one fuel unit, 2^18 tasks, 5 seats, 3 rounds.
-        registry.createClass{value: 0.1 ether}("dear", 1, type(uint64).max);
+        registry.createClass{value: 0.1 ether}("dear", 1, type(uint64).max, true);
         for (uint256 i; i < 10; ++i) {
             vm.prank(ownerOf(i));
             registry.join(2, 1, type(uint64).max, type(uint64).max);
         }
-        registry.advanceEra(2, type(uint64).max);
+        registry.advanceEra(2, type(uint64).max, type(uint64).max);
         vm.assertEq(registry.tableAt(2, 1).capacity, type(uint64).max, "capped");
         (terms.classId, terms.seats) = (2, 5);
         terms.commitPeriod = 60;

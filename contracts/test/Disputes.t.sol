@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {IDisputes} from "../src/interfaces/IDisputes.sol";
 import {IMarketEvents} from "../src/interfaces/IMarketEvents.sol";
 import {IStakeRegistry} from "../src/interfaces/IStakeRegistry.sol";
+import {FineKind} from "../src/types/FineKind.sol";
 import {ClassVotes} from "./support/ClassVotes.sol";
 
 contract DisputesTest is ClassVotes {
@@ -216,7 +217,7 @@ contract DisputesTest is ClassVotes {
         uint24 liar = uint24(list[0].member) + 1;
         // It has lost nearly all elsewhere.
         vm.prank(address(market));
-        registry.fine(liar, STAKE - 1 ether / 100);
+        registry.fine(liar, STAKE - 1 ether / 100, FineKind.SILENT);
         vm.prank(address(market));
         registry.releasePot(STAKE - 1 ether / 100);
         uint256 treasury = treasuryOf();

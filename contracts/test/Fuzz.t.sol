@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {IMarketEvents} from "../src/interfaces/IMarketEvents.sol";
 import {NonceWindow, Nonces} from "../src/libraries/Nonces.sol";
 import {LoadedTable, TableReader} from "../src/libraries/TableReader.sol";
+import {FineKind} from "../src/types/FineKind.sol";
 import {ClassVotes} from "./support/ClassVotes.sol";
 
 contract FuzzTest is ClassVotes {
@@ -122,7 +123,7 @@ contract FuzzTest is ClassVotes {
             uint256 held = stakeOf(op) + unbondingOf(op);
             if (act == 0) {
                 vm.prank(address(market));
-                uint256 taken = registry.fine(op, amount);
+                uint256 taken = registry.fine(op, amount, FineKind.SILENT);
                 vm.assertEq(taken, amount < held ? amount : held, "no more than there is");
                 vm.assertEq(stakeOf(op) + unbondingOf(op), held - taken);
             } else if (act == 1) {
@@ -170,11 +171,11 @@ contract FuzzTest is ClassVotes {
 
     function testFuzz_PriceMoves(uint64 price, uint64 ask) public {
         vm.assume(price > 0 && ask > 0);
-        registry.createClass{value: 0.1 ether}("", 1, price);
+        registry.createClass{value: 0.1 ether}("", 1, price, true);
         vm.prank(ownerOf(0));
         registry.join(2, 1, ask, 1);
-        registry.advanceEra(2, ask);
-        (,, uint64 moved,,,,,) = registry.class_(2);
+        registry.advanceEra(2, ask, 1);
+        (,, uint64 moved,,,,,,) = registry.class_(2);
         uint256 step = price / 10 == 0 ? 1 : price / 10;
         vm.assertLe(moved > price ? moved - price : price - moved, step, "at most a tenth");
         vm.assertGt(moved, 0, "never free");

@@ -27,7 +27,7 @@ contract Actors is ClassVotes {
         ensureEra();
         terms.seats = uint8(1 + seed % 3);
         terms.rounds = uint8((seed >> 8) % 3);
-        (ClassTable memory table,,,,) = registry.currentTable(CLASS);
+        (ClassTable memory table,,,,,) = registry.currentTable(CLASS);
         if (table.memberCount < 2 * uint256(terms.seats)) return;
         Order[] memory list = orders(1 + (seed >> 16) % 3);
         if ((seed >> 24) % 4 == 0) list[0].taskCount = uint32(1 + (seed >> 32) % 600);
@@ -212,8 +212,8 @@ contract Actors is ClassVotes {
     }
 
     function ensureEra() private {
-        (,,,,, uint40 eraEnd,,) = registry.class_(CLASS);
-        if (vm.getBlockTimestamp() >= eraEnd) registry.advanceEra(CLASS, PRICE);
+        (,,,,, uint40 eraEnd,,,) = registry.class_(CLASS);
+        if (vm.getBlockTimestamp() >= eraEnd) advanceEraOf(CLASS);
     }
 
     // What must hold ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IStakeRegistry} from "../src/interfaces/IStakeRegistry.sol";
 import {ClassTable} from "../src/types/ClassTable.sol";
+import {FineKind} from "../src/types/FineKind.sol";
 import {Params} from "../src/types/Params.sol";
 import {Batches} from "./support/Batches.sol";
 
@@ -13,7 +14,7 @@ contract StakeRegistryTest is Batches {
     function setUp() public {
         deploy(localParams());
         vm.deal(owner, 1000 ether);
-        registry.createClass{value: 0.1 ether}("one", uint128(UNIT), PRICE);
+        registry.createClass{value: 0.1 ether}("one", uint128(UNIT), PRICE, true);
     }
 
     function enter(uint256 amount) internal returns (uint24 id) {
@@ -123,18 +124,18 @@ contract StakeRegistryTest is Batches {
     function test_CreateClass() public {
         vm.expectEmit(address(registry));
         emit IStakeRegistry.ClassCreated(2, "two", 5, 7);
-        registry.createClass{value: 0.1 ether}("two", 5, 7);
+        registry.createClass{value: 0.1 ether}("two", 5, 7, true);
         (bytes32 profile, uint128 unitWei, uint64 price,, uint32 era, uint40 eraEnd, uint16 table, bool dirty) =
             registry.class_(2);
         vm.assertEq(abi.encode(profile, unitWei, price, era, table), abi.encode(bytes32("two"), 5, 7, 0, 0));
         vm.assertEq(eraEnd, vm.getBlockTimestamp());
         vm.assertFalse(dirty);
         vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.WrongValue.selector, 1, 0.1 ether));
-        registry.createClass{value: 1}("two", 5, 7);
+        registry.createClass{value: 1}("two", 5, 7, true);
         vm.expectRevert(invalid("unitWei"));
-        registry.createClass{value: 0.1 ether}("two", 0, 7);
+        registry.createClass{value: 0.1 ether}("two", 0, 7, true);
         vm.expectRevert(invalid("price"));
-        registry.createClass{value: 0.1 ether}("two", 5, 0);
+        registry.createClass{value: 0.1 ether}("two", 5, 0, true);
         (, uint256 deposits,) = registry.ledgers();
         vm.assertEq(deposits, 0.2 ether);
         checkBooks();
@@ -186,7 +187,7 @@ contract StakeRegistryTest is Batches {
         vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.ClassUnknown.selector, 9));
         registry.join(9, 1, 1, 1);
         for (uint32 c = 2; c <= 5; ++c) {
-            registry.createClass{value: 0.1 ether}("", uint128(UNIT), 1);
+            registry.createClass{value: 0.1 ether}("", uint128(UNIT), 1, true);
             registry.join(c, 1, 1, 1);
         }
         vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.LimitReached.selector, "classes"));
@@ -205,7 +206,7 @@ contract StakeRegistryTest is Batches {
         vm.assertEq(abi.encode(ids[0], ids[1], ids[2]), abi.encode(1, 4, 3));
         (uint16 units,,) = registry.member(1, 4);
         vm.assertEq(units, 4);
-        registry.advanceEra(1, PRICE);
+        registry.advanceEra(1, PRICE, 1);
         (ClassTable memory table, bytes memory u, bytes memory rows) = tableOf(1, 1);
         vm.assertEq(table.unitCount, 8);
         vm.assertEq(u, hex"00000000010001000100010002000200" hex"02");
@@ -220,24 +221,24 @@ contract StakeRegistryTest is Batches {
         addMember(1, 3);
         vm.expectEmit(address(registry));
         emit IStakeRegistry.EraAdvanced(1, 1, 1, PRICE, uint40(vm.getBlockTimestamp() + 60));
-        registry.advanceEra(1, PRICE);
+        registry.advanceEra(1, PRICE, 1);
         (ClassTable memory first, bytes memory units, bytes memory rows) = tableOf(1, 1);
         vm.assertEq(units, hex"0000000000000100010001");
         vm.assertEq(rows.length, 1 + 46);
         vm.assertEq(first.capacity, 2 * CAPACITY);
         vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.EraNotOver.selector, vm.getBlockTimestamp() + 60));
-        registry.advanceEra(1, PRICE);
+        registry.advanceEra(1, PRICE, 1);
         tick(60, 1);
-        registry.advanceEra(1, 12345); // not dirty: the median is ignored
-        (,,,, uint32 era,, uint16 table,) = registry.class_(1);
+        registry.advanceEra(1, 12345, 1); // not dirty: the median is ignored
+        (,,,, uint32 era,, uint16 table,,) = registry.class_(1);
         vm.assertEq(era, 2);
         vm.assertEq(table, 1, "no change, no new table");
         vm.prank(ownerOf(0));
         registry.setSigningKey(key);
-        (,,,,,,, bool dirty) = registry.class_(1);
+        (,,,,,,, bool dirty,) = registry.class_(1);
         vm.assertTrue(dirty);
         tick(60, 1);
-        registry.advanceEra(1, PRICE);
+        registry.advanceEra(1, PRICE, 1);
         (,, bytes memory newRows) = tableOf(1, 2);
         (address now_,) = rowOf(newRows, 0);
         vm.assertEq(now_, key);
@@ -249,12 +250,12 @@ contract StakeRegistryTest is Batches {
 
     function test_AnEmptyClassHasAnEmptyTable() public {
         addMember(0, 2);
-        registry.advanceEra(1, PRICE);
+        registry.advanceEra(1, PRICE, 1);
         vm.prank(ownerOf(0));
         registry.leave(1);
         tick(60, 1);
-        registry.advanceEra(1, 777);
-        (,, uint64 price, uint64 median,,, uint16 table,) = registry.class_(1);
+        registry.advanceEra(1, 777, 1);
+        (,, uint64 price, uint64 median,,, uint16 table,,) = registry.class_(1);
         vm.assertEq(abi.encode(price, median, table), abi.encode(PRICE, 0, 2));
         ClassTable memory t = registry.tableAt(1, 2);
         vm.assertEq(uint256(t.unitCount) + t.memberCount, 0);
@@ -271,10 +272,10 @@ contract StakeRegistryTest is Batches {
         uint64[6] memory wrong = [uint64(10), 15, 21, 30, 0, type(uint64).max];
         for (uint256 i; i < 6; ++i) {
             vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.WrongMedian.selector, wrong[i]));
-            registry.advanceEra(1, wrong[i]);
+            registry.advanceEra(1, wrong[i], 1);
         }
-        registry.advanceEra(1, 20);
-        (,,, uint64 median,,,,) = registry.class_(1);
+        registry.advanceEra(1, 20, 1);
+        (,,, uint64 median,,,,,) = registry.class_(1);
         vm.assertEq(median, 20);
     }
 
@@ -282,20 +283,20 @@ contract StakeRegistryTest is Batches {
         addMember(0, 1);
         vm.prank(ownerOf(0));
         registry.setAsk(1, type(uint64).max);
-        registry.advanceEra(1, type(uint64).max);
-        (,, uint64 price,,,,,) = registry.class_(1);
+        registry.advanceEra(1, type(uint64).max, 1);
+        (,, uint64 price,,,,,,) = registry.class_(1);
         vm.assertEq(price, PRICE + PRICE / 10);
         vm.prank(ownerOf(0));
         registry.setAsk(1, PRICE + 5);
         tick(60, 1);
-        registry.advanceEra(1, PRICE + 5);
-        (,, price,,,,,) = registry.class_(1);
+        registry.advanceEra(1, PRICE + 5, 1);
+        (,, price,,,,,,) = registry.class_(1);
         vm.assertEq(price, PRICE + 5, "never past its goal");
-        registry.createClass{value: 0.1 ether}("", 1, 3); // 3 / 10 = 0, but it moves
+        registry.createClass{value: 0.1 ether}("", 1, 3, true); // 3 / 10 = 0, but it moves
         vm.prank(ownerOf(0));
         registry.join(2, 1, 1, 1);
-        registry.advanceEra(2, 1);
-        (,, price,,,,,) = registry.class_(2);
+        registry.advanceEra(2, 1, 1);
+        (,, price,,,,,,) = registry.class_(2);
         vm.assertEq(price, 2);
     }
 
@@ -308,7 +309,7 @@ contract StakeRegistryTest is Batches {
         vm.expectRevert(IStakeRegistry.Unauthorized.selector);
         registry.credit{value: 1}(entries, 0);
         vm.expectRevert(IStakeRegistry.Unauthorized.selector);
-        registry.fine(1, 1);
+        registry.fine(1, 1, FineKind.SILENT);
         vm.expectRevert(IStakeRegistry.Unauthorized.selector);
         registry.slash(1, true);
         vm.expectRevert(IStakeRegistry.Unauthorized.selector);
@@ -318,7 +319,7 @@ contract StakeRegistryTest is Batches {
         registry.slash(1, true);
         vm.expectRevert(IStakeRegistry.Unauthorized.selector);
         vm.prank(address(disputes)); // slashes, but does not fine
-        registry.fine(1, 1);
+        registry.fine(1, 1, FineKind.SILENT);
         vm.assertEq(stakeOf(1), 10 ether);
     }
 
@@ -334,7 +335,7 @@ contract StakeRegistryTest is Batches {
         vm.prank(address(market));
         registry.credit{value: 4}(entries, 1);
         vm.prank(address(market));
-        registry.fine(1, 3);
+        registry.fine(1, 3, FineKind.SILENT);
         vm.expectEmit(address(registry));
         emit IStakeRegistry.Credited(entries);
         vm.prank(address(market));
@@ -353,31 +354,31 @@ contract StakeRegistryTest is Batches {
         vm.expectEmit(address(registry));
         emit IStakeRegistry.OperatorFined(1, 3 ether);
         vm.prank(address(market));
-        vm.assertEq(registry.fine(1, 3 ether), 3 ether);
+        vm.assertEq(registry.fine(1, 3 ether, FineKind.SILENT), 3 ether);
         (uint16 units,,) = registry.member(1, 1);
         vm.assertEq(units, 2, "allocations shrink to the stake that is left");
         vm.prank(address(market));
-        vm.assertEq(registry.fine(1, 4 ether), 4 ether);
+        vm.assertEq(registry.fine(1, 4 ether, FineKind.SILENT), 4 ether);
         vm.assertEq(unbondingOf(1), 3 ether);
         vm.assertEq(registry.members(1).length, 0, "no unit is left");
         vm.prank(address(market));
-        vm.assertEq(registry.fine(1, 100 ether), 3 ether, "no more than there is");
+        vm.assertEq(registry.fine(1, 100 ether, FineKind.SILENT), 3 ether, "no more than there is");
         vm.prank(address(market));
-        vm.assertEq(registry.fine(1, 1), 0);
+        vm.assertEq(registry.fine(1, 1, FineKind.SILENT), 0);
         checkBooks();
     }
 
     function test_ShrinkingOverSeveralClasses() public {
         enter(10 ether);
-        registry.createClass{value: 0.1 ether}("two", uint128(UNIT / 2), 1);
-        registry.createClass{value: 0.1 ether}("three", uint128(UNIT), 1);
+        registry.createClass{value: 0.1 ether}("two", uint128(UNIT / 2), 1, true);
+        registry.createClass{value: 0.1 ether}("three", uint128(UNIT), 1, true);
         vm.startPrank(owner);
         registry.join(1, 5, 1, 1);
         registry.join(2, 8, 1, 1);
         registry.join(3, 1, 1, 1);
         vm.stopPrank();
         vm.prank(address(market));
-        registry.fine(1, 4 ether); // 6 of 10 are left: floor(3), floor(4.8), floor(0.6)
+        registry.fine(1, 4 ether, FineKind.SILENT); // 6 of 10 are left: floor(3), floor(4.8), floor(0.6)
         (uint16 one,,) = registry.member(1, 1);
         (uint16 two,,) = registry.member(2, 1);
         (uint16 three,,) = registry.member(3, 1);
@@ -428,7 +429,7 @@ contract StakeRegistryTest is Batches {
     function test_PotsAndTreasury() public {
         enter(10 ether);
         vm.prank(address(market));
-        registry.fine(1, 3 ether);
+        registry.fine(1, 3 ether, FineKind.SILENT);
         vm.expectEmit(address(registry));
         emit IStakeRegistry.TreasuryGrew(1 ether);
         vm.prank(address(disputes));
@@ -447,7 +448,7 @@ contract StakeRegistryTest is Batches {
         Params memory p = localParams();
         // 2 × (60 + 10 + 3 × 70 + 5 + 20 + 10) = 630
         p.unbondingPeriod = 630;
-        vm.deployCode("StakeRegistry.sol:StakeRegistry", abi.encode(p, address(1), address(2)));
+        vm.deployCode("StakeRegistry.sol:StakeRegistry", abi.encode(p, address(1), address(2), address(3)));
         p.unbondingPeriod = 629;
         vm.expectRevert(IStakeRegistry.UnsafeParameters.selector);
         this.deployRegistry(p);
@@ -458,6 +459,6 @@ contract StakeRegistryTest is Batches {
     }
 
     function deployRegistry(Params memory p) external {
-        vm.deployCode("StakeRegistry.sol:StakeRegistry", abi.encode(p, address(1), address(2)));
+        vm.deployCode("StakeRegistry.sol:StakeRegistry", abi.encode(p, address(1), address(2), address(3)));
     }
 }

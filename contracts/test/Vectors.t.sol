@@ -136,14 +136,15 @@ contract VectorsTest is Batches {
         bytes[] memory asks = vm.parseJsonBytesArray(j, ".asks");
         uint256 operators;
         for (uint256 i; i < asks.length; ++i) {
-            uint32 classId = registry.createClass{value: 0.1 ether}("", 1, uint64(at(j, "price", i)));
+            uint32 classId = registry.createClass{value: 0.1 ether}("", 1, uint64(at(j, "price", i)), true);
             for (uint256 k; k < asks[i].length; k += 10) {
                 addOperator(operators, 20_000);
                 vm.prank(ownerOf(operators++));
                 registry.join(classId, uint16(_uint(asks[i], k, 2)), uint64(_uint(asks[i], k + 2, 8)), 1);
             }
-            registry.advanceEra(classId, uint64(at(j, "median", i)));
-            (,, uint64 price, uint64 median,,,,) = registry.class_(classId);
+            (, uint64 capacity) = mediansOf(classId);
+            registry.advanceEra(classId, uint64(at(j, "median", i)), capacity);
+            (,, uint64 price, uint64 median,,,,,) = registry.class_(classId);
             vm.assertEq(median, at(j, "median", i), "median");
             vm.assertEq(price, at(j, "next", i), "price");
         }

@@ -25,7 +25,6 @@ from quorate.protocol.encoding import (
 )
 from quorate.protocol.errors import QuorateError, UnrecoverableError
 from quorate.protocol.hashing import keccak
-from quorate.protocol.registry import compute_median_ask
 from quorate.protocol.types import Address, CommitItem, CommitList
 from quorate_node.core import instructions as ins
 from quorate_node.core import stimuli as st
@@ -228,7 +227,7 @@ class Performer:
                 return calls.expire(batch_id)
             case ins.AdvanceEra(_, class_id):
                 members = self._gateway.class_members(class_id)
-                return calls.advance_era(class_id, compute_median_ask(list(members.values())))
+                return calls.advance_era(class_id, list(members.values()))
             case ins.Commit(_, batch_id, first, end, lists):
                 return calls.commit(batch_id, first, end, lists)
             case ins.Settle(_, batch_id, settlement):

@@ -59,8 +59,8 @@ class ModelBackend:
     """No chain at all: counts blocks, makes up headers."""
 
     def __init__(self) -> None:
-        beacon, registry, market, disputes = (Address(bytes(19) + bytes((i,))) for i in range(1, 5))
-        self.deployment = Deployment(31337, registry, market, disputes, beacon, 0)
+        beacon, *contracts = (Address(bytes(19) + bytes((i,))) for i in range(1, 6))
+        self.deployment = Deployment(31337, *contracts, beacon, 0)
         self.number, self.timestamp = 1, 1_700_000_000
 
     def send(

@@ -42,7 +42,6 @@ from quorate.protocol.errors import ProtocolViolation
 from quorate.protocol.hashing import keccak
 from quorate.protocol.market import Batch
 from quorate.protocol.params import ETHER, FUEL_UNIT
-from quorate.protocol.registry import compute_median_ask
 from quorate.protocol.settlement import compute_task_price
 from quorate.protocol.types import Address, PostRecord
 from quorate.protocol.world import World
@@ -57,7 +56,7 @@ class Driver:
 
     def __init__(self, backend: Backend) -> None:
         self.backend, d = backend, backend.deployment
-        self.world = World(PARAMS, d.chain_id, d.registry, d.market, d.disputes, recover)
+        self.world = World(PARAMS, d.chain_id, d.registry, d.market, d.disputes, d.challenges, recover)
         self.batches: dict[int, KnownBatch] = {}
         self.disputes: dict[int, KnownDispute] = {}
         self.tally: Counter[str] = Counter()
@@ -175,8 +174,8 @@ class Driver:
         """A class of six members with a table, and deposits."""
         registry, price = self.world.registry, PRICE
         self.act(
-            OWNERS[0].address, Contract.REGISTRY, "createClass", (bytes(32), UNIT_WEI, price),
-            lambda c: registry.apply_create_class(c, bytes(32), UNIT_WEI, price), PARAMS.class_deposit,
+            OWNERS[0].address, Contract.REGISTRY, "createClass", (bytes(32), UNIT_WEI, price, True),
+            lambda c: registry.apply_create_class(c, bytes(32), UNIT_WEI, price, True), PARAMS.class_deposit,
         )  # fmt: skip
         for i, owner in enumerate(OWNERS[:6]):
             self.register(owner.address, SIGNERS[i].address)
@@ -204,13 +203,14 @@ class Driver:
         """Pay in."""
         self.act(account, Contract.MARKET, "deposit", (), self.world.market.apply_deposit, amount)
 
-    def advance_era(self, class_id: int = CLASS, error: int = 0) -> None:
-        """Advance an era with the right median, or one that is wrong by `error`."""
-        state = self.world.registry.classes.get(class_id)
-        median = compute_median_ask(list(state.members.values())) + error if state else 0
+    def advance_era(self, class_id: int = CLASS, error: int = 0, capacity_error: int = 0) -> None:
+        """Advance an era with the right medians, or with wrong ones."""
+        registry = self.world.registry
+        medians = registry.medians(class_id) if class_id in registry.classes else (0, 0)
+        ask, capacity = medians[0] + error, max(0, medians[1] + capacity_error)
         self.act(
-            COLLATORS[0].address, Contract.REGISTRY, "advanceEra", (class_id, median),
-            lambda c: self.world.registry.apply_advance_era(c, class_id, median),
+            COLLATORS[0].address, Contract.REGISTRY, "advanceEra", (class_id, ask, capacity),
+            lambda c: self.world.registry.apply_advance_era(c, class_id, ask, capacity),
         )  # fmt: skip
 
     def pick_batch(self, rng: Random, *statuses: Any) -> Batch | None:

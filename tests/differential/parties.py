@@ -20,7 +20,7 @@ from tests.differential.voting import Voting
 from quorate.chain.abi import Contract
 from quorate.protocol.context import ZERO_ADDRESS
 from quorate.protocol.params import ETHER
-from quorate.protocol.types import OperatorId
+from quorate.protocol.types import FineKind, OperatorId
 
 
 class Parties(Voting):
@@ -82,18 +82,21 @@ class Parties(Voting):
     def _create_class(self, rng: Random) -> None:
         registry, sender = self.world.registry, OUTSIDER.address
         unit_wei, price = rng.choice(((1, 1), (UNIT_WEI, PRICE), (0, 1), (1, 0)))
-        value = PARAMS.class_deposit - (rng.random() < 0.2)
+        value, judged = PARAMS.class_deposit - (rng.random() < 0.2), rng.random() < 0.5
         self.act(
-            sender, Contract.REGISTRY, "createClass", (bytes(32), unit_wei, price),
-            lambda c: registry.apply_create_class(c, bytes(32), unit_wei, price), value,
+            sender, Contract.REGISTRY, "createClass", (bytes(32), unit_wei, price, judged),
+            lambda c: registry.apply_create_class(c, bytes(32), unit_wei, price, judged), value,
         )  # fmt: skip
 
     def _trespass(self, rng: Random) -> None:
         """Methods that only contracts may call."""
         registry, sender = self.world.registry, OUTSIDER.address
-        match rng.randrange(6):
+        match rng.randrange(9):
             case 0:
-                self.act(sender, Contract.REGISTRY, "fine", (1, 5), lambda c: registry.apply_fine(c, OperatorId(1), 5))
+                self.act(
+                    sender, Contract.REGISTRY, "fine", (1, 5, FineKind.SILENT),
+                    lambda c: registry.apply_fine(c, OperatorId(1), 5, FineKind.SILENT),
+                )  # fmt: skip
             case 1:
                 self.act(
                     sender,
@@ -108,6 +111,14 @@ class Parties(Voting):
                 self.act(sender, Contract.REGISTRY, "releasePot", (1,), lambda c: registry.apply_release_pot(c, 1))
             case 4:
                 self.act(sender, Contract.DISPUTES, "open", (b"",), lambda c: self.world.disputes.apply_open(c, b""))
+            case 5:
+                self.act(sender, Contract.REGISTRY, "drawTreasury", (1,), lambda c: registry.apply_draw_treasury(c, 1))
+            case 6:
+                self.act(
+                    sender, Contract.REGISTRY, "payOut", (sender, 0), lambda c: registry.apply_pay_out(c, sender, 0)
+                )
+            case 7:
+                self.act(sender, Contract.REGISTRY, "depositPot", (), registry.apply_deposit_pot, 1)
             case _:
                 self.act(
                     sender, Contract.MARKET, "resolve", (sender, 0, sender, 0, []),
@@ -122,7 +133,7 @@ class Parties(Voting):
         state = self.world.registry.classes.get(class_id)
         if state and rng.random() < 0.4 and self.now < state.era_end:
             self.wait(1, state.era_end - self.backend.timestamp)
-        self.advance_era(class_id, rng.choice((0, 0, 0, 0, 1)))
+        self.advance_era(class_id, rng.choice((0, 0, 0, 0, 1)), rng.choice((0, 0, 0, 0, -1)))
 
     def money(self, rng: Random) -> None:
         """Deposits and withdrawals."""

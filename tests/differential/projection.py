@@ -92,7 +92,7 @@ def _ask_registry(q: Questions, world: World) -> None:
         q.ask(where, "operatorClasses", (i,), (tuple(o.classes),))
         q.ask(where, "operatorOf", (o.owner,), (i,))
     for class_id, c in registry.classes.items():
-        state = (c.profile, c.unit_wei, c.price, c.median_ask, c.era, c.era_end, c.table_number, c.dirty)
+        state = (c.profile, c.unit_wei, c.price, c.median_ask, c.era, c.era_end, c.table_number, c.dirty, c.judged)
         q.ask(where, "class_", (class_id,), state)
         q.ask(where, "members", (class_id,), (tuple(c.order),))
         table = c.current.table

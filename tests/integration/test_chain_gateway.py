@@ -30,6 +30,7 @@ pytestmark = pytest.mark.anvil
 
 ASK = 10**12
 TERMS = Terms(1, 1, 1, 60, 5)
+MEMBERS = (Membership(10, ASK, 10**10),) * 3
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
         end = gateway.class_info(1).era_end
         gateway.rpc.call("evm_setNextBlockTimestamp", hex(end + 1))
         time.sleep(0.3)
-        gateway.wait(gateway.send(owners[0], calls.advance_era(1, ASK)))
+        gateway.wait(gateway.send(owners[0], calls.advance_era(1, MEMBERS)))
         yield devnet
 
 
@@ -112,7 +113,7 @@ def test_a_refused_call_is_named_before_it_is_sent(gateway: JsonRpcGateway) -> N
     with pytest.raises(ProtocolViolation, match="OperatorUnknown"):
         gateway.send(account, calls.leave(1))
     with pytest.raises(ProtocolViolation, match="EraNotOver"):
-        gateway.send(account, calls.advance_era(1, ASK))
+        gateway.send(account, calls.advance_era(1, MEMBERS))
     with pytest.raises(ProtocolViolation, match=r"DisputeUnknown|HashMismatch"):
         gateway.send(account, calls.commit_votes(65536, b"", b""))
 
@@ -182,7 +183,7 @@ def test_orders_that_are_fine_drained_replayed_expired_altered_and_forged(gatewa
         gateway.wait(gateway.send(account, calls.deposit(), value=ETHER))
     info = gateway.class_info(1)
     if gateway.head().timestamp >= info.era_end - 5:
-        gateway.wait(gateway.send(collator, calls.advance_era(1, ASK)))
+        gateway.wait(gateway.send(collator, calls.advance_era(1, MEMBERS)))
     until = gateway.head().timestamp + 300
     base = JobOrder(requester.address, 0, 1, keccak(b"s"), 1, 10**9, 100, 1, 1, 60, 0, 10**13, 10**9, until)
     fine = sign(gateway, requester, base)

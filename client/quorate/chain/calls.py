@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
 from quorate.chain.abi import Contract, load_interface
 from quorate.protocol.planning import Settlement, VoteSettlement
+from quorate.protocol.registry import Membership, compute_median_ask, compute_median_capacity
 from quorate.protocol.types import Address, BatchId, ClassId, DisputeId, OperatorId, Terms
 
 
@@ -104,9 +106,9 @@ def announce_endpoint(url: str) -> Call:
     return build(Contract.REGISTRY, "announceEndpoint", url)
 
 
-def create_class(profile: bytes, unit_wei: int, price: int) -> Call:
-    """Send `class_deposit` with it; `price` in wei for a FUEL_UNIT."""
-    return build(Contract.REGISTRY, "createClass", profile, unit_wei, price)
+def create_class(profile: bytes, unit_wei: int, price: int, judged: bool) -> Call:
+    """Send `class_deposit` with it; `price` in wei for a FUEL_UNIT, conflicts of a `judged` class go to a vote."""
+    return build(Contract.REGISTRY, "createClass", profile, unit_wei, price, judged)
 
 
 def join(class_id: ClassId | int, units: int, ask: int, capacity: int) -> Call:
@@ -134,9 +136,10 @@ def withdraw() -> Call:
     return build(Contract.REGISTRY, "withdraw")
 
 
-def advance_era(class_id: ClassId | int, median: int) -> Call:
-    """`median` as of `quorate.protocol.registry.compute_median_ask`, 0 for an empty class."""
-    return build(Contract.REGISTRY, "advanceEra", class_id, median)
+def advance_era(class_id: ClassId | int, members: Sequence[Membership]) -> Call:
+    """`members` of the next table, for their medians."""
+    medians = (compute_median_ask(members), compute_median_capacity(members))
+    return build(Contract.REGISTRY, "advanceEra", class_id, *medians)
 
 
 def donate() -> Call:

@@ -37,20 +37,20 @@ def connect(rpc_url: str, deployer: SigningAccount) -> Web3:
 
 def predict(chain_id: int, deployer: Address, nonce: int, block: int) -> Deployment:
     """Addresses that `deploy` will give when the deployer's next transaction has number `nonce`."""
-    beacon, registry, market, disputes = (compute_create_address(deployer, nonce + i) for i in range(len(ORDER)))
-    return Deployment(chain_id, registry, market, disputes, beacon, block)
+    beacon, registry, market, disputes, challenges = (compute_create_address(deployer, nonce + i) for i in range(5))
+    return Deployment(chain_id, registry, market, disputes, challenges, beacon, block)
 
 
 def build_arguments(params: Params, deployment: Deployment) -> dict[Contract, tuple[Any, ...]]:
     """Constructor arguments. The contracts know each other from birth, so their addresses are predicted."""
     values = params.as_tuple()
-    registry, market, disputes, beacon = (
-        to_checksum(address)
-        for address in (deployment.registry, deployment.market, deployment.disputes, deployment.beacon)
+    d = deployment
+    registry, market, disputes, challenges, beacon = (
+        to_checksum(address) for address in (d.registry, d.market, d.disputes, d.challenges, d.beacon)
     )
     return {
         Contract.BEACON: (),
-        Contract.REGISTRY: (values, market, disputes),
+        Contract.REGISTRY: (values, market, disputes, challenges),
         Contract.MARKET: (values, registry, disputes, beacon),
         Contract.DISPUTES: (values, registry, market),
     }

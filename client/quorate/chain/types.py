@@ -53,6 +53,10 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
         os.close(directory)
 
 
+CONTRACT_FIELDS = ("registry", "market", "disputes", "challenges", "beacon")
+"""Fields of Deployment that are addresses."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """Where the contracts are; `block` is the first one that can hold their events."""
@@ -61,6 +65,7 @@ class Deployment:
     registry: Address
     market: Address
     disputes: Address
+    challenges: Address
     beacon: Address
     block: int = 0
 
@@ -75,7 +80,7 @@ class Deployment:
 
     def to_json(self) -> dict[str, int | str]:
         """What `save` writes."""
-        addresses = {name: to_hex(getattr(self, name)) for name in ("registry", "market", "disputes", "beacon")}
+        addresses = {name: to_hex(getattr(self, name)) for name in CONTRACT_FIELDS}
         return {"chain_id": self.chain_id, **addresses, "block": self.block}
 
     def save(self, path: Path) -> None:
@@ -87,9 +92,8 @@ class Deployment:
         """Read what `save` wrote. Raises ConfigurationError when it is missing or malformed."""
         try:
             values: dict[str, Any] = json.loads(path.read_text())
-            names = ("registry", "market", "disputes", "beacon")
-            registry, market, disputes, beacon = (parse_address(values[name]) for name in names)
-            return cls(int(values["chain_id"]), registry, market, disputes, beacon, int(values["block"]))
+            addresses = {name: parse_address(values[name]) for name in CONTRACT_FIELDS}
+            return cls(int(values["chain_id"]), **addresses, block=int(values["block"]))
         except OSError as error:
             raise ConfigurationError(
                 f"no deployment at {path}: start one with `quorate devnet up`, or name its file with QUORATE_DEPLOYMENT"
@@ -141,6 +145,7 @@ class ClassInfo:
     era_end: int
     table: int
     dirty: bool
+    judged: bool
 
 
 @dataclass(frozen=True, slots=True)

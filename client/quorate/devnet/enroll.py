@@ -18,7 +18,7 @@ from quorate.chain.types import parse_hex, to_hex, write_atomically
 from quorate.devnet.options import CLASS_ID, KEYSTORE_FILE, PASSPHRASE_FILE, DevnetOptions
 from quorate.protocol.errors import ChainUnavailable, ConfigurationError
 from quorate.protocol.hashing import keccak
-from quorate.protocol.registry import Membership, compute_median_ask
+from quorate.protocol.registry import Membership
 from quorate.protocol.spec import WASM_PROFILE
 
 SETUP_GAS = 2_000_000
@@ -72,7 +72,7 @@ def enroll(
     """
     profile = keccak(WASM_PROFILE.encode())
     first: list[PlannedCall] = [
-        (deployer, calls.create_class(profile, options.unit_wei, options.price), options.params.class_deposit),
+        (deployer, calls.create_class(profile, options.unit_wei, options.price, True), options.params.class_deposit),
         (requester, calls.deposit(), options.deposit_wei),
     ]
     first += [(m.account, calls.deposit(), options.deposit_wei) for m in members if m.index in options.collators]
@@ -85,7 +85,7 @@ def enroll(
         join.append((m.account, calls.join(CLASS_ID, units, options.price, options.capacity), 0))
         join.append((m.account, calls.announce_endpoint(m.url), 0))
     rows = [Membership(options.units_of(m.index), options.price, options.capacity) for m in members]
-    last: list[PlannedCall] = [(deployer, calls.advance_era(CLASS_ID, compute_median_ask(rows)), 0)]
+    last: list[PlannedCall] = [(deployer, calls.advance_era(CLASS_ID, rows), 0)]
     send_all(gateway, [*first, *register, *join, *last])
     _check_ids(gateway, members)
 

@@ -23,6 +23,7 @@ from quorate.protocol.hashing import keccak
 from quorate.protocol.market import SLOT_BITS, Market
 from quorate.protocol.openings import decode_vote_openings
 from quorate.protocol.params import Params
+from quorate.protocol.registry import Earning
 from quorate.protocol.types import (
     ZERO32,
     Address,
@@ -169,7 +170,7 @@ class Disputes:
         share = compute_voter_share(record.price, slashed, len(outcome.right_voters))
         paid = share * len(outcome.right_voters)
         if paid:
-            credits = sorted((rows[member].operator_id, share) for member in outcome.right_voters)
+            credits = sorted(Earning(rows[member].operator_id, share) for member in outcome.right_voters)
             found += self.registry.apply_credit(mine, credits, paid)
         rest = record.pot + slashed - paid
         return [*found, *self.registry.apply_release_pot(mine, rest)] if rest else found

@@ -95,6 +95,7 @@ class ClassCreated(RegistryEvent):
     profile: bytes
     unit_wei: int
     price: int
+    judged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class EraAdvanced(RegistryEvent):
 
 @dataclass(frozen=True, slots=True)
 class Credited(RegistryEvent):
-    """Earnings: (operator id << 128 | wei) each."""
+    """Earnings: (operator id << 128 | seats << 96 | wei) each."""
 
     name: ClassVar[str] = "Credited"
     entries: tuple[int, ...]
@@ -169,11 +170,12 @@ class Credited(RegistryEvent):
 
 @dataclass(frozen=True, slots=True)
 class OperatorFined(RegistryEvent):
-    """A silent seat's fine, as far as there was stake."""
+    """A fine, as far as there was stake; `kind` is a FineKind."""
 
     name: ClassVar[str] = "OperatorFined"
     operator_id: int
     amount: int
+    kind: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,14 @@ class TreasuryGrew(RegistryEvent):
     """Wei."""
 
     name: ClassVar[str] = "TreasuryGrew"
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class TreasuryPaid(RegistryEvent):
+    """Wei went from the treasury into the pots."""
+
+    name: ClassVar[str] = "TreasuryPaid"
     amount: int
 
 

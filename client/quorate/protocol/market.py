@@ -18,9 +18,9 @@ from quorate.protocol.context import Block, Call, Recover, refuse, require
 from quorate.protocol.encoding import compute_domain_separator
 from quorate.protocol.job import BATCH_TRANSITIONS, BatchStatus, apply_transition
 from quorate.protocol.params import BEACON_REACH_BLOCKS, Params
-from quorate.protocol.registry import EraTable, Registry
+from quorate.protocol.registry import Earning, EraTable, Registry
 from quorate.protocol.settlement import RoundTerms
-from quorate.protocol.types import ZERO32, Address, BatchId, Stage, Table, Terms
+from quorate.protocol.types import ZERO32, Address, BatchId, OperatorId, Stage, Table, Terms
 
 if TYPE_CHECKING:
     from quorate.protocol.disputes import Disputes
@@ -284,4 +284,5 @@ class Market:
         value = sum(amount for _, amount in entries) - from_pot
         self.balance -= value
         market = replace(call, sender=self.address, value=value)
-        return self.registry.apply_credit(market, sorted(entries), from_pot)  # type: ignore[arg-type]
+        earnings = [Earning(OperatorId(operator_id), amount) for operator_id, amount in sorted(entries)]
+        return self.registry.apply_credit(market, earnings, from_pot)

@@ -5,14 +5,15 @@ Every method checks all its requirements before its first effect, so a refused c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypeVar
 
 from quorate.protocol import events as ev
 from quorate.protocol.context import ZERO_ADDRESS, Call, refuse, require
+from quorate.protocol.errors import UnrecoverableError
 from quorate.protocol.params import MAX_CLASSES, MAX_MEMBERS, MAX_UNITS, Params
-from quorate.protocol.types import Address, Member, OperatorId, Table
+from quorate.protocol.types import Address, FineKind, Member, OperatorId, Table
 
 MAX_ENDPOINT_BYTES = 256
 LONE_WRONG_PERCENT = (20, 40, 100)
@@ -44,6 +45,18 @@ class Membership:
     capacity: int
 
 
+class Earning(NamedTuple):
+    """What `credit` gives an operator: wei, and how many seats it filled for them."""
+
+    operator_id: OperatorId
+    amount: int
+    seats: int = 0
+
+    def encode(self) -> int:
+        """The entry's word."""
+        return self.operator_id << 128 | self.seats << 96 | self.amount
+
+
 @dataclass(frozen=True, slots=True)
 class EraTable:
     """A table with what its members can do together, in reference fuel a second."""
@@ -60,6 +73,7 @@ class ClassState:
     unit_wei: int
     price: int
     era_end: int
+    judged: bool = False
     era: int = 0
     median_ask: int = 0
     dirty: bool = False
@@ -80,11 +94,20 @@ class ClassState:
 
 def compute_median_ask(members: Sequence[Membership]) -> int:
     """Least ask such that the units of members with ask ≤ it are at least half of all; 0 without members."""
-    total, below = sum(m.units for m in members), 0
-    for member in sorted(members, key=lambda m: m.ask):
-        below += member.units
-        if 2 * below >= total:
-            return member.ask
+    return _compute_median([(m.ask, m.units) for m in members])
+
+
+def compute_median_capacity(members: Sequence[Membership]) -> int:
+    """The same of what members declare for a unit: who declares much alone changes nothing."""
+    return _compute_median([(m.capacity // m.units, m.units) for m in members])
+
+
+def _compute_median(weighted: list[tuple[int, int]]) -> int:
+    total, up_to = sum(weight for _, weight in weighted), 0
+    for value, weight in sorted(weighted):
+        up_to += weight
+        if 2 * up_to >= total:
+            return value
     return 0
 
 
@@ -97,13 +120,18 @@ def compute_next_price(price: int, median_ask: int) -> int:
 class Registry:
     """Model of StakeRegistry; `balance` is the contract's, in wei."""
 
-    def __init__(self, params: Params, market: Address, disputes: Address) -> None:
+    def __init__(self, params: Params, market: Address, disputes: Address, challenges: Address) -> None:
         params.check()
-        self.params, self.market, self.disputes = params, market, disputes
+        self.params, self.market, self.disputes, self.challenges = params, market, disputes, challenges
+        self._deposit_for: Callable[[Call, Address], list[ev.Event]] | None = None
         self.operators: dict[OperatorId, Operator] = {}
         self.operator_of: dict[Address, OperatorId] = {}
         self.classes: dict[int, ClassState] = {}
         self.pots = self.class_deposits = self.treasury = self.balance = 0
+
+    def bind(self, deposit_for: Callable[[Call, Address], list[ev.Event]]) -> None:
+        """Where `payOut` pays to: the market's `depositFor`."""
+        self._deposit_for = deposit_for
 
     # reading
 
@@ -112,6 +140,16 @@ class Registry:
         if class_id not in self.classes:
             refuse("ClassUnknown", class_id)
         return self.classes[class_id]
+
+    def drawable(self, class_id: int) -> list[OperatorId]:
+        """Members that the next table of a class is built from, in their order."""
+        return list(self.get_class(class_id).order)
+
+    def medians(self, class_id: int) -> tuple[int, int]:
+        """What `advanceEra` must be told of a class."""
+        members = self.get_class(class_id).members
+        rows = [members[operator_id] for operator_id in self.drawable(class_id)]
+        return compute_median_ask(rows), compute_median_capacity(rows)
 
     def allocated(self, operator_id: OperatorId) -> int:
         """Stake that an operator's memberships lock, in wei."""
@@ -184,17 +222,17 @@ class Registry:
 
     # classes
 
-    def apply_create_class(self, call: Call, profile: bytes, unit_wei: int, price: int) -> list[ev.Event]:
-        """`createClass(profile, unitWei, price)` payable: its era is over at once, its table empty."""
+    def apply_create_class(self, call: Call, profile: bytes, unit_wei: int, price: int, judged: bool) -> list[ev.Event]:
+        """`createClass(profile, unitWei, price, judged)` payable: its era is over at once, its table empty."""
         deposit = self.params.class_deposit
         require(call.value == deposit, "WrongValue", call.value, deposit)
         require(unit_wei > 0, "InvalidArgument", "unitWei")
         require(price > 0, "InvalidArgument", "price")
         class_id = len(self.classes) + 1
-        self.classes[class_id] = ClassState(profile, unit_wei, price, era_end=call.now)
+        self.classes[class_id] = ClassState(profile, unit_wei, price, call.now, judged)
         self.class_deposits += deposit
         self.balance += deposit
-        return [ev.ClassCreated(class_id, profile, unit_wei, price)]
+        return [ev.ClassCreated(class_id, profile, unit_wei, price, judged)]
 
     def apply_join(self, call: Call, class_id: int, units: int, ask: int, capacity: int) -> list[ev.Event]:
         """`join(class, units, ask, capacity)`."""
@@ -240,15 +278,16 @@ class Registry:
         state.dirty = True
         return ev.ClassLeft(class_id, operator_id)
 
-    def apply_advance_era(self, call: Call, class_id: int, median: int) -> list[ev.Event]:
-        """`advanceEra(class, median)`: at most once an era; a new table when members changed, a price step always."""
+    def apply_advance_era(self, call: Call, class_id: int, median_ask: int, median_capacity: int) -> list[ev.Event]:
+        """`advanceEra(class, medianAsk, medianCapacity)`: a new table when members changed, a price step always."""
         state = self.get_class(class_id)
         require(call.now >= state.era_end, "EraNotOver", state.era_end)
         if state.dirty:
-            rows = [state.members[operator_id] for operator_id in state.order]
-            require(not rows or median == compute_median_ask(rows), "WrongMedian", median)
-            state.median_ask = median if rows else 0
-            state.tables.append(self._build_table(state))
+            rows, (ask, capacity) = self.drawable(class_id), self.medians(class_id)
+            require(not rows or median_ask == ask, "WrongMedian", "ask")
+            require(not rows or median_capacity == capacity, "WrongMedian", "capacity")
+            state.median_ask = ask
+            state.tables.append(self._build_table(state, rows, capacity))
             state.dirty = False
         state.era += 1
         state.era_end = call.now + self.params.era_period
@@ -256,32 +295,34 @@ class Registry:
             state.price = compute_next_price(state.price, state.median_ask)
         return [ev.EraAdvanced(class_id, state.era, state.table_number, state.price, state.era_end)]
 
-    def _build_table(self, state: ClassState) -> EraTable:
-        members = tuple(Member(self.operators[i].signing_key, i) for i in state.order)
-        units = tuple(row for row, i in enumerate(state.order) for _ in range(state.members[i].units))
-        capacity = sum(state.members[i].capacity for i in state.order)
-        # One absurd declaration must not stop the class's eras.
-        return EraTable(Table(members, units), min(capacity, MAX_CAPACITY))
+    def _build_table(self, state: ClassState, rows: list[OperatorId], median_capacity: int) -> EraTable:
+        members = tuple(Member(self.operators[i].signing_key, i) for i in rows)
+        units = tuple(row for row, i in enumerate(rows) for _ in range(state.members[i].units))
+        # Absurd declarations must not stop the class's eras.
+        return EraTable(Table(members, units), min(median_capacity * len(units), MAX_CAPACITY))
 
-    # money of market and disputes
+    # money of market, disputes and challenges
 
-    def apply_credit(self, call: Call, entries: Sequence[tuple[OperatorId, int]], from_pot: int) -> list[ev.Event]:
-        """`credit(entries, fromPot)` payable: Σ entries = value + fromPot."""
-        require(call.sender in (self.market, self.disputes), "Unauthorized")
-        total = sum(amount for _, amount in entries)
+    def _require_protocol(self, call: Call) -> None:
+        require(call.sender in (self.market, self.disputes, self.challenges), "Unauthorized")
+
+    def apply_credit(self, call: Call, entries: Sequence[Earning], from_pot: int) -> list[ev.Event]:
+        """`credit(entries, fromPot)` payable: Σ amounts = value + fromPot."""
+        self._require_protocol(call)
+        total = sum(entry.amount for entry in entries)
         require(total == call.value + from_pot, "WrongValue", call.value + from_pot, total)
         self.balance += call.value
         self.pots -= from_pot
-        for operator_id, amount in entries:
-            self.operators[operator_id].stake += amount
-        return [ev.Credited(tuple(operator_id << 128 | amount for operator_id, amount in entries))]
+        for entry in entries:
+            self.operators[entry.operator_id].stake += entry.amount
+        return [ev.Credited(tuple(entry.encode() for entry in entries))]
 
-    def apply_fine(self, call: Call, operator_id: OperatorId, amount: int) -> list[ev.Event]:
-        """`fine(id, amount)`: min(amount, stake + unbonding) into the pots, stake first."""
-        require(call.sender == self.market, "Unauthorized")
+    def apply_fine(self, call: Call, operator_id: OperatorId, amount: int, kind: FineKind) -> list[ev.Event]:
+        """`fine(id, amount, kind)`: min(amount, stake + unbonding) into the pots, stake first."""
+        self._require_protocol(call)
         taken = min(amount, self.holdings(operator_id))
         left = self._take(operator_id, taken)
-        return [ev.OperatorFined(operator_id, taken), *left]
+        return [ev.OperatorFined(operator_id, taken, kind), *left]
 
     def apply_slash(self, call: Call, operator_id: OperatorId, wrong_together: bool) -> list[ev.Event]:
         """`slash(id, wrongTogether)`: 100 % together, 20 / 40 / 100 % alone; at 100 % ejected."""
@@ -299,10 +340,34 @@ class Registry:
 
     def apply_release_pot(self, call: Call, amount: int) -> list[ev.Event]:
         """`releasePot(amount)`: pots → treasury."""
-        require(call.sender in (self.market, self.disputes), "Unauthorized")
+        self._require_protocol(call)
         self.pots -= amount
         self.treasury += amount
         return [ev.TreasuryGrew(amount)]
+
+    def apply_draw_treasury(self, call: Call, amount: int) -> list[ev.Event]:
+        """`drawTreasury(amount)`: treasury → pots, as far as it reaches; the event tells how far."""
+        self._require_protocol(call)
+        taken = min(amount, self.treasury)
+        self.treasury -= taken
+        self.pots += taken
+        return [ev.TreasuryPaid(taken)]
+
+    def apply_pay_out(self, call: Call, account: Address, amount: int) -> list[ev.Event]:
+        """`payOut(account, amount)`: pots → the account's free deposit in the market."""
+        self._require_protocol(call)
+        if self._deposit_for is None:
+            raise UnrecoverableError("the registry was not bound to a market")
+        self.pots -= amount
+        self.balance -= amount
+        return self._deposit_for(replace(call, value=amount), account)
+
+    def apply_deposit_pot(self, call: Call) -> list[ev.Event]:
+        """`depositPot()` payable: value → pots."""
+        self._require_protocol(call)
+        self.pots += call.value
+        self.balance += call.value
+        return []
 
     def apply_donate(self, call: Call) -> list[ev.Event]:
         """`donate()` payable: value → treasury."""

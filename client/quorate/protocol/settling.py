@@ -30,7 +30,7 @@ from quorate.protocol.settlement import (
     expand_record_page,
     void_bundle,
 )
-from quorate.protocol.types import ZERO32, CarryRecord, DisputeRecord, Stage, Verdict, Vote
+from quorate.protocol.types import ZERO32, CarryRecord, DisputeRecord, FineKind, Stage, Verdict, Vote
 
 
 def apply_settle(market: Market, call: Call, batch_id: int, settlement: Settlement) -> list[ev.Event]:
@@ -124,7 +124,7 @@ class _Run:
         market, batch, rows = self.market, self.batch, self.market.table_of(self.batch).members
         as_market = replace(self.call, sender=market.address, value=0)
         for member, asked, _ in outcome.fines:
-            self.events += market.registry.apply_fine(as_market, rows[member].operator_id, asked)
+            self.events += market.registry.apply_fine(as_market, rows[member].operator_id, asked, FineKind.SILENT)
         for member, amount in outcome.payments.items():
             self.earned[rows[member].operator_id] += amount
         self.from_pot += outcome.from_pot

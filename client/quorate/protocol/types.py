@@ -36,6 +36,15 @@ class Verdict(IntEnum):
     VOID = 4
 
 
+class FineKind(IntEnum):
+    """What an operator is fined for; the last two are faults."""
+
+    ABSENT = 0
+    ABSTAINED = 1
+    SILENT = 2
+    UNREVEALED = 3
+
+
 class OrderSkip(IntEnum):
     """Why `post` left an order out; the first reason that holds, in this order."""
 

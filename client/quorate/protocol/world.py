@@ -25,13 +25,15 @@ class World:
         registry: Address,
         market: Address,
         disputes: Address,
+        challenges: Address,
         recover: Recover,
     ) -> None:
         self.params, self.chain_id, self.registry_address = params, chain_id, registry
-        self.registry = Registry(params, market, disputes)
+        self.registry = Registry(params, market, disputes, challenges)
         self.market = Market(params, chain_id, market, self.registry, recover)
         self.disputes = Disputes(params, disputes, self.market)
         self.market.bind(self.disputes)
+        self.registry.bind(self.market.apply_deposit)
 
     def check_invariants(self) -> None:
         """Raise UnrecoverableError where a statement of the specification about money or status does not hold."""

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {ClassTable} from "../types/ClassTable.sol";
+import {FineKind} from "../types/FineKind.sol";
 import {Params} from "../types/Params.sol";
 
 /// @title Operators, their stake, and the classes that committees are drawn from
@@ -11,18 +12,19 @@ interface IStakeRegistry {
     event Staked(uint24 indexed operatorId, uint256 amount);
     event SigningKeyChanged(uint24 indexed operatorId, address signingKey);
     event EndpointAnnounced(uint24 indexed operatorId, string url);
-    event ClassCreated(uint32 indexed classId, bytes32 profile, uint128 unitWei, uint64 price);
+    event ClassCreated(uint32 indexed classId, bytes32 profile, uint128 unitWei, uint64 price, bool judged);
     event ClassJoined(uint32 indexed classId, uint24 indexed operatorId, uint16 units, uint64 ask, uint64 capacity);
     event ClassLeft(uint32 indexed classId, uint24 indexed operatorId);
     event AskChanged(uint32 indexed classId, uint24 indexed operatorId, uint64 ask);
     event Unstaked(uint24 indexed operatorId, uint256 amount, uint40 releaseAt);
     event Withdrawn(uint24 indexed operatorId, uint256 amount);
     event EraAdvanced(uint32 indexed classId, uint32 era, uint16 table, uint64 price, uint40 eraEnd);
-    /// @param entries (operator id << 128 | amount) for each account
+    /// @param entries (operator id << 128 | seats << 96 | amount) for each account
     event Credited(uint256[] entries);
-    event OperatorFined(uint24 indexed operatorId, uint256 amount);
+    event OperatorFined(uint24 indexed operatorId, uint256 amount, FineKind kind);
     event OperatorSlashed(uint24 indexed operatorId, uint256 amount, bool ejected);
     event TreasuryGrew(uint256 amount);
+    event TreasuryPaid(uint256 amount);
 
     error Unauthorized();
     error OperatorExists(uint24 operatorId);
@@ -39,7 +41,7 @@ interface IStakeRegistry {
     error NothingToWithdraw();
     error TransferFailed();
     error EraNotOver(uint40 eraEnd);
-    error WrongMedian(uint64 median);
+    error WrongMedian(string what);
     error EndpointTooLong(uint256 length);
     error UnsafeParameters();
 
@@ -47,22 +49,33 @@ interface IStakeRegistry {
     function stake(uint24 operatorId) external payable;
     function setSigningKey(address signingKey) external;
     function announceEndpoint(string calldata url) external;
-    function createClass(bytes32 profile, uint128 unitWei, uint64 price) external payable returns (uint32 classId);
+    /// @param judged its members judge its programs deterministic: a conflict goes to a class vote, else it is void
+    function createClass(bytes32 profile, uint128 unitWei, uint64 price, bool judged)
+        external
+        payable
+        returns (uint32 classId);
     function join(uint32 classId, uint16 units, uint64 ask, uint64 capacity) external;
     function leave(uint32 classId) external;
     function setAsk(uint32 classId, uint64 ask) external;
     function unstake(uint128 amount) external;
     function withdraw() external;
-    function advanceEra(uint32 classId, uint64 median) external;
+    function advanceEra(uint32 classId, uint64 medianAsk, uint64 medianCapacity) external;
 
-    /// @notice Earnings of operators; only market and disputes. Entries ascend by operator id.
+    /// @notice Earnings of operators; only market, disputes and challenges, like all below but `slash` and `donate`.
+    /// @param entries (operator id << 128 | seats << 96 | amount), ascending by operator id
     function credit(uint256[] calldata entries, uint256 fromPot) external payable;
-    /// @notice Take from a silent operator into the pots; only the market.
-    function fine(uint24 operatorId, uint256 amount) external returns (uint256 taken);
+    /// @notice Take from an operator that did not do its duty into the pots.
+    function fine(uint24 operatorId, uint256 amount, FineKind kind) external returns (uint256 taken);
     /// @notice Take from an operator whose vote was wrong into the pots; only disputes.
     function slash(uint24 operatorId, bool wrongTogether) external returns (uint256 taken);
-    /// @notice Give what is left of a pot to the treasury; only market and disputes.
+    /// @notice Give what is left of a pot to the treasury.
     function releasePot(uint256 amount) external;
+    /// @notice Move what the treasury has of `amount` into the pots.
+    function drawTreasury(uint256 amount) external returns (uint256 taken);
+    /// @notice Move from the pots into an account's free deposit in the market.
+    function payOut(address account, uint256 amount) external;
+    /// @notice Value becomes a pot.
+    function depositPot() external payable;
     /// @notice Give to the treasury.
     function donate() external payable;
 
@@ -95,14 +108,15 @@ interface IStakeRegistry {
             uint32 era,
             uint40 eraEnd,
             uint16 table,
-            bool dirty
+            bool dirty,
+            bool judged
         );
     function tableAt(uint32 classId, uint16 table) external view returns (ClassTable memory);
     /// @notice What `post` needs of a class in one call.
     function currentTable(uint32 classId)
         external
         view
-        returns (ClassTable memory table, uint16 tableNumber, uint32 era, uint40 eraEnd, uint64 price);
+        returns (ClassTable memory table, uint16 tableNumber, uint32 era, uint40 eraEnd, uint64 price, bool judged);
     function ledgers() external view returns (uint256 pots, uint256 classDeposits, uint256 treasury);
     function operatorCount() external view returns (uint24);
     function classCount() external view returns (uint32);

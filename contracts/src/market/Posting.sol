@@ -144,7 +144,7 @@ abstract contract Posting is MarketStorage, IComputeMarket {
     }
 
     function _open(Terms calldata terms) private returns (uint64 batchId) {
-        (ClassTable memory table, uint16 number,, uint40 eraEnd,) = REGISTRY.currentTable(terms.classId);
+        (ClassTable memory table, uint16 number,, uint40 eraEnd,,) = REGISTRY.currentTable(terms.classId);
         if (block.timestamp >= eraEnd) revert EraOverdue(terms.classId);
         if (terms.seats == 0 || 2 * uint256(terms.seats) > table.memberCount) revert InvalidTerms("seats");
         if (terms.rounds > _params.maxRounds) revert InvalidTerms("rounds");
@@ -202,7 +202,7 @@ abstract contract Posting is MarketStorage, IComputeMarket {
 
     function _context(Batch storage b) private view returns (PostContext memory c, uint32 era) {
         uint256 price;
-        (,, era,, price) = REGISTRY.currentTable(b.classId);
+        (,, era,, price,) = REGISTRY.currentTable(b.classId);
         ClassTable memory table = REGISTRY.tableAt(b.classId, b.table);
         c.separator = _separator();
         (c.classId, c.seats, c.rounds, c.commitPeriod) = (b.classId, b.seats, b.rounds, b.commitPeriod);

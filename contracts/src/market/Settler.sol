@@ -6,6 +6,7 @@ import {MalformedPage as PageError} from "../libraries/Cursor.sol";
 import {Statements} from "../libraries/Statements.sol";
 import {LoadedTable, TableReader} from "../libraries/TableReader.sol";
 import {TaggedBits} from "../libraries/TaggedBits.sol";
+import {FineKind} from "../types/FineKind.sol";
 import {Params} from "../types/Params.sol";
 import {Settlement} from "../types/Settlement.sol";
 import {MarketStorage} from "./MarketStorage.sol";
@@ -176,7 +177,7 @@ contract Settler is MarketStorage {
         for (uint256 seat; seat < c.seats; ++seat) {
             if (c.opened[index * c.seats + seat] != 0 || _isStanding(w, d.committee[seat])) continue;
             (, uint24 operatorId) = c.table.row(d.committee[seat]);
-            w.pot += REGISTRY.fine(operatorId, 2 * w.price);
+            w.pot += REGISTRY.fine(operatorId, 2 * w.price, FineKind.SILENT);
         }
     }
 

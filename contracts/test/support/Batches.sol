@@ -78,7 +78,7 @@ abstract contract Batches is Orders {
         view
         returns (bytes memory record)
     {
-        (,,,, uint64 price) = registry.currentTable(terms.classId);
+        (,,,, uint64 price,) = registry.currentTable(terms.classId);
         record = abi.encodePacked(keccak256(page), firstBundle);
         uint256 index;
         uint256 skip;

@@ -68,7 +68,7 @@ abstract contract System {
         });
     }
 
-    /// @dev The three contracts name each other, so addresses are computed before there is code.
+    /// @dev The contracts name each other, so addresses are computed before there is code.
     function deploy(Params memory p) internal {
         vm.warp(1_700_000_000);
         vm.roll(1000);
@@ -77,7 +77,8 @@ abstract contract System {
         address r = vm.computeCreateAddress(address(this), nonce);
         address m = vm.computeCreateAddress(address(this), nonce + 1);
         address d = vm.computeCreateAddress(address(this), nonce + 2);
-        registry = IStakeRegistry(vm.deployCode("StakeRegistry.sol:StakeRegistry", abi.encode(p, m, d)));
+        address c = vm.computeCreateAddress(address(this), nonce + 3);
+        registry = IStakeRegistry(vm.deployCode("StakeRegistry.sol:StakeRegistry", abi.encode(p, m, d, c)));
         market = IComputeMarket(vm.deployCode("ComputeMarket.sol:ComputeMarket", abi.encode(p, r, d, beacon)));
         disputes = IDisputes(vm.deployCode("Disputes.sol:Disputes", abi.encode(p, r, m)));
         vm.assertEq(address(registry), r);
@@ -88,11 +89,11 @@ abstract contract System {
     /// @dev A class of `count` members with `units` each, its first era, and a deposit for requester and collator.
     function deployWithMembers(uint256 count, uint16 units) internal {
         deploy(localParams());
-        registry.createClass{value: 0.1 ether}(keccak256("profile"), uint128(UNIT), PRICE);
+        registry.createClass{value: 0.1 ether}(keccak256("profile"), uint128(UNIT), PRICE, true);
         for (uint256 i; i < count; ++i) {
             addMember(i, units);
         }
-        registry.advanceEra(CLASS, PRICE);
+        advanceEraOf(CLASS);
         fund(requester, 1000 ether);
         fund(collator, 1000 ether);
     }
@@ -138,9 +139,42 @@ abstract contract System {
     }
 
     function advanceEra() internal {
-        (,,,,, uint40 eraEnd,,) = registry.class_(CLASS);
+        (,,,,, uint40 eraEnd,,,) = registry.class_(CLASS);
         if (vm.getBlockTimestamp() < eraEnd) vm.warp(eraEnd);
-        registry.advanceEra(CLASS, PRICE);
+        advanceEraOf(CLASS);
+    }
+
+    function advanceEraOf(uint32 classId) internal {
+        (uint64 ask, uint64 capacity) = mediansOf(classId);
+        registry.advanceEra(classId, ask, capacity);
+    }
+
+    /// @dev Medians of the members that the next table is built from, by units: of asks, and of capacity a unit.
+    function mediansOf(uint32 classId) internal view returns (uint64 ask, uint64 capacity) {
+        uint24[] memory ids = registry.members(classId);
+        uint64[] memory asks = new uint64[](ids.length);
+        uint64[] memory capacities = new uint64[](ids.length);
+        uint16[] memory units = new uint16[](ids.length);
+        for (uint256 i; i < ids.length; ++i) {
+            (units[i], asks[i], capacities[i]) = registry.member(classId, ids[i]);
+            capacities[i] /= units[i];
+        }
+        return (_median(asks, units), _median(capacities, units));
+    }
+
+    function _median(uint64[] memory values, uint16[] memory units) private pure returns (uint64) {
+        for (uint256 i; i < values.length; ++i) {
+            uint256 below;
+            uint256 equal;
+            uint256 above;
+            for (uint256 j; j < values.length; ++j) {
+                if (values[j] < values[i]) below += units[j];
+                else if (values[j] == values[i]) equal += units[j];
+                else above += units[j];
+            }
+            if (below < equal + above && below + equal >= above) return values[i];
+        }
+        return 0;
     }
 
     function freeOf(address who) internal view returns (uint256 free) {

@@ -17,7 +17,7 @@ from quorate.protocol.errors import ProtocolViolation
 from quorate.protocol.hashing import keccak
 from quorate.protocol.types import Address
 
-DEPLOYMENT = Deployment(31337, *(Address(bytes([i]) * 20) for i in range(1, 5)))
+DEPLOYMENT = Deployment(31337, *(Address(bytes([i]) * 20) for i in range(1, 6)))
 
 
 def sample(type_: str, seed: int) -> Any:

@@ -29,7 +29,6 @@ from quorate.protocol.errors import ProtocolViolation
 from quorate.protocol.hashing import keccak
 from quorate.protocol.params import ETHER, LOCAL, Params
 from quorate.protocol.posting import apply_post
-from quorate.protocol.registry import compute_median_ask
 from quorate.protocol.result import compute_merkle_root
 from quorate.protocol.settling import apply_settle
 from quorate.protocol.types import Address, CommitItem, CommitList, JobOrder, OperatorId, SignedOrder, Vote
@@ -44,7 +43,7 @@ from quorate_node.watcher import find_tables
 
 BLOCKS_A_SECOND = 4
 START = 1_700_000_000
-REGISTRY, MARKET, DISPUTES = (Address(bytes(19) + bytes((i,))) for i in range(1, 4))
+REGISTRY, MARKET, DISPUTES, CHALLENGES = (Address(bytes(19) + bytes((i,))) for i in range(1, 5))
 CoreType = Callable[[Identity, Network, Settings], Core]
 
 
@@ -79,7 +78,7 @@ class Network0:
     """Operators 1 to `count` of class 1, of which the first collates."""
 
     def __init__(self, count: int = 6, cores: dict[int, CoreType] | None = None, params: Params = LOCAL) -> None:
-        self.world = World(params, 31337, REGISTRY, MARKET, DISPUTES, recover)
+        self.world = World(params, 31337, REGISTRY, MARKET, DISPUTES, CHALLENGES, recover)
         self.cores = cores or {}
         self.number, self.fork = 10, 0
         self.events: list[tuple[int, ev.Event]] = []
@@ -107,9 +106,8 @@ class Network0:
 
     def _enroll(self) -> None:
         registry, market = self.world.registry, self.world.market
-        self.log(
-            registry.apply_create_class(self.call(self.requester.address, LOCAL.class_deposit), bytes(32), ETHER, 10**9)
-        )
+        creation = self.call(self.requester.address, LOCAL.class_deposit)
+        self.log(registry.apply_create_class(creation, bytes(32), ETHER, 10**9, True))
         for key in self.keys:
             self.log(registry.apply_register(self.call(key.address, 20 * ETHER), key.address))
             self.log(registry.apply_join(self.call(key.address), 1, 10, 10**9, 10**12))
@@ -119,8 +117,7 @@ class Network0:
 
     def _advance_era(self) -> list[ev.Event]:
         registry = self.world.registry
-        median = compute_median_ask(list(registry.classes[1].members.values()))
-        found = registry.apply_advance_era(self.call(self.requester.address), 1, median)
+        found = registry.apply_advance_era(self.call(self.requester.address), 1, *registry.medians(1))
         self.log(found)
         return found
 
@@ -215,8 +212,7 @@ class Network0:
             case ins.Expire(_, batch_id):
                 return world.market.apply_expire(call, batch_id)
             case ins.AdvanceEra(_, class_id):
-                median = compute_median_ask(list(world.registry.classes[class_id].members.values()))
-                return world.registry.apply_advance_era(call, class_id, median)
+                return world.registry.apply_advance_era(call, class_id, *world.registry.medians(class_id))
             case ins.Commit(_, batch_id, first, end, lists):
                 return apply_commit(world.market, call, batch_id, first, end, lists)
             case ins.Settle(_, batch_id, settlement):

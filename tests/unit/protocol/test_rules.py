@@ -26,7 +26,7 @@ from quorate.protocol.partition import (
     partition,
     tasks_of_bundle,
 )
-from quorate.protocol.registry import Membership, compute_median_ask, compute_next_price
+from quorate.protocol.registry import Membership, compute_median_ask, compute_median_capacity, compute_next_price
 
 
 @pytest.mark.parametrize("table", [BATCH_TRANSITIONS, BUNDLE_TRANSITIONS, JOB_TRANSITIONS])
@@ -109,6 +109,12 @@ def test_the_median_counts_units() -> None:
     assert compute_median_ask([Membership(1, 10, 1), Membership(1, 20, 1)]) == 10
     assert compute_median_ask([Membership(1, 10, 1), Membership(3, 30, 1), Membership(1, 20, 1)]) == 30
     assert compute_median_ask([]) == 0
+
+
+def test_the_median_capacity_is_that_of_a_unit() -> None:
+    boaster = Membership(1, 10, (1 << 64) - 1)
+    assert compute_median_capacity([boaster, Membership(2, 10, 9)]) == 4
+    assert compute_median_capacity([]) == 0
 
 
 @pytest.mark.parametrize(

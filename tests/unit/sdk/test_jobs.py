@@ -12,7 +12,7 @@ from quorate.jobs import JobBook, JobRecord
 from quorate.protocol.errors import ConfigurationError, ValidationError
 from quorate.protocol.types import Address, JobId, JobOrder
 
-DEPLOYMENT = Deployment(31337, *(Address(bytes([i]) * 20) for i in range(1, 5)))
+DEPLOYMENT = Deployment(31337, *(Address(bytes([i]) * 20) for i in range(1, 6)))
 ORDER = JobOrder(Address(bytes(20)), 7, 1, bytes(32), 1, 10**9, 100, 3, 2, 60, 0, 10**12, 0, 2**32)
 FRESH = NonceWindow(0, 0)
 
