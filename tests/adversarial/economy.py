@@ -8,7 +8,7 @@ encoded, so ten thousand bundles take minutes instead of hours.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.adversarial.strategies import STRATEGIES, Act, Sight, Strategy
 from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.committee import compute_committee
 from quorate.protocol.hashing import keccak
-from quorate.protocol.params import FUEL_UNIT, PRODUCTION, Params
+from quorate.protocol.params import FUEL_UNIT, MAX_BUNDLES, PRODUCTION, Params
 from quorate.protocol.settlement import (
     Ballot,
     BundleOutcome,
@@ -63,7 +63,7 @@ class Plan:
     @property
     def era_bundles(self) -> int:
         """Bundles posted in one era, all in one batch."""
-        return min(self.bundles, max(20, -(-SEATS_PER_ERA * self.nodes // self.seats)))
+        return min(self.bundles, MAX_BUNDLES, max(20, -(-SEATS_PER_ERA * self.nodes // self.seats)))
 
 
 @dataclass(slots=True)
@@ -108,6 +108,8 @@ class Economy:
                 "era": self.people.era,
                 "bundles": done,
                 "share": batch.share,
+                "count": count,
+                "all_theirs": self.people.compute_capture(batch.table, self.plan.seats),
                 "void_share": sum(row["verdict"] == "VOID" for row in rows) / count,
                 "honest_stake": honest / self.first_stakes[0],
                 "liar_stake": liars / self.people.invested if self.people.invested else 0.0,
@@ -286,7 +288,3 @@ class BatchPlay:
                 "wrong_accepted": is_wrong,
                 "wrong_final": is_wrong,
             }
-
-
-Figures = dict[str, Any]
-Progress = Callable[[str], None]

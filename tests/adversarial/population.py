@@ -131,6 +131,15 @@ class Population:
         theirs = sum(table.units_of(row) for row, m in enumerate(table.members) if m.operator_id in self.ever_liars)
         return theirs / len(table.units)
 
+    def compute_capture(self, table: Table, seats: int) -> float:
+        """Probability that a committee is wholly theirs: a draw without putting back. Their units are about equal."""
+        rows = [row for row, m in enumerate(table.members) if m.operator_id in self.ever_liars]
+        units, found = [table.units_of(row) for row in rows], 1.0
+        each = sum(units) / len(units) if units else 0.0
+        for taken in range(seats):
+            found *= max(0.0, sum(units) - taken * each) / (len(table.units) - taken * each)
+        return found
+
     def advance_era(self) -> None:
         """Let the next table be built."""
         members = list(self.registry.get_class(CLASS).members.values())

@@ -1,4 +1,4 @@
-"""What colluding liars do: pure decisions from what liars can know, for the model of the benchmark and for lying nodes alike.
+"""What colluding liars do: pure decisions from what liars can know, for the bench's model and for lying nodes alike.
 
 The liars of a class see the whole committee (everybody can draw it) and know each other; they have one plan, a
 `Strategy`. It is asked once for each seat of theirs in each round, by batch, round, bundle and seat ascending, and once
@@ -84,7 +84,7 @@ class AlwaysLie(Strategy):
 
 
 class LieIfUnanimous(Strategy):
-    """Lies only with every seat in hand, and is honest otherwise: it earns, and is never in a conflict of its making."""
+    """Lies only with every seat in hand, and is honest otherwise: it earns, and makes no conflict."""
 
     def say(self, sight: Sight, seat: int) -> Said:
         return Said(Act.VOTE, make_lie(sight.honest) if sight.is_ours else sight.honest)

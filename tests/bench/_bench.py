@@ -29,20 +29,30 @@ class Bench:
         for flag, options in (arguments or {}).items():
             parser.add_argument(flag, **options)
         self.args = parser.parse_args()
-        self.name = name
+        self.name, self.prefix = name, ""
         self.folder = ROOT / "out" / "bench" / name
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in self.folder.glob("*.jsonl"):
             old.unlink()
 
+    def keep_as(self, label: str) -> None:
+        """Keep rows in out/bench/NAME-LABEL-KIND.jsonl instead: runs of other labels stay as they are."""
+        self.prefix, self.folder = f"{self.name}-{label}-", self.folder.parent
+        for old in self.folder.glob(f"{self.prefix}*.jsonl"):
+            old.unlink()
+
+    def path(self, kind: str) -> Path:
+        """File of a kind of rows."""
+        return self.folder / f"{self.prefix}{kind}.jsonl"
+
     def record(self, kind: str, row: Mapping[str, Any]) -> None:
         """Append one measurement to KIND.jsonl."""
-        with (self.folder / f"{kind}.jsonl").open("a") as file:
+        with self.path(kind).open("a") as file:
             file.write(json.dumps(row, sort_keys=True) + "\n")
 
     def rows(self, kind: str) -> list[dict[str, Any]]:
         """All rows of KIND.jsonl, read back from the file."""
-        path = self.folder / f"{kind}.jsonl"
+        path = self.path(kind)
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def say(self, text: str) -> None:

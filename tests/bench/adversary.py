@@ -1,0 +1,146 @@
+"""What colluding liars achieve and what it costs them: wrong results, delay, stake.
+
+With --model the pure model decides every draw, verdict, fine and slash; without it a real chain and real nodes do.
+Every figure is computed from the rows in out/bench/adversary-*.jsonl.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from _bench import ROOT, Bench
+from tests.adversarial.economy import Economy, Plan
+from tests.adversarial.strategies import STRATEGIES
+
+PICTURE = ROOT / "out" / "adversary.png"
+UNANIMOUS = ("lie_if_unanimous", "split_liars", "always_lie")
+"""Strategies whose wrong results are exactly the committees that were wholly theirs."""
+CONFIDENCE = 0.99
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "--nodes": {"type": int, "default": 100, "help": "operators of the class (default: 100)"},
+    "--share": {"type": float, "default": 0.25, "help": "the liars' share of its stake (default: 0.25)"},
+    "--k": {"type": int, "default": None, "help": "seats of a committee (default: 21, or half the operators)"},
+    "--rounds": {"type": int, "default": 2, "help": "fresh rounds after the first (default: 2)"},
+    "--strategy": {"choices": sorted(STRATEGIES), "default": "lie_if_unanimous", "help": "what the liars do"},
+    "--bundles": {"type": int, "default": 1000, "help": "bundles posted (default: 1000)"},
+    "--model": {"action": "store_true", "help": "let the pure model play all parties: no chain, no nodes"},
+    "--deplete": {"action": "store_true", "help": "do not replace liars that were ejected or slashed"},
+}
+
+
+def compute_interval(trials: int, probability: float, confidence: float = CONFIDENCE) -> tuple[int, int]:
+    """Central interval of a binomial: each tail beyond it has at most half of what the confidence leaves."""
+    if probability <= 0.0:
+        return 0, 0
+    if probability >= 1.0:
+        return trials, trials
+    tail, below, low, total = (1 - confidence) / 2, 0.0, None, math.lgamma(trials + 1)
+    for count in range(trials + 1):
+        ways = total - math.lgamma(count + 1) - math.lgamma(trials - count + 1)
+        below += math.exp(ways + count * math.log(probability) + (trials - count) * math.log1p(-probability))
+        if low is None and below > tail:
+            low = count
+        if below >= 1 - tail:
+            return low or 0, count
+    return low or 0, trials
+
+
+def percentile(values: Sequence[int], percent: int) -> int:
+    """Nearest-rank percentile."""
+    return sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]
+
+
+def compute_figures(bundles: Sequence[dict[str, Any]], eras: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any]:
+    """All figures, from rows alone."""
+    count, last = len(bundles), eras[-1]
+    wrong = sum(row["wrong_accepted"] for row in bundles)
+    captured = sum(era["all_theirs"] * era["count"] for era in eras) / count
+    interval = compute_interval(count, captured)
+    is_exact = plan.strategy in UNANIMOUS
+    rounds = [row["rounds"] for row in bundles]
+    return {
+        "strategy": plan.strategy,
+        "nodes": plan.nodes,
+        "k": plan.seats,
+        "bundles": count,
+        "bundles_attacked": sum(row["attacked"] for row in bundles),
+        "share_mean": round(sum(row["share"] for row in bundles) / count, 4),
+        "wrong_accepted": wrong,
+        "wrong_final": sum(row["wrong_final"] for row in bundles),
+        "wrong_bound": round((plan.rounds + 1) * plan.share**plan.seats, 12),
+        "wrong_predicted": round(captured * count, 3) if is_exact else None,
+        "wrong_interval_99": list(interval) if is_exact else None,
+        "wrong_is_within": interval[0] <= wrong <= interval[1] if is_exact else None,
+        "void": sum(row["verdict"] == "VOID" for row in bundles),
+        "void_by_era": [round(era["void_share"], 3) for era in eras],
+        "disputes": sum(row["disputed"] for row in bundles),
+        "overhead": round(sum(row["executions"] for row in bundles) / count, 3),
+        "class_votes_per_bundle": round(sum(row["class_votes"] for row in bundles) / count, 3),
+        "rounds_p50": percentile(rounds, 50),
+        "rounds_p99": percentile(rounds, 99),
+        "honest_slashed": last["honest_slashed"],
+        "honest_stake_left": round(last["honest_stake"], 6),
+        "liar_stake_left": round(last["liar_stake"], 6),
+    }
+
+
+def draw_picture(eras: Sequence[dict[str, Any]], title: str, path: Path) -> None:
+    """Stakes of both sides over time, and under them what share of the bundles came to nothing."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (top, low) = pyplot.subplots(2, 1, sharex=True, figsize=(9, 6), height_ratios=(2, 1))
+    at = [era["bundles"] for era in eras]
+    top.plot(at, [era["honest_stake"] for era in eras], label="honest: stake left and earned", color="tab:green")
+    top.plot(at, [era["liar_stake"] for era in eras], label="liars: left of all that they put in", color="tab:red")
+    top.set_ylabel("stake, 1 = put in")
+    top.set_ylim(bottom=0)
+    low.step(at, [era["void_share"] for era in eras], where="mid", label="bundles VOID", color="tab:gray")
+    low.step(at, [era["share"] for era in eras], where="mid", label="liars' share of the table", color="tab:orange")
+    low.set_xlabel("bundles posted")
+    low.set_ylim(0, 1.02)
+    for axes in (top, low):
+        axes.legend(loc="best")
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def run_model(bench: Bench, plan: Plan) -> None:
+    """Play the plan on the model, with a row for each bundle and era."""
+    for row in Economy(plan).run():
+        kind = row.pop("kind")
+        bench.record(kind, row)
+        if kind == "era":
+            bench.say(f"era {row['era']}: {row['bundles']} bundles, void {row['void_share']:.0%}")
+
+
+def main() -> None:
+    """Run it."""
+    bench = Bench("adversary", __doc__ or "", ARGUMENTS)
+    a = bench.args
+    seats = a.k if a.k is not None else min(21, a.nodes // 2)
+    plan = Plan(a.nodes, a.share, seats, a.strategy, a.bundles, a.rounds, a.deplete, a.seed)
+    how = "model" if a.model else "chain"
+    bench.keep_as(f"{how}-{a.strategy}-n{a.nodes}-p{a.share:g}-k{seats}{'-deplete' if a.deplete else ''}")
+    if not a.model:
+        raise SystemExit("bench: without --model this needs nodes that run many operators; they are not there yet")
+    run_model(bench, plan)
+    eras = bench.rows("era")
+    figures = compute_figures(bench.rows("bundle"), eras, plan)
+    if not a.json:
+        draw_picture(eras, f"{a.strategy}, {a.nodes} operators, p = {a.share:g}, k = {seats}", PICTURE)
+        bench.say(f"picture: {PICTURE.relative_to(ROOT)}; rows: {bench.path('*').relative_to(ROOT)}")
+    bench.finish(figures)
+
+
+if __name__ == "__main__":
+    main()
