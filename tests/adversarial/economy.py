@@ -19,6 +19,7 @@ from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.committee import compute_committee
 from quorate.protocol.hashing import keccak
 from quorate.protocol.params import FUEL_UNIT, MAX_BUNDLES, PRODUCTION, Params
+from quorate.protocol.registry import Earning
 from quorate.protocol.settlement import (
     Ballot,
     BundleOutcome,
@@ -31,7 +32,7 @@ from quorate.protocol.types import (
     BatchId,
     CarryRecord,
     DisputeRecord,
-    OperatorId,
+    FineKind,
     Stage,
     Table,
     Verdict,
@@ -141,6 +142,7 @@ class BatchPlay:
         self.price = compute_task_price(FUEL, CLASS_PRICE, FUEL_UNIT)
         self.tallies = [Tally(first + i) for i in range(count)]
         self.disputes: list[DisputeRecord] = []
+        self.hidden: set[int] = set()  # rows that committed to the present bundle and do not open
         self.as_market = self.people.call(self.people.world.market.address)
         self.as_disputes = self.people.call(self.people.world.disputes.address)
 
@@ -169,7 +171,7 @@ class BatchPlay:
             outcome = decide_bundle(ballot, terms, True, self._holdings(ballot.committee))
             self._apply(record, outcome)
             for member, amount in outcome.payments.items():
-                earned[self.table.members[member].operator_id] += amount
+                earned[member] += amount
             from_pot += outcome.from_pot
             to_treasury += outcome.to_treasury
             if outcome.verdict is Verdict.CARRIED:
@@ -186,6 +188,7 @@ class BatchPlay:
         sight = Sight((self.first, record.bundle), self.people.era, honest, ids, self.liars, standing)
         tally.rounds += 1
         opened: dict[int, Vote] = {}
+        self.hidden.clear()
         for seat, operator in enumerate(ids):
             if operator not in self.liars:
                 opened[seat] = honest
@@ -195,6 +198,8 @@ class BatchPlay:
             tally.attacked |= said.act is not Act.VOTE or said.vote != honest
             if said.act in (Act.VOTE, Act.HIDE):
                 tally.executed.add(operator)
+            if said.act is Act.HIDE:
+                self.hidden.add(rows[seat])
             if said.act is Act.VOTE and said.vote is not None:
                 opened[seat] = said.vote
         return Ballot(record, rows, opened)
@@ -206,7 +211,8 @@ class BatchPlay:
     def _apply(self, record: CarryRecord, outcome: BundleOutcome) -> None:
         registry, rows, tally = self.people.registry, self.table.members, self.tallies[record.bundle]
         for member, asked, _ in outcome.fines:
-            self.people.note(registry.apply_fine(self.as_market, rows[member].operator_id, asked))
+            kind = FineKind.UNREVEALED if member in self.hidden else FineKind.SILENT
+            self.people.note(registry.apply_fine(self.as_market, rows[member].operator_id, asked, kind))
         tally.verdict, tally.vote = outcome.verdict, outcome.vote
         if outcome.verdict is Verdict.DISPUTED:
             self.disputes.append(self._make_dispute(record, outcome))
@@ -231,7 +237,8 @@ class BatchPlay:
         registry = self.people.registry
         if earned:
             value = sum(earned.values()) - from_pot
-            entries = sorted((OperatorId(i), amount) for i, amount in earned.items())
+            rows = self.table.members
+            entries = sorted(Earning(rows[m].operator_id, amount, amount // self.price) for m, amount in earned.items())
             registry.apply_credit(replace(self.as_market, value=value), entries, from_pot)
         if to_treasury:
             registry.apply_release_pot(self.as_market, to_treasury)
@@ -254,7 +261,7 @@ class BatchPlay:
 
     def _punish(self, record: DisputeRecord, outcome: DisputeOutcome) -> None:
         registry, rows = self.people.registry, self.table.members
-        self._pay({int(rows[m].operator_id): amount for m, amount in outcome.earnings.items()}, 0, 0)
+        self._pay(outcome.earnings, 0, 0)
         before = registry.pots
         for member, together in outcome.wrong:
             self.people.note(registry.apply_slash(self.as_disputes, rows[member].operator_id, together))
@@ -262,7 +269,7 @@ class BatchPlay:
         share = compute_voter_share(record.price, taken, len(outcome.right_voters))
         paid = share * len(outcome.right_voters)
         if paid:
-            entries = sorted((rows[m].operator_id, share) for m in outcome.right_voters)
+            entries = sorted(Earning(rows[m].operator_id, share) for m in outcome.right_voters)
             registry.apply_credit(self.as_disputes, entries, paid)
         if rest := record.pot + taken - paid:
             registry.apply_release_pot(self.as_disputes, rest)

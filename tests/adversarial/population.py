@@ -8,7 +8,7 @@ from quorate.protocol import events as ev
 from quorate.protocol.context import Block, Call
 from quorate.protocol.hashing import keccak
 from quorate.protocol.params import ETHER, MAX_UNITS, Params
-from quorate.protocol.registry import Registry, compute_median_ask
+from quorate.protocol.registry import Registry
 from quorate.protocol.types import Address, OperatorId, Table
 from quorate.protocol.world import World
 
@@ -62,8 +62,8 @@ class Population:
     """The registry of one class with its honest operators and its liars; time is told to it."""
 
     def __init__(self, params: Params, split: Split, deplete: bool) -> None:
-        addresses = [make_address("contract", i) for i in range(4)]
-        self.world = World(params, 31337, *addresses[:3], recover=lambda digest, signature: None)
+        registry, market, disputes, challenges = (make_address("contract", i) for i in range(4))
+        self.world = World(params, 31337, registry, market, disputes, challenges, lambda digest, signature: None)
         self.registry: Registry = self.world.registry
         self.params, self.deplete = params, deplete
         self.now = params.era_period
@@ -96,7 +96,7 @@ class Population:
 
     def _create(self, split: Split) -> None:
         creator = self.call(make_address("creator", 0), self.params.class_deposit)
-        self.registry.apply_create_class(creator, bytes(32), UNIT_WEI, CLASS_PRICE)
+        self.registry.apply_create_class(creator, bytes(32), UNIT_WEI, CLASS_PRICE, judged=True)
         for units in split.honest:
             self.honest.add(self._enroll(units))
         for units in split.liars:
@@ -142,8 +142,8 @@ class Population:
 
     def advance_era(self) -> None:
         """Let the next table be built."""
-        members = list(self.registry.get_class(CLASS).members.values())
-        self.registry.apply_advance_era(self.call(make_address("creator", 0)), CLASS, compute_median_ask(members))
+        medians = self.registry.medians(CLASS)
+        self.registry.apply_advance_era(self.call(make_address("creator", 0)), CLASS, *medians)
 
     def pass_era(self) -> None:
         """A fault era ends: liars that were ejected or shrunk are made whole again, and the next table is built."""

@@ -6,19 +6,18 @@ Every figure is computed from the rows in out/bench/adversary-*.jsonl.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from _bench import ROOT, Bench
+from tests.adversarial.chance import compute_interval
 from tests.adversarial.economy import Economy, Plan
 from tests.adversarial.strategies import STRATEGIES
 
 PICTURE = ROOT / "out" / "adversary.png"
 UNANIMOUS = ("lie_if_unanimous", "split_liars", "always_lie")
 """Strategies whose wrong results are exactly the committees that were wholly theirs."""
-CONFIDENCE = 0.99
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "--nodes": {"type": int, "default": 100, "help": "operators of the class (default: 100)"},
     "--share": {"type": float, "default": 0.25, "help": "the liars' share of its stake (default: 0.25)"},
@@ -29,23 +28,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--model": {"action": "store_true", "help": "let the pure model play all parties: no chain, no nodes"},
     "--deplete": {"action": "store_true", "help": "do not replace liars that were ejected or slashed"},
 }
-
-
-def compute_interval(trials: int, probability: float, confidence: float = CONFIDENCE) -> tuple[int, int]:
-    """Central interval of a binomial: each tail beyond it has at most half of what the confidence leaves."""
-    if probability <= 0.0:
-        return 0, 0
-    if probability >= 1.0:
-        return trials, trials
-    tail, below, low, total = (1 - confidence) / 2, 0.0, None, math.lgamma(trials + 1)
-    for count in range(trials + 1):
-        ways = total - math.lgamma(count + 1) - math.lgamma(trials - count + 1)
-        below += math.exp(ways + count * math.log(probability) + (trials - count) * math.log1p(-probability))
-        if low is None and below > tail:
-            low = count
-        if below >= 1 - tail:
-            return low or 0, count
-    return low or 0, trials
 
 
 def percentile(values: Sequence[int], percent: int) -> int:
