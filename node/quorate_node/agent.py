@@ -1,6 +1,6 @@
-"""The node's only loop: it feeds stimuli to the core and has its instructions performed.
+"""The node's only loop: it feeds stimuli to the cores of its operators and has their instructions performed.
 
-A bad event never ends it: what can be tried again is (the core asks again), a broken event is logged and passed over.
+A bad event never ends it: what can be tried again is (a core asks again), a broken event is logged and passed over.
 An UnrecoverableError stops the process: to go on would risk stake.
 """
 
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from quorate.protocol.errors import ChainUnavailable, QuorateError, UnrecoverableError
 from quorate_node.core.core import Core
-from quorate_node.core.instructions import Execute, Instruction, JournalCommit
+from quorate_node.core.farm import Farm, SharedStimulus
+from quorate_node.core.instructions import Execute, Instruction, JournalCommit, Transaction
 from quorate_node.core.stimuli import ChainReorganised, GroupJournaled, Stimulus, Tick
 from quorate_node.logs import get_logger
 from quorate_node.performer import Performer
@@ -20,17 +23,20 @@ from quorate_node.watcher import ChainWatcher
 
 POLL_S = 0.1
 IDLE_POLL_S = 0.2
+IDLE_TICK_S = 1.0
 LEAST_TICK_S = 0.04
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 MAX_TASKS = 512
 
 
 class Agent:
-    """Runs one core until `stop` or an UnrecoverableError."""
+    """Runs the cores of a farm until `stop` or an UnrecoverableError. `performers` are by core."""
 
-    def __init__(self, core: Core, watcher: ChainWatcher, on_chain: Callable[[], None]) -> None:
-        self.core, self._watcher, self._on_chain = core, watcher, on_chain
-        self.performer: Performer | None = None
+    def __init__(self, farm: Farm, watcher: ChainWatcher) -> None:
+        self.farm, self._watcher = farm, watcher
+        self.performers: Mapping[Core, Performer] = {}
+        # A thread of its own: the chain must be seen while all others wait for something.
+        self._eye = ThreadPoolExecutor(1, "chain")
         self._log = get_logger()
         self._wake = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -38,10 +44,13 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_synced = False
 
-    def feed(self, stimulus: Stimulus) -> None:
-        """Give a fact to the core; decisions follow within a few milliseconds."""
+    def feed(self, core: Core, stimulus: Stimulus) -> None:
+        """Give a fact to a core; decisions follow within a few milliseconds."""
+        self._take(core, stimulus)
+
+    def _take(self, receiver: Core | Farm, stimulus: Any) -> None:
         try:
-            self.core.handle(stimulus)
+            receiver.handle(stimulus)
         except UnrecoverableError as error:
             self._fail(error)
         except Exception as error:  # a bad event must not end the node
@@ -61,7 +70,7 @@ class Agent:
                 self._wake.clear()
                 self._decide()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
+                    async with asyncio.timeout(IDLE_TICK_S if self._is_idle() else POLL_S):
                         await self._wake.wait()
                 await asyncio.sleep(LEAST_TICK_S)
         finally:
@@ -69,37 +78,43 @@ class Agent:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(poller, *self._tasks, return_exceptions=True)
+            self._eye.shutdown(wait=False)
         if self._failure is not None:
             raise self._failure
 
     def _decide(self) -> None:
         if not self.is_synced:
             return
-        try:
-            instructions = self.core.handle(Tick(asyncio.get_running_loop().time()))
-        except UnrecoverableError as error:
-            self._fail(error)
-            return
-        except Exception as error:  # as above
-            self._log.error("decision failed", error=repr(error), exc_info=True)
-            return
-        for instruction in instructions:
-            self._start(instruction)
+        now = asyncio.get_running_loop().time()
+        for core in self.farm.cores:
+            try:
+                instructions = core.handle(Tick(now))
+            except UnrecoverableError as error:
+                self._fail(error)
+                return
+            except Exception as error:  # as above: one core's trouble must not stop the others
+                self._log.error("decision failed", error=repr(error), exc_info=True)
+                continue
+            for instruction in instructions:
+                self._start(core, instruction)
 
-    def _start(self, instruction: Instruction) -> None:
-        # Work and the journal are never dropped; what the core repeats by itself may be.
+    def _is_idle(self) -> bool:
+        chain = self.farm.chain
+        return not (self._tasks or chain.batches or chain.disputes or self.farm.first.state.mail.queue)
+
+    def _start(self, core: Core, instruction: Instruction) -> None:
+        # Work and the journal are never dropped; what a core repeats by itself may be.
         if len(self._tasks) >= MAX_TASKS and not isinstance(instruction, Execute | JournalCommit):
-            key = getattr(instruction, "key", None)
-            self.core.state.under_way.discard(key)
+            if isinstance(instruction, Transaction):
+                core.state.under_way.discard(instruction.key)
             return
-        task = asyncio.create_task(self._perform(instruction))
+        task = asyncio.create_task(self._perform(core, instruction))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _perform(self, instruction: Instruction) -> None:
-        assert self.performer is not None
+    async def _perform(self, core: Core, instruction: Instruction) -> None:
         try:
-            await self.performer.perform(instruction)
+            await self.performers[core].perform(instruction)
         except UnrecoverableError as error:
             self._fail(error)
         except Exception as error:  # a bug in one instruction must not end the others
@@ -127,17 +142,19 @@ class Agent:
             except Exception as error:  # as above
                 self._log.error("poll failed", error=repr(error), exc_info=True)
                 failures += 1
-            is_idle = not (self.core.state.chain.batches or self.core.state.mail.queue)
-            pause = IDLE_POLL_S if is_idle else POLL_S
+            pause = IDLE_POLL_S if self._is_idle() else POLL_S
             await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] if failures else pause)
 
     async def _poll(self) -> None:
-        for stimulus in await asyncio.to_thread(self._watcher.poll):
+        for stimulus in await asyncio.get_running_loop().run_in_executor(self._eye, self._watcher.poll):
             if isinstance(stimulus, ChainReorganised):
                 self._log.warning("reorganised")
-            self.feed(stimulus)
+            self.hear(stimulus)
         self.is_synced = True
-        self._on_chain()
+
+    def hear(self, stimulus: SharedStimulus) -> None:
+        """Tell all cores what concerns them all."""
+        self._take(self.farm, stimulus)
 
     async def sync(self) -> None:
         """Read the chain up to now, before anything is decided. Raises ChainUnavailable when it does not answer."""
@@ -150,7 +167,7 @@ class Agent:
                     raise
                 await asyncio.sleep(pause)
 
-    def restore(self, groups: list[GroupJournaled]) -> None:
-        """What the journal held."""
+    def restore(self, core: Core, groups: list[GroupJournaled]) -> None:
+        """What the journal of a core's operator held."""
         for stimulus in groups:
-            self.feed(stimulus)
+            self.feed(core, stimulus)

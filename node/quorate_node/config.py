@@ -23,6 +23,8 @@ class NodeConfig:
 
     `owner` is the address that staked, 0x-hex; None: the keystore's own. `listen` is HOST:PORT; `announce` the URL
     under which others reach it, None: http://LISTEN. `collator` takes orders, for `fee_wei` a bundle.
+    `operators` is how many of them this process runs, with keys that are derived from the keystore's; the first one
+    uses the keystore's own. With `share_executions` those drawn for the same bundle execute it once.
     `max_fuel` bounds one task, `max_input_bytes` one bundle's input, `import_bytes` all content that others may push.
     """
 
@@ -36,12 +38,18 @@ class NodeConfig:
     collator: bool = False
     fee_wei: int = 0
     workers: int = 1
+    operators: int = 1
+    share_executions: bool = True
     classes: tuple[int, ...] = (1,)
     owner: str | None = None
     max_fuel: int = 10**13
     max_input_bytes: int = 4 * GIB
     import_bytes: int = 64 * GIB
     log_file: Path | None = None
+
+    def journal(self, index: int) -> Path:
+        """Journal of one of the operators."""
+        return self.home / (f"{JOURNAL_FILE}-{index}" if index else JOURNAL_FILE)
 
     @property
     def host(self) -> str:
@@ -88,8 +96,11 @@ def build_config(home: Path, values: dict[str, Any], where: str) -> NodeConfig:
     host, _, port = config.listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise ConfigurationError(f"{where}: listen must be HOST:PORT, not {config.listen!r}")
-    if config.workers < 1:
-        raise ConfigurationError(f"{where}: workers must be at least 1")
+    for name in ("workers", "operators"):
+        if getattr(config, name) < 1:
+            raise ConfigurationError(f"{where}: {name} must be at least 1")
+    if config.operators > 1 and config.owner:
+        raise ConfigurationError(f"{where}: several operators own their stakes with their own keys: leave owner out")
     return config
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from quorate.protocol.errors import ContentUnavailable, DataError, ValidationError
@@ -31,6 +32,7 @@ from quorate_node.providers import check_url
 INPUT_SLACK_BYTES = 1 << 20  # a DAG's inner blocks, over the bytes of its files
 # Providers are strangers: none may hold a fetch for long, nor all fetches that there are.
 MAX_FETCHES = 16
+MAX_DONE = 2_000
 STALL_S = 10.0
 LEAST_BYTES_S = 32 * 1024
 
@@ -41,7 +43,8 @@ GetExecutor = Callable[[], Awaitable[Executor]]
 class ExecutionService:
     """Runs Execute instructions. `get_executor` starts the workers when they are first needed.
 
-    `hints` gives the providers of a job that this node knows as a collator itself.
+    `hints` gives the providers of a job that this node knows as a collator itself. With `is_shared` operators of this
+    process that are drawn for the same bundle share its execution.
     """
 
     store: BlobStore
@@ -50,10 +53,31 @@ class ExecutionService:
     own_url: str
     is_local: bool
     hints: Callable[[bytes], list[str]]
+    is_shared: bool = True
     fetchers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MAX_FETCHES, "fetch"))
+    running: dict[Hashable, asyncio.Task[BundleExecuted | BundleFailed]] = field(default_factory=dict)
+    done: OrderedDict[Hashable, BundleExecuted] = field(default_factory=OrderedDict)
 
     async def run(self, instruction: Execute) -> BundleExecuted | BundleFailed:
-        """Execute a bundle; what went wrong on this host alone is a BundleFailed."""
+        """Execute a bundle, or learn what another operator of this process got; a BundleFailed is this host's fault."""
+        if not self.is_shared:
+            return await self._run(instruction)
+        subject = instruction.job_id, instruction.job_bundle
+        if (found := self.done.get(subject)) is not None:
+            return replace(found, key=instruction.key)
+        task = self.running.get(subject)
+        if task is None:
+            task = asyncio.create_task(self._run(instruction))
+            self.running[subject] = task
+            task.add_done_callback(lambda _: self.running.pop(subject, None))
+        outcome = await asyncio.shield(task)
+        if isinstance(outcome, BundleExecuted):
+            self.done[subject] = outcome
+            if len(self.done) > MAX_DONE:
+                self.done.popitem(last=False)
+        return replace(outcome, key=instruction.key)
+
+    async def _run(self, instruction: Execute) -> BundleExecuted | BundleFailed:
         order, began = instruction.order, time.monotonic()
         try:
             spec = await self._find_content(instruction)

@@ -51,25 +51,25 @@ class Messenger(Locator, Protocol):
 
 
 class ChainLocator:
-    """Locator from EndpointAnnounced events. `view` gives the present view: a reorganisation replaces it."""
+    """Locator from EndpointAnnounced events."""
 
-    def __init__(self) -> None:
-        self.view = ChainView()
+    def __init__(self, view: ChainView) -> None:
+        self._view = view
 
     def locate_operator(self, operator_id: int) -> str | None:
-        operator = self.view.operators.get(operator_id)
+        operator = self._view.operators.get(operator_id)
         return operator.url or None if operator else None
 
     def locate_address(self, address: Address) -> str | None:
-        operator_id = self.view.operator_by_address.get(address)
+        operator_id = self._view.operator_by_address.get(address)
         return None if operator_id is None else self.locate_operator(operator_id)
 
 
 class HttpMessenger(ChainLocator):
     """Messenger over HTTP."""
 
-    def __init__(self, *, is_local: bool) -> None:
-        super().__init__()
+    def __init__(self, view: ChainView, *, is_local: bool) -> None:
+        super().__init__(view)
         self._is_local = is_local
         self._client: httpx.AsyncClient | None = None
         self._checked: set[str] = set()

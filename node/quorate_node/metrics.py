@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from quorate_node.core.collation import count_queued
@@ -31,20 +31,20 @@ class Metrics:
         """One more; names and labels are those of COUNTERS."""
         self._counts[name, *labels] += 1
 
-    def render(self, state: State) -> bytes:
+    def render(self, states: Sequence[State]) -> bytes:
         """The page of metrics."""
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry()
-        registry.register(_Collected(self._counts, state))
+        registry.register(_Collected(self._counts, states))
         return generate_latest(registry)
 
 
 class _Collected:
     """What prometheus_client calls a collector."""
 
-    def __init__(self, counts: Counter[tuple[str, ...]], state: State) -> None:
-        self._counts, self._state = counts, state
+    def __init__(self, counts: Counter[tuple[str, ...]], states: Sequence[State]) -> None:
+        self._counts, self._states = counts, states
 
     def collect(self) -> Iterator[Metric]:
         """Every metric with its present value."""
@@ -56,8 +56,9 @@ class _Collected:
                 if counted == name:
                     family.add_metric(values, number)
             yield family
-        state = self._state
-        running = sum(1 for each in state.own.work.values() if each.status is WorkStatus.RUNNING)
+        state = self._states[0]
+        works = (work for each in self._states for work in each.own.work.values())
+        running = sum(1 for work in works if work.status is WorkStatus.RUNNING)
         gauges = {
             "head_block": ("Newest block that was handled.", state.chain.head.number),
             "batches": ("Batches that are followed.", len(state.chain.batches)),

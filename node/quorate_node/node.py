@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +25,9 @@ from quorate.storage.embedded import EmbeddedStore
 from quorate_node import metrics as metrics_module
 from quorate_node.agent import Agent
 from quorate_node.collator import Collator
-from quorate_node.config import JOURNAL_FILE, NodeConfig, load_config
+from quorate_node.config import NodeConfig, load_config
 from quorate_node.core.core import Core
+from quorate_node.core.farm import Farm
 from quorate_node.core.instructions import Post
 from quorate_node.core.policy import Limits
 from quorate_node.core.state import Identity, Network, Settings
@@ -35,8 +38,9 @@ from quorate_node.gateway.app import Services, build_app
 from quorate_node.journal import Journal
 from quorate_node.keystore import open_key
 from quorate_node.logs import configure_logs, get_logger
+from quorate_node.mailbox import Mailbox
 from quorate_node.messaging import HttpMessenger
-from quorate_node.performer import Performer
+from quorate_node.performer import LeafShelf, Performer, Tools
 from quorate_node.providers import LOCAL_CHAIN_IDS
 from quorate_node.watcher import ChainWatcher
 
@@ -47,12 +51,13 @@ ANNOUNCE_S = 15.0
 WARM_UP_S = 0.5
 MAX_RESTORED = 50_000
 BACKLOG = 512
+THREADS = 32  # most of them wait for the chain
 
 CoreType = Callable[[Identity, Network, Settings], Core]
 
 
 def run_node(home: Path, core: CoreType = Core) -> None:
-    """Run a node in the foreground until SIGTERM or SIGINT. `core` makes its mind; tests give one that lies.
+    """Run a node in the foreground until SIGTERM or SIGINT. `core` makes an operator's mind; tests give some that lie.
 
     Raises QuorateError when it cannot start, UnrecoverableError when it must not go on.
     """
@@ -61,49 +66,51 @@ def run_node(home: Path, core: CoreType = Core) -> None:
     key = open_key(config.keystore, config.passphrase_file)
     gateway = JsonRpcGateway(config.rpc_url, Deployment.load(config.deployment))
     gateway.check()
-    asyncio.run(Node(config, key, gateway, core).run())
+    asyncio.run(Node(config, [key.derive(index) for index in range(config.operators)], gateway, core).run())
 
 
 class Node:
-    """One node process."""
+    """One node process, with one or more operators."""
 
-    def __init__(self, config: NodeConfig, key: SigningAccount, gateway: JsonRpcGateway, core: CoreType) -> None:
-        self._config, self._key, self._gateway = config, key, gateway
-        self._owner = parse_address(config.owner) if config.owner else key.address
+    def __init__(
+        self, config: NodeConfig, keys: Sequence[SigningAccount], gateway: JsonRpcGateway, core: CoreType
+    ) -> None:
+        self._config, self._keys, self._gateway = config, tuple(keys), gateway
         self._is_local = gateway.deployment.chain_id in LOCAL_CHAIN_IDS
         self._log = get_logger()
         self._metrics = metrics_module.Metrics()
-        self._core = core(self._identify(), self._describe_network(), self._settings())
-        self._messenger = HttpMessenger(is_local=self._is_local)
-        self._agent = Agent(self._core, ChainWatcher(gateway), self._on_chain)
+        network = self._describe_network()
+        self._farm = Farm([core(self._identify(i), network, self._settings(i)) for i in range(len(keys))])
+        self._messenger = HttpMessenger(self._farm.chain, is_local=self._is_local)
+        self._agent = Agent(self._farm, ChainWatcher(gateway))
         self._pool: WorkerPool | None = None
         self._pool_lock = asyncio.Lock()
         self._is_ready = False
 
     # parts --------------------------------------------------------------------------------------------------------
 
-    def _identify(self) -> Identity:
-        operator_id = self._gateway.operator_of(self._owner)
-        if not operator_id and not self._config.collator:
-            owner = self._owner.hex()
-            raise ConfigurationError(f"0x{owner} owns no operator here: `quorate-node stake` first, or set its owner")
-        if operator_id and self._gateway.operator(operator_id).signing_key != self._key.address:
+    def _identify(self, index: int) -> Identity:
+        config, key = self._config, self._keys[index]
+        owner = parse_address(config.owner) if config.owner else key.address
+        operator_id = self._gateway.operator_of(owner)
+        if not operator_id and (index or not config.collator):
             raise ConfigurationError(
-                f"operator {operator_id} signs with another key than {self._config.keystore}: use that keystore"
+                f"0x{owner.hex()} owns no operator here: `quorate-node stake` first, or set its owner"
             )
-        return Identity(OperatorId(operator_id), self._key.address)
+        if operator_id and self._gateway.operator(operator_id).signing_key != key.address:
+            raise ConfigurationError(
+                f"operator {operator_id} signs with another key than {config.keystore}: use that keystore"
+            )
+        return Identity(OperatorId(operator_id), key.address)
 
     def _describe_network(self) -> Network:
         deployment = self._gateway.deployment
         return Network(deployment.chain_id, deployment.market, self._gateway.domain_separator(), self._gateway.params())
 
-    def _settings(self) -> Settings:
+    def _settings(self, index: int) -> Settings:
         config = self._config
         limits = Limits(max_fuel=config.max_fuel, max_input_bytes=config.max_input_bytes)
-        return Settings(config.classes, config.collator, config.fee_wei, limits)
-
-    def _on_chain(self) -> None:
-        self._messenger.view = self._core.state.chain
+        return Settings(config.classes, config.collator and index == 0, config.fee_wei, limits)
 
     async def _get_executor(self) -> Executor:
         from quorate_node.executor.pool import WorkerPool  # it knows wasmtime: not before we are ready
@@ -112,7 +119,7 @@ class Node:
             if self._pool is None:
                 home = self._config.home
                 # Machine code in the cache is believed only with our key's mark.
-                secret = keccak(b"quorate-code-cache" + self._key.key)
+                secret = keccak(b"quorate-code-cache" + self._keys[0].key)
                 pool = WorkerPool(self._config.workers, home / "store", home / "code", secret=secret)
                 await pool.start()
                 self._pool = pool
@@ -122,61 +129,71 @@ class Node:
 
     async def run(self) -> None:
         """Until stopped."""
-        config, core = self._config, self._core
+        config = self._config
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "node"))
         listener = open_listener(config.host, config.port)
-        journal = Journal(config.home / JOURNAL_FILE)
         store = EmbeddedStore(config.home / "store")
-        collator = Collator(core, self._gateway, config.home / "hints.jsonl") if config.collator else None
-        hints: Callable[[bytes], list[str]] = collator.hints if collator else lambda _: []
-        execution = ExecutionService(store, self._get_executor, self._messenger, config.url, self._is_local, hints)
-
-        def on_posted(post: Post, block: int) -> None:
-            if collator is not None:
-                collator.on_posted(post.orders, block)
-
-        performer = Performer(
-            core, self._key, self._gateway, journal, self._messenger, execution, self._metrics, self._agent.feed,
-            on_posted,
-        )  # fmt: skip
-        self._agent.performer = performer
-        self._restore(journal, performer)
-        server = QuietServer(
-            uvicorn.Config(
-                build_app(self._services(store, performer, collator)),
-                log_config=None, lifespan="off", access_log=False, backlog=BACKLOG, timeout_graceful_shutdown=2,
-            )
-        )  # fmt: skip
+        journals: list[Journal] = []
         try:
+            journals.extend(Journal(config.journal(index)) for index in range(len(self._keys)))
+            server = QuietServer(
+                uvicorn.Config(
+                    build_app(self._assemble(store, journals)),
+                    log_config=None, lifespan="off", access_log=False, backlog=BACKLOG, timeout_graceful_shutdown=2,
+                )
+            )  # fmt: skip
             await self._serve(server, listener)
         finally:
             if self._pool is not None:
                 await self._pool.close()
             await self._messenger.close()
-            journal.close()
+            for journal in journals:
+                journal.close()
             store.close()
 
-    def _restore(self, journal: Journal, performer: Performer) -> None:
+    def _assemble(self, store: EmbeddedStore, journals: Sequence[Journal]) -> Services:
+        """Everything that runs beside the cores; afterwards they know what their journals held."""
+        config, first, metrics, leaves = self._config, self._farm.first, self._metrics, LeafShelf()
+        collator = Collator(first, self._gateway, config.home / "hints.jsonl") if config.collator else None
+        hints: Callable[[bytes], list[str]] = collator.hints if collator else lambda _: []
+        mailbox = Mailbox(lambda: first.state, partial(self._agent.feed, first))
+
+        def on_posted(post: Post, block: int) -> None:
+            if collator is not None:
+                collator.on_posted(post.orders, block)
+
+        execution = ExecutionService(
+            store, self._get_executor, self._messenger, config.url, self._is_local, hints, config.share_executions
+        )
+        tools = Tools(
+            self._gateway, self._messenger, mailbox, execution, metrics, leaves, config.url, on_posted
+        )  # fmt: skip
+        performers: dict[Core, Performer] = {}
+        for core, key, journal in zip(self._farm.cores, self._keys, journals, strict=True):
+            performers[core] = Performer(core, key, journal, tools, partial(self._agent.feed, core))
+            self._restore(core, journal, leaves)
+        self._agent.performers = performers
+        states = [core.state for core in self._farm.cores]
+        return Services(
+            store=store,
+            get_states=lambda: states,
+            mailbox=mailbox,
+            get_leaves=leaves.get,
+            render_metrics=lambda: (metrics.render(states), metrics_module.CONTENT_TYPE),
+            count_order=lambda outcome: metrics.count("orders", outcome),
+            is_ready=lambda: self._is_ready,
+            collator=collator,
+            import_quota_bytes=config.import_bytes,
+        )
+
+    def _restore(self, core: Core, journal: Journal, leaves: LeafShelf) -> None:
         if journal.torn_bytes:
             self._log.warning("torn journal tail cut off", bytes=journal.torn_bytes)
         groups = journal.groups[-MAX_RESTORED:]
         journal.groups = []
         for group in groups:
-            performer.remember_leaves(group)
-        self._agent.restore([GroupJournaled(group) for group in groups])
-
-    def _services(self, store: EmbeddedStore, performer: Performer, collator: Collator | None) -> Services:
-        core, metrics = self._core, self._metrics
-        return Services(
-            store=store,
-            get_state=lambda: core.state,
-            feed=self._agent.feed,
-            get_leaves=performer.leaves.get,
-            render_metrics=lambda: (metrics.render(core.state), metrics_module.CONTENT_TYPE),
-            count_order=lambda outcome: metrics.count("orders", outcome),
-            is_ready=lambda: self._is_ready,
-            collator=collator,
-            import_quota_bytes=self._config.import_bytes,
-        )
+            leaves.put(group)
+        self._agent.restore(core, [GroupJournaled(group) for group in groups])
 
     async def _serve(self, server: QuietServer, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -190,7 +207,9 @@ class Node:
             await self._announce()
             self._is_ready = True
             background.append(asyncio.create_task(self._warm_up()))
-            print(f"ready {self._config.url} operator {self._core.state.identity.operator_id}", flush=True)
+            ids = [core.state.identity.operator_id for core in self._farm.cores]
+            which = f"operator {ids[0]}" if len(ids) == 1 else f"operators {min(ids)} to {max(ids)}, {len(ids)} in all"
+            print(f"ready {self._config.url} {which}", flush=True)
             await deciding
         finally:
             for task in background:
@@ -199,18 +218,20 @@ class Node:
             await asyncio.gather(serving, *background, return_exceptions=True)
 
     async def _announce(self) -> None:
-        """Tell the chain where this node answers, if that has changed."""
-        operator_id = self._core.state.identity.operator_id
-        view = self._core.state.chain.operators.get(operator_id)
-        url = self._config.url
+        """Tell the chain where the operators answer, if that has changed."""
+        pairs = zip(self._farm.cores, self._keys, strict=True)
+        await asyncio.gather(*(self._announce_one(core.state.identity.operator_id, key) for core, key in pairs))
+
+    async def _announce_one(self, operator_id: int, key: SigningAccount) -> None:
+        view, url = self._farm.chain.operators.get(operator_id), self._config.url
         if view is None or view.url == url:
             return
-        if self._owner != self._key.address:
+        if view.owner != key.address:
             self._log.warning("endpoint not announced", url=url, reason="only the owner's key can: announceEndpoint")
             return
         try:
             async with asyncio.timeout(ANNOUNCE_S):
-                await asyncio.to_thread(_send, self._gateway, self._key, calls.announce_endpoint(url))
+                await asyncio.to_thread(_send, self._gateway, key, calls.announce_endpoint(url))
         except (QuorateError, TimeoutError) as error:
             self._log.warning("endpoint not announced", url=url, error=str(error))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from quorate.chain import calls
@@ -29,10 +30,12 @@ from quorate.protocol.types import Address, CommitItem, CommitList
 from quorate_node.core import instructions as ins
 from quorate_node.core import stimuli as st
 from quorate_node.core.core import Core
+from quorate_node.core.mailroom import MessageRefused
 from quorate_node.core.state import Secret, SecretGroup
 from quorate_node.execution import ExecutionService
 from quorate_node.journal import Journal
 from quorate_node.logs import get_logger
+from quorate_node.mailbox import Mailbox
 from quorate_node.messaging import Messenger, Undelivered
 from quorate_node.metrics import Metrics
 
@@ -45,26 +48,45 @@ Feed = Callable[[st.Stimulus], None]
 OnPosted = Callable[[ins.Post, int], None]
 
 
+class LeafShelf:
+    """Leaves by their root, of what the operators of this process voted for: served to whoever fetches a result."""
+
+    def __init__(self) -> None:
+        self._rows: OrderedDict[bytes, tuple[bytes, ...]] = OrderedDict()
+
+    def get(self, root: bytes) -> tuple[bytes, ...] | None:
+        """Leaves under a root."""
+        return self._rows.get(root)
+
+    def put(self, group: SecretGroup) -> None:
+        """Keep the leaves of a group's votes."""
+        for secret in group.secrets:
+            self._rows[secret.vote] = secret.leaves
+        while len(self._rows) > MAX_LEAVES:
+            self._rows.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the operators of one process share. `own_url` is where their `mailbox` is for others."""
+
+    gateway: ChainGateway
+    messenger: Messenger
+    mailbox: Mailbox
+    execution: ExecutionService
+    metrics: Metrics
+    leaves: LeafShelf
+    own_url: str
+    on_posted: OnPosted
+
+
 class Performer:
     """Performs instructions for one core with one key."""
 
-    def __init__(
-        self,
-        core: Core,
-        key: SigningAccount,
-        gateway: ChainGateway,
-        journal: Journal,
-        messenger: Messenger,
-        execution: ExecutionService,
-        metrics: Metrics,
-        feed: Feed,
-        on_posted: OnPosted,
-    ) -> None:
-        self._core, self._key, self._gateway, self._journal = core, key, gateway, journal
-        self._messenger, self._execution, self._metrics = messenger, execution, metrics
-        self._feed, self._on_posted = feed, on_posted
+    def __init__(self, core: Core, key: SigningAccount, journal: Journal, tools: Tools, feed: Feed) -> None:
+        self._core, self._key, self._journal, self._tools, self._feed = core, key, journal, tools, feed
+        self._gateway, self._messenger, self._metrics = tools.gateway, tools.messenger, tools.metrics
         self._log = get_logger()
-        self.leaves: OrderedDict[bytes, tuple[bytes, ...]] = OrderedDict()
 
     async def perform(self, instruction: ins.Instruction) -> None:
         """Perform one instruction to its end. Raises UnrecoverableError alone."""
@@ -92,7 +114,7 @@ class Performer:
         job = instruction.job_id.hex()
         self._log.info("executing", job=job, batch=instruction.key[0], bundle=instruction.key[1])
         try:
-            outcome = await self._execution.run(instruction)
+            outcome = await self._tools.execution.run(instruction)
         except UnrecoverableError:
             raise
         except QuorateError as error:
@@ -116,15 +138,8 @@ class Performer:
             secrets.append(Secret(vote.bundle, vote.seat, statement, vote.vote, salt, commitment, vote.leaves))
         group = SecretGroup(draft.stage, draft.subject, draft.round, draft.domain, draft.member, tuple(secrets))
         await asyncio.to_thread(self._journal.append, group)
-        self.remember_leaves(group)
+        self._tools.leaves.put(group)
         self._feed(st.GroupJournaled(group))
-
-    def remember_leaves(self, group: SecretGroup) -> None:
-        """Leaves of a vote are served to whoever fetches the result."""
-        for secret in group.secrets:
-            self.leaves[secret.vote] = secret.leaves
-        while len(self.leaves) > MAX_LEAVES:
-            self.leaves.popitem(last=False)
 
     # messages -----------------------------------------------------------------------------------------------------
 
@@ -182,7 +197,10 @@ class Performer:
         """A receiver that is a block behind says NOT_YET: worth a moment's patience, since the core's is seconds."""
         for pause_s in (*NOT_YET_PAUSES_S, None):
             try:
-                await self._messenger.send(url, kind, message)
+                if url == self._tools.own_url:
+                    self._take(kind, message)
+                else:
+                    await self._messenger.send(url, kind, message)
                 self._metrics.count("messages", kind, "sent")
                 return
             except Undelivered as error:
@@ -194,6 +212,13 @@ class Performer:
                     self._log.warning("undelivered", kind=kind, error=str(error))
                 return
 
+    def _take(self, kind: str, message: Message) -> None:
+        """The receiver lives in this process."""
+        try:
+            self._tools.mailbox.take(message)
+        except MessageRefused as error:
+            raise Undelivered(f"refused {kind}: {error}", error.code) from error
+
     # transactions -------------------------------------------------------------------------------------------------
 
     async def _transact(self, instruction: ins.Transaction) -> None:
@@ -201,7 +226,7 @@ class Performer:
         try:
             block = await asyncio.to_thread(self._send_and_wait, instruction)
             if isinstance(instruction, ins.Post):
-                self._on_posted(instruction, block)
+                self._tools.on_posted(instruction, block)
             self._log.info("mined", call=name, key=str(instruction.key[1]), block=block)
         except UnrecoverableError:
             raise

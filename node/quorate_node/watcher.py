@@ -13,7 +13,7 @@ from quorate.protocol import events
 from quorate.protocol.encoding import decode_dispute_record
 from quorate.protocol.types import Table
 from quorate_node.core.state import Head
-from quorate_node.core.stimuli import ChainAdvanced, ChainReorganised, Logged, Stimulus
+from quorate_node.core.stimuli import ChainAdvanced, ChainReorganised, Logged
 
 TIMED = (events.RoundStarted, events.BatchOpened, events.DisputeOpened, events.ClassCreated)
 """Events whose block's time matters."""
@@ -26,12 +26,12 @@ class ChainWatcher:
         self._gateway = gateway
         self.head: BlockHead | None = None
 
-    def poll(self) -> list[Stimulus]:
+    def poll(self) -> list[ChainAdvanced | ChainReorganised]:
         """What has happened since the last call. Raises ChainUnavailable, after which it may be called again."""
         head, last = self._gateway.head(), self.head
         if last is not None and head.hash == last.hash:
             return []
-        found: list[Stimulus] = []
+        found: list[ChainAdvanced | ChainReorganised] = []
         if last is not None and not self._follows(last, head):
             # Everything again: state is small, and a partial repair would have to be right in every corner.
             found.append(ChainReorganised())

@@ -48,6 +48,17 @@ class SigningAccount:
             if 0 < int.from_bytes(key, "big") < signing.SECP256K1_ORDER:
                 return cls.from_key(key)
 
+    def derive(self, index: int) -> SigningAccount:
+        """Key of operator `index` of a farm: index 0 is this key, all others follow from it and nothing else."""
+        if index == 0:
+            return self
+        for attempt in range(256):
+            text = b"quorate-operator-v1" + index.to_bytes(4, "big") + bytes((attempt,))
+            key = hmac.digest(self.key, text, "sha256")
+            if 0 < int.from_bytes(key, "big") < signing.SECP256K1_ORDER:
+                return SigningAccount.from_key(key)
+        raise AssertionError("256 hashes in a row are no key")
+
     def sign(self, digest: bytes) -> bytes:
         """65 bytes r ‖ s ‖ v over 32 bytes."""
         return signing.sign(digest, self.key)

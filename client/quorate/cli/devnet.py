@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,8 +20,9 @@ STATUS_EXAMPLE = "Example: quorate devnet status --output json"
 @app.command(epilog=UP_EXAMPLE)
 @guarded
 def up(
-    nodes: Annotated[int, typer.Option(min=0, max=500, help="Operators' nodes to start.")] = 10,
-    collators: Annotated[int, typer.Option(min=0, help="How many of them take orders, too.")] = 1,
+    nodes: Annotated[int, typer.Option(min=0, max=500, help="Nodes to start.")] = 10,
+    operators_per_node: Annotated[int, typer.Option(min=1, max=500, help="Operators that a node runs.")] = 1,
+    collators: Annotated[int, typer.Option(min=0, help="How many nodes take orders, too.")] = 1,
     block_time: Annotated[float, typer.Option(help="Seconds between blocks.")] = 0.25,
     chain_id: Annotated[int, typer.Option(min=1, help="Chain id.")] = 31337,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the chain; 0 takes a free one.")] = 0,
@@ -35,6 +36,7 @@ def up(
     options = DevnetOptions(
         home=home,
         nodes=nodes,
+        operators_per_node=operators_per_node,
         collators=frozenset(range(min(collators, nodes))),
         block_time_s=block_time,
         chain_id=chain_id,
@@ -50,11 +52,13 @@ def up(
         "collators": devnet.collator_urls,
         "requester": f"0x{devnet.requester.address.hex()}",
         "nodes": [node.url for node in devnet.nodes],
+        "operators": options.operators,
         "seconds": devnet.seconds["nodes"],
     }
     devnet.gateway.close()
     seconds = f"{devnet.seconds['nodes']:.1f}"
-    text = f"{nodes} nodes on chain {chain_id} at {devnet.rpc_url}, ready after {seconds} s; files in {home}"
+    who = f"{nodes} nodes" if operators_per_node == 1 else f"{nodes} nodes with {options.operators} operators"
+    text = f"{who} on chain {chain_id} at {devnet.rpc_url}, ready after {seconds} s; files in {home}"
     print_result(found, output, text)
 
 
@@ -80,10 +84,13 @@ def status(output: OutputOption = OutputFormat.TEXT) -> None:
         raise ConfigurationError(f"no devnet in {home}: start one with `quorate devnet up`")
     found = state.describe()
     rows = [f"anvil   {_word(found['anvil']['running'])}  {state.rpc_url}"]
-    rows += [
-        f"node-{n['index']:<3}{_word(n['running'])}  {n['url']}  operator {n['operator_id']}" for n in found["nodes"]
-    ]
+    rows += [f"node-{n['index']:<3}{_word(n['running'])}  {n['url']}  {_name_operators(n)}" for n in found["nodes"]]
     print_result(found, output, "\n".join(rows))
+
+
+def _name_operators(node: dict[str, Any]) -> str:
+    first, count = node["operator_id"], node["operators"]
+    return f"operator {first}" if count == 1 else f"operators {first} to {first + count - 1}"
 
 
 def _word(running: bool) -> str:

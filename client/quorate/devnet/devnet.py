@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -14,10 +15,10 @@ import httpx
 from quorate.chain.account import SigningAccount
 from quorate.chain.deploy import deploy
 from quorate.chain.gateway import JsonRpcGateway
-from quorate.chain.types import Deployment, to_hex, write_atomically
+from quorate.chain.types import Deployment, write_atomically
 from quorate.config import Config
 from quorate.devnet.anvil import start_anvil
-from quorate.devnet.enroll import Member, create_wallet, enroll, set_balances
+from quorate.devnet.enroll import Member, create_members, create_wallet, enroll, set_balances
 from quorate.devnet.options import (
     CLASS_ID,
     CONFIG_FILE,
@@ -121,7 +122,7 @@ class Devnet:
         assert self._group is not None
         old = self.nodes[index]
         running = self._group.start(f"node-{index}", self.options.command_of(index), self.options.env)
-        node = DevnetNode(index, old.operator_id, old.account, old.url, old.home, running)
+        node = replace(old, running=running)
         self.nodes = (*self.nodes[:index], node, *self.nodes[index + 1 :])
         self._wait_healthy([node])
         self._save_state()
@@ -169,9 +170,7 @@ class Devnet:
         self._rpc_url = rpc.url
         self._mark("anvil", started)
         ports = pick_ports(options.nodes)
-        members = [
-            Member(i, create_wallet(options.node_home(i)), f"http://127.0.0.1:{ports[i]}") for i in range(options.nodes)
-        ]
+        members = create_members(options, [f"http://127.0.0.1:{port}" for port in ports])
         self._requester = create_wallet(options.home / REQUESTER)
         deployer = SigningAccount.create()
         set_balances(rpc, [deployer, self._requester, *(m.account for m in members)], options.balance_wei)
@@ -193,14 +192,13 @@ class Devnet:
     def _start_nodes(self, members: list[Member], ports: list[int]) -> None:
         assert self._group is not None
         if members:
-            self._say(f"starting {len(members)} nodes")
+            self._say(f"starting {len(ports)} nodes")
         nodes = []
-        for member, port in zip(members, ports, strict=True):
-            write_node_config(self.options, member.index, self._rpc_url, port, to_hex(member.account.address))
-            name, argv = f"node-{member.index}", self.options.command_of(member.index)
-            running = self._group.start(name, argv, self.options.env)
-            home = self.options.node_home(member.index)
-            nodes.append(DevnetNode(member.index, member.operator_id, member.account, member.url, home, running))
+        for index, port in enumerate(ports):
+            write_node_config(self.options, index, self._rpc_url, port)
+            running = self._group.start(f"node-{index}", self.options.command_of(index), self.options.env)
+            mine = tuple(member for member in members if member.node == index)
+            nodes.append(DevnetNode(index, mine, self.options.node_home(index), running))
         self.nodes = tuple(nodes)
 
     def _wait_healthy(self, nodes: tuple[DevnetNode, ...] | list[DevnetNode]) -> None:

@@ -32,9 +32,10 @@ PlannedCall = tuple[SigningAccount, Call, int]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An operator of the devnet; its id is its index + 1, for they register in order."""
+    """An operator of the devnet and its node; its id is its index + 1, for they register in order."""
 
     index: int
+    node: int
     account: SigningAccount
     url: str
 
@@ -52,6 +53,16 @@ def create_wallet(home: Path) -> SigningAccount:
     account = SigningAccount.create()
     save_keystore(home / KEYSTORE_FILE, account, passphrase.encode(), DEVNET_SCRYPT_N)
     return account
+
+
+def create_members(options: DevnetOptions, urls: Sequence[str]) -> list[Member]:
+    """A wallet for each node, and the operators that it runs with keys derived from it."""
+    members: list[Member] = []
+    for node, url in enumerate(urls):
+        wallet = create_wallet(options.node_home(node))
+        keys = [wallet.derive(i) for i in range(options.operators_per_node)]
+        members += [Member(len(members) + i, node, key, url) for i, key in enumerate(keys)]
+    return members
 
 
 def set_balances(rpc: JsonRpc, accounts: Sequence[SigningAccount], balance_wei: int) -> None:
@@ -75,7 +86,8 @@ def enroll(
         (deployer, calls.create_class(profile, options.unit_wei, options.price, True), options.params.class_deposit),
         (requester, calls.deposit(), options.deposit_wei),
     ]
-    first += [(m.account, calls.deposit(), options.deposit_wei) for m in members if m.index in options.collators]
+    collating = {node * options.operators_per_node for node in options.collators}
+    first += [(m.account, calls.deposit(), options.deposit_wei) for m in members if m.index in collating]
     register: list[PlannedCall] = [
         (m.account, calls.register(m.account.address), options.stake_of(m.index)) for m in members
     ]
@@ -125,4 +137,4 @@ def _check_ids(gateway: JsonRpcGateway, members: Sequence[Member]) -> None:
     for member in members[-1:]:
         found = gateway.operator_of(member.account.address)
         if found != member.operator_id:
-            raise ConfigurationError(f"node {member.index} became operator {found}: this is not a fresh chain")
+            raise ConfigurationError(f"operator {member.index} got id {found}: this is not a fresh chain")

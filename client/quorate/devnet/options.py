@@ -27,12 +27,15 @@ class DevnetOptions:
     """Amounts in wei, `price` and `ask` in wei for a FUEL_UNIT, `capacity` in fuel a second an operator.
 
     `commands` replaces the program of single nodes (index → argv, to which `run --home DIR` is added), which is how
-    adversarial tests run a node with another core; `units` the stake of single nodes, in units of `unit_wei`. With
+    adversarial tests run a node with another core; `units` the stake of single operators, in units of `unit_wei`. Each
+    node runs `operators_per_node`, numbered through all nodes: operator i is run by node i // operators_per_node. With
     `detach` the processes outlive the one that started them, once all are ready.
     """
 
     home: Path
     nodes: int = 10
+    operators_per_node: int = 1
+    share_executions: bool = True
     block_time_s: float = 0.25
     chain_id: int = 31337
     rpc_port: int = 0
@@ -53,18 +56,24 @@ class DevnetOptions:
     env: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.nodes < 0 or self.block_time_s <= 0:
+        if self.nodes < 0 or self.operators_per_node < 1 or self.block_time_s <= 0:
             raise ConfigurationError("a devnet needs 0 or more nodes and a block time above 0 seconds")
-        unknown = [i for i in (*self.collators, *self.commands, *self.units) if not 0 <= i < self.nodes]
+        unknown = [i for i in (*self.collators, *self.commands) if not 0 <= i < self.nodes]
+        unknown += [i for i in self.units if not 0 <= i < self.operators]
         if unknown and self.nodes:
             raise ConfigurationError(f"nodes {sorted(set(unknown))} are configured, but there are only {self.nodes}")
 
+    @property
+    def operators(self) -> int:
+        """How many there are in all."""
+        return self.nodes * self.operators_per_node
+
     def units_of(self, index: int) -> int:
-        """Units of stake of a node."""
+        """Units of stake of an operator."""
         return self.units.get(index, self.default_units)
 
     def stake_of(self, index: int) -> int:
-        """Stake of a node in wei: its units, and something for fines."""
+        """Stake of an operator in wei: its units, and something for fines."""
         return self.units_of(index) * self.unit_wei + self.spare_stake_wei
 
     def node_home(self, index: int) -> Path:
@@ -87,7 +96,7 @@ def find_node_program() -> str:
     raise ConfigurationError("`quorate-node` was not found: install the node (pip install 'quorate[node]')")
 
 
-def write_node_config(options: DevnetOptions, index: int, rpc_url: str, port: int, owner: str) -> None:
+def write_node_config(options: DevnetOptions, index: int, rpc_url: str, port: int) -> None:
     """A node's config.json; relative paths are relative to its home."""
     config = {
         "rpc_url": rpc_url,
@@ -97,7 +106,8 @@ def write_node_config(options: DevnetOptions, index: int, rpc_url: str, port: in
         "listen": f"127.0.0.1:{port}",
         "collator": index in options.collators,
         "workers": options.workers,
+        "operators": options.operators_per_node,
+        "share_executions": options.share_executions,
         "classes": [CLASS_ID],
-        "owner": owner,
     }
     write_atomically(options.node_home(index) / CONFIG_FILE, json.dumps(config, indent=1) + "\n")

@@ -11,6 +11,7 @@ from typing import Any
 
 from quorate.chain.account import SigningAccount
 from quorate.chain.types import to_hex, write_atomically
+from quorate.devnet.enroll import Member
 from quorate.devnet.guard import stop_groups
 from quorate.devnet.options import CONFIG_FILE, DEPLOYMENT_FILE, MARKER_FILE, STATE_FILE
 from quorate.devnet.process import ProcessId, Running
@@ -19,14 +20,27 @@ from quorate.protocol.errors import Busy, ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class DevnetNode:
-    """A node's process with its operator."""
+    """A node's process with its operators, of which there is at least one."""
 
     index: int
-    operator_id: int
-    account: SigningAccount
-    url: str
+    operators: tuple[Member, ...]
     home: Path
     running: Running
+
+    @property
+    def operator_id(self) -> int:
+        """Id of its first operator, the one that collates."""
+        return self.operators[0].operator_id
+
+    @property
+    def account(self) -> SigningAccount:
+        """Key of its first operator."""
+        return self.operators[0].account
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return self.operators[0].url
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +68,7 @@ def save_state(
         {
             "index": n.index,
             "operator_id": n.operator_id,
+            "operators": len(n.operators),
             "address": to_hex(n.account.address),
             "url": n.url,
             "home": str(n.home),

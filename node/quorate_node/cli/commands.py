@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ from quorate.chain import calls
 from quorate.chain.account import SigningAccount
 from quorate.chain.calls import Call
 from quorate.chain.gateway import JsonRpcGateway
-from quorate.chain.types import Deployment, parse_address, to_hex, write_atomically
+from quorate.chain.transactions import Transaction
+from quorate.chain.types import Deployment, parse_address, parse_hex, to_hex, write_atomically
 from quorate.cli.output import parse_amount as parse_amount  # for quorate_node.cli.main
 from quorate.protocol.errors import ConfigurationError, ValidationError
+from quorate.protocol.types import Address
 from quorate_node.config import CONFIG_FILE, KEYSTORE_FILE, NodeConfig, build_config, load_config
 from quorate_node.keystore import create_key, get_passphrase, open_key
 
 MINED_S = 60.0
+TRANSFER_GAS = 21_000
+OPERATOR_GAS = 10_000_000  # what a farm's operator gets for transactions of its own, at twice the present price
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class InitOptions:
     classes: tuple[int, ...]
     collator: bool
     workers: int
+    operators: int = 1
 
 
 def init(home: Path, options: InitOptions) -> dict[str, Any]:
@@ -50,6 +56,7 @@ def init(home: Path, options: InitOptions) -> dict[str, Any]:
         "announce": options.announce,
         "collator": options.collator,
         "workers": options.workers,
+        "operators": options.operators,
         "classes": list(options.classes),
         "owner": to_hex(parse_address(options.owner)) if options.owner else None,
     }
@@ -68,14 +75,21 @@ def _open(home: Path) -> tuple[NodeConfig, JsonRpcGateway]:
     return config, gateway
 
 
-def _open_owner(home: Path) -> tuple[NodeConfig, JsonRpcGateway, SigningAccount]:
+def _open_owners(home: Path) -> tuple[JsonRpcGateway, list[SigningAccount]]:
+    """The chain, and the key of each operator, the keystore's own first."""
     config, gateway = _open(home)
     key = open_key(config.keystore, config.passphrase_file)
     if config.owner and parse_address(config.owner) != key.address:
         raise ConfigurationError(
             f"the stake belongs to {config.owner}, but {config.keystore} is another key: do this with the owner's key"
         )
-    return config, gateway, key
+    return gateway, [key.derive(index) for index in range(config.operators)]
+
+
+def _for_each(keys: list[SigningAccount], action: Callable[[SigningAccount], dict[str, Any]]) -> dict[str, Any]:
+    """What one operator's command tells; for a farm, that of each operator."""
+    found = [action(key) for key in keys]
+    return found[0] if len(found) == 1 else {"operators": found}
 
 
 def _send(gateway: JsonRpcGateway, key: SigningAccount, call: Call, value: int = 0) -> str:
@@ -85,8 +99,30 @@ def _send(gateway: JsonRpcGateway, key: SigningAccount, call: Call, value: int =
 
 
 def stake(home: Path, wei: int, class_id: int, units: int, ask: int, capacity: int) -> dict[str, Any]:
-    """Register or stake, and join a class when `units` is above 0."""
-    _, gateway, key = _open_owner(home)
+    """Register or stake, and join a class when `units` is above 0; a farm's first key pays for the others."""
+    gateway, keys = _open_owners(home)
+    for key in keys[1:]:
+        _fund(gateway, keys[0], key.address, wei)
+    return _for_each(keys, lambda key: _stake(gateway, key, wei, class_id, units, ask, capacity))
+
+
+def _fund(gateway: JsonRpcGateway, payer: SigningAccount, address: Address, wei: int) -> None:
+    """Send an operator's own address what it lacks to stake `wei` and to pay for transactions."""
+    count, price, chain_id = gateway.rpc.batch_strict(
+        [("eth_getTransactionCount", [to_hex(payer.address), "pending"]), ("eth_gasPrice", []), ("eth_chainId", [])]
+    )
+    gas_price = 2 * int(price, 16)
+    missing = wei + OPERATOR_GAS * gas_price - gateway.balance(address)
+    if missing <= 0:
+        return
+    transfer = Transaction(int(chain_id, 16), int(count, 16), address, b"", TRANSFER_GAS, gas_price, 1, missing)
+    digest = parse_hex(gateway.rpc.call("eth_sendRawTransaction", to_hex(transfer.sign(payer))))
+    gateway.wait(digest, MINED_S)
+
+
+def _stake(
+    gateway: JsonRpcGateway, key: SigningAccount, wei: int, class_id: int, units: int, ask: int, capacity: int
+) -> dict[str, Any]:
     operator_id = gateway.operator_of(key.address)
     if units:
         _check_units(gateway, operator_id, wei, class_id, units)  # before any money moves
@@ -115,7 +151,11 @@ def _check_units(gateway: JsonRpcGateway, operator_id: int, wei: int, class_id: 
 
 def unstake(home: Path, wei: int, leave: bool) -> dict[str, Any]:
     """Begin to unbond; `leave` first takes the operator out of all its classes, whose units hold stake."""
-    _, gateway, key = _open_owner(home)
+    gateway, keys = _open_owners(home)
+    return _for_each(keys, lambda key: _unstake(gateway, key, wei, leave))
+
+
+def _unstake(gateway: JsonRpcGateway, key: SigningAccount, wei: int, leave: bool) -> dict[str, Any]:
     operator_id = gateway.operator_of(key.address)
     for class_id in range(1, gateway.class_count() + 1) if leave else ():
         if operator_id in gateway.class_members(class_id):
@@ -127,7 +167,11 @@ def unstake(home: Path, wei: int, leave: bool) -> dict[str, Any]:
 
 def withdraw(home: Path) -> dict[str, Any]:
     """Take unbonded stake out."""
-    _, gateway, key = _open_owner(home)
+    gateway, keys = _open_owners(home)
+    return _for_each(keys, lambda key: _withdraw(gateway, key))
+
+
+def _withdraw(gateway: JsonRpcGateway, key: SigningAccount) -> dict[str, Any]:
     before = gateway.operator(gateway.operator_of(key.address)).unbonding
     return {"transaction": _send(gateway, key, calls.withdraw()), "withdrawn_wei": before}
 

@@ -72,13 +72,23 @@ def init(
     class_id: Annotated[list[int] | None, typer.Option("--class", help="Class to work in; repeat for more.")] = None,
     collator: Annotated[bool, typer.Option(help="Also take orders and post them.")] = False,
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    operators: Annotated[int, typer.Option(help="Operators to run, each with a key derived from the keystore's.")] = 1,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Make a key and a configuration in the home folder."""
     from quorate_node.cli import commands
 
     options = commands.InitOptions(
-        rpc_url, deployment, listen, announce, passphrase_file, owner, tuple(class_id or (1,)), collator, workers
+        rpc_url,
+        deployment,
+        listen,
+        announce,
+        passphrase_file,
+        owner,
+        tuple(class_id or (1,)),
+        collator,
+        workers,
+        operators,
     )
     made = commands.init(home.expanduser(), options)
     show(made, output)
@@ -104,7 +114,7 @@ def stake(
     capacity: Annotated[int, typer.Option(help="Fuel a second that you offer.")] = 10**9,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Stake; the first time this registers the operator, with --units it joins a class."""
+    """Stake; the first time this registers the operator, with --units it joins a class. A farm stakes for each."""
     from quorate_node.cli import commands
 
     wei = commands.parse_amount(amount)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from quorate.protocol import encoding, events
+from quorate.protocol.beacon import get_mix_hash
 from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.committee import compute_committee
 from quorate.protocol.errors import UnrecoverableError
@@ -16,9 +17,37 @@ from quorate.protocol.partition import count_bundles
 from quorate.protocol.settlement import compute_task_price, expand_record_page
 from quorate.protocol.types import Address, JobId, PostRecord, SignedOrder, Stage, Table, Terms, Verdict, Vote
 from quorate_node.core.state import Batch, Bundle, ChainView, ClassView, Dispute, Network, OperatorView, Round
-from quorate_node.core.stimuli import Logged
+from quorate_node.core.stimuli import ChainAdvanced, Logged
 
 MAX_SKIPPED = 10_000
+
+
+def advance(chain: ChainView, network: Network, stimulus: ChainAdvanced) -> tuple[list[str], set[int]]:
+    """Take in new blocks; what made no sense of them, and the batches that are followed no longer."""
+    chain.tables.update(stimulus.tables)
+    problems: list[str] = []
+    for logged in stimulus.events:
+        try:
+            apply_event(chain, network, logged)
+        except UnrecoverableError:
+            raise
+        except Exception as error:  # one event that makes no sense must not hide those behind it
+            problems.append(f"event {type(logged.event).__name__} in block {logged.block}: {error!r}")
+    chain.head = stimulus.head
+    return problems, _drop_final(chain)
+
+
+def _drop_final(chain: ChainView) -> set[int]:
+    """Drop what can never matter again: settled batches after their challenge period, unless in dispute."""
+    disputed = {dispute.record.batch_id for dispute in chain.disputes.values()}
+    gone = {
+        batch.id
+        for batch in chain.batches.values()
+        if batch.status is BatchStatus.SETTLED and chain.head.timestamp >= batch.final_at and batch.id not in disputed
+    }
+    for batch_id in gone:
+        del chain.batches[batch_id]
+    return gone
 
 
 def apply_event(chain: ChainView, network: Network, logged: Logged) -> None:
@@ -136,6 +165,15 @@ def set_beacon(batch: Batch, network: Network, beacon: bytes) -> None:
     batch.round.domain = compute_round_domain(
         network.chain_id, network.market, batch.id, batch.post_hash, Stage.BUNDLE, batch.round.number, beacon
     )
+
+
+def take_header(batch: Batch, network: Network, round_: int, header: bytes) -> None:
+    """The header that decides a round was read."""
+    if batch.round is None or batch.round.number != round_:
+        return
+    batch.round.header = header
+    if batch.status is BatchStatus.AWAITING:
+        set_beacon(batch, network, get_mix_hash(header))
 
 
 def _on_commit_page(chain: ChainView, network: Network, event: events.CommitPage, logged: Logged) -> None:

@@ -7,19 +7,18 @@ stored as they come; decisions are taken on `Tick` alone, so that a burst of eve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 
-from quorate.protocol.beacon import get_mix_hash
 from quorate.protocol.errors import UnrecoverableError
-from quorate.protocol.job import BatchStatus
 from quorate.protocol.types import Stage, Vote
 from quorate_node.core import stimuli as st
-from quorate_node.core.chainview import apply_event, set_beacon
+from quorate_node.core.chainview import advance, take_header
 from quorate_node.core.collation import decide_collation, end_call, queue_orders
 from quorate_node.core.disputes import decide_disputes
 from quorate_node.core.duties import decide_duties
 from quorate_node.core.instructions import Instruction, Transaction
 from quorate_node.core.seats import decide_seats
-from quorate_node.core.state import BundleKey, ChainView, Identity, Network, Settings, State, Work, WorkStatus
+from quorate_node.core.state import BundleKey, Identity, Network, Settings, State, Work, WorkStatus
 
 RETRY_WORK_S = 2.0
 
@@ -67,22 +66,17 @@ class Core:
     # facts ----------------------------------------------------------------------------------------------------------
 
     def _on_chain(self, stimulus: st.ChainAdvanced) -> None:
-        chain = self.state.chain
-        chain.tables.update(stimulus.tables)
-        for logged in stimulus.events:
-            try:
-                apply_event(chain, self.state.network, logged)
-            except UnrecoverableError:
-                raise
-            except Exception as error:  # one event that makes no sense must not hide those behind it
-                self.state.notes.append(f"event {type(logged.event).__name__} in block {logged.block}: {error!r}")
-        chain.head = stimulus.head
-        self._forget()
+        problems, gone = advance(self.state.chain, self.state.network, stimulus)
+        self.state.notes.extend(problems)
+        self.forget(gone)
 
     def _on_reorganised(self, stimulus: st.ChainReorganised) -> None:
-        # Own results and secrets stay: votes on the same statement must stay the same.
+        self.state.chain.reset()
+        self.start_over()
+
+    def start_over(self) -> None:
+        """The chain's past has changed. Own results and secrets stay: votes on a statement must stay the same."""
         state = self.state
-        state.chain = ChainView()
         state.own.seats.clear()
         state.mail.lists.clear()
         state.mail.sent.clear()
@@ -93,11 +87,8 @@ class Core:
 
     def _on_header(self, stimulus: st.HeaderRead) -> None:
         batch = self.state.chain.batches.get(stimulus.batch_id)
-        if batch is None or batch.round is None or batch.round.number != stimulus.round:
-            return
-        batch.round.header = stimulus.header
-        if batch.status is BatchStatus.AWAITING:
-            set_beacon(batch, self.state.network, get_mix_hash(stimulus.header))
+        if batch is not None:
+            take_header(batch, self.state.network, stimulus.round, stimulus.header)
 
     def _on_executed(self, stimulus: st.BundleExecuted) -> None:
         if work := self.state.own.work.get(stimulus.key):
@@ -143,28 +134,14 @@ class Core:
         if dispute := self.state.chain.disputes.get(stimulus.dispute_id):
             dispute.openings[stimulus.member] = stimulus.opening
 
-    def _forget(self) -> None:
-        """Drop what can never matter again: settled batches after their challenge period, unless in dispute."""
-        state = self.state
-        chain = state.chain
-        disputed = {dispute.record.batch_id for dispute in chain.disputes.values()}
-        gone = {
-            batch.id
-            for batch in chain.batches.values()
-            if batch.status is BatchStatus.SETTLED
-            and chain.head.timestamp >= batch.final_at
-            and batch.id not in disputed
-        }
+    def forget(self, gone: AbstractSet[int]) -> None:
+        """Drop what belongs to batches that are no longer followed."""
         if not gone:
             return
-        for batch_id in gone:
-            del chain.batches[batch_id]
-            state.mail.planned.pop(batch_id, None)
-        self._forget_own(gone)
-
-    def _forget_own(self, gone: set[int]) -> None:
         state = self.state
         own, mail = state.own, state.mail
+        for batch_id in gone:
+            mail.planned.pop(batch_id, None)
         for key in [key for key in own.work if key[0] in gone]:
             del own.work[key]
         live = {batch.round.domain for batch in state.chain.batches.values() if batch.round}

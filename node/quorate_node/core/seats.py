@@ -46,7 +46,8 @@ def decide_seats(state: State, choose_vote: ChooseVote) -> Iterator[Instruction]
 
 def _decide_header(state: State, batch: Batch, current: Round) -> Iterator[Instruction]:
     is_mined = state.chain.head.number >= current.beacon_block
-    if is_mined and state.is_due(("header", batch.id, current.number), READ_HEADER_S):
+    if is_mined and state.now >= current.header_asked_at + READ_HEADER_S:
+        current.header_asked_at = state.now
         yield ReadHeader(batch.id, current.number, current.beacon_block)
 
 

@@ -7,7 +7,7 @@ under "chain" can be rebuilt from events alone, which is how a reorganisation is
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from quorate.protocol.job import BatchStatus
@@ -32,6 +32,8 @@ from quorate.protocol.types import (
 from quorate_node.core.policy import DEFAULT_LIMITS, Limits
 
 MAX_NOTES = 50
+NEVER = -1e18
+"""A moment on the agent's clock before all others."""
 
 BundleKey = tuple[int, int]
 """(batch id, bundle)."""
@@ -99,6 +101,7 @@ class Round:
     number: int
     beacon_block: int
     header: bytes = b""
+    header_asked_at: float = NEVER
     beacon: bytes | None = None
     domain: bytes | None = None
     start_time: int | None = None
@@ -178,7 +181,7 @@ class OperatorView:
 
 @dataclass(slots=True)
 class ChainView:
-    """All that events have told."""
+    """All that events have told. The operators of one process share it, openings that came by mail included."""
 
     head: Head = Head()
     batches: dict[int, Batch] = field(default_factory=dict)
@@ -188,6 +191,12 @@ class ChainView:
     operator_by_address: dict[Address, int] = field(default_factory=dict)
     tables: dict[tuple[int, int], Table] = field(default_factory=dict)
     skipped: OrderedDict[JobId, str] = field(default_factory=OrderedDict)
+
+    def reset(self) -> None:
+        """Forget everything, in place: others hold on to this object."""
+        fresh = ChainView()
+        for each in fields(self):
+            setattr(self, each.name, getattr(fresh, each.name))
 
 
 # own ----------------------------------------------------------------------------------------------------------------
@@ -299,7 +308,7 @@ class State:
 
     def is_due(self, key: tuple[object, ...], every_s: float) -> bool:
         """Whether an instruction may be given (again); giving it is noted."""
-        if key in self.under_way or self.now < self.asked.get(key, -1e18) + every_s:
+        if key in self.under_way or self.now < self.asked.get(key, NEVER) + every_s:
             return False
         self.asked[key] = self.now
         return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,31 +19,26 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from quorate.chain.signing import recover
 from quorate.messages import (
     MAX_BODY_BYTES,
-    CommitmentsMessage,
     ErrorDetail,
     ErrorMessage,
     HintsMessage,
     LeavesMessage,
-    OpeningsMessage,
+    Message,
     OrderAccepted,
     OrderMessage,
-    VoteMessage,
-    VoteOpeningMessage,
 )
 from quorate.protocol.errors import Busy, DataError, QuorateError, ValidationError
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate.storage.gateway import gateway_routes
 from quorate_node.collator import Collator
-from quorate_node.core import mailroom
 from quorate_node.core.intake import OrderRefused
 from quorate_node.core.mailroom import MessageRefused
 from quorate_node.core.state import State
-from quorate_node.core.stimuli import Stimulus
 from quorate_node.gateway.status import describe_status
+from quorate_node.mailbox import KINDS, Mailbox
 
 MAX_ORDER_BYTES = 16 * 1024
 MAX_IMPORT_BYTES = 8 << 30
@@ -59,11 +54,11 @@ _M = TypeVar("_M", bound=BaseModel)
 
 @dataclass(slots=True)
 class Services:
-    """What the routes need of the node."""
+    """What the routes need of the node; `get_states` gives those of its operators, the collator's first."""
 
     store: BlobStore
-    get_state: Callable[[], State]
-    feed: Callable[[Stimulus], object]
+    get_states: Callable[[], Sequence[State]]
+    mailbox: Mailbox
     get_leaves: Callable[[bytes], tuple[bytes, ...] | None]
     render_metrics: Callable[[], tuple[bytes, str]]
     count_order: Callable[[str], None]
@@ -84,10 +79,7 @@ def build_app(services: Services) -> Starlette:
             Route(f"{v1}/import", answered(api.import_content), methods=["POST"]),
             Route(f"{v1}/hints/{{job_id}}", answered(api.hints)),
             Route(f"{v1}/leaves/{{root}}", answered(api.leaves)),
-            Route(f"{v1}/commitments", answered(api.commitments), methods=["POST"]),
-            Route(f"{v1}/openings", answered(api.openings), methods=["POST"]),
-            Route(f"{v1}/votes", answered(api.votes), methods=["POST"]),
-            Route(f"{v1}/vote-openings", answered(api.vote_openings), methods=["POST"]),
+            *(Route(f"{v1}/{kind}", answered(api.message(model)), methods=["POST"]) for kind, model in KINDS.items()),
             Route(f"{v1}/status", answered(api.status)),
             Route("/healthz", answered(api.health)),
             Route("/metrics", answered(api.metrics)),
@@ -218,41 +210,20 @@ class Api:
 
     # nodes --------------------------------------------------------------------------------------------------------
 
-    async def commitments(self, request: Request) -> Response:
-        """A list of commitments for a batch of this collator."""
-        message = await self._read(request, CommitmentsMessage)
-        state = self._services.get_state()
-        return self._take(
-            mailroom.check_commit_list(state, message.batch_id, message.round, message.to_list(), recover)
-        )
+    def message(self, model: type[Message]) -> Handler:
+        """A handler for one kind of message between nodes."""
 
-    async def openings(self, request: Request) -> Response:
-        """Openings, for a collator or for whoever settles in its place."""
-        message = await self._read(request, OpeningsMessage)
-        state = self._services.get_state()
-        return self._take(mailroom.check_openings(state, message.batch_id, message.round, message.to_openings()))
+        async def take(request: Request) -> Response:
+            self._services.mailbox.take(await self._read(request, model))
+            return JSONResponse({"taken": True}, 202)
 
-    async def votes(self, request: Request) -> Response:
-        """A class vote's commitment."""
-        message = await self._read(request, VoteMessage)
-        vote = message.to_vote()
-        return self._take(mailroom.check_vote(self._services.get_state(), message.dispute_id, vote, recover))
-
-    async def vote_openings(self, request: Request) -> Response:
-        """A class vote's opening."""
-        message = await self._read(request, VoteOpeningMessage)
-        state, opening = self._services.get_state(), message.to_opening()
-        return self._take(mailroom.check_vote_opening(state, message.dispute_id, message.member, opening))
-
-    def _take(self, stimulus: Stimulus) -> Response:
-        self._services.feed(stimulus)
-        return JSONResponse({"taken": True}, 202)
+        return take
 
     # operators ----------------------------------------------------------------------------------------------------
 
     async def status(self, request: Request) -> Response:
         """How the node is doing, in full."""
-        return JSONResponse(describe_status(self._services.get_state(), self._services.is_ready()))
+        return JSONResponse(describe_status(self._services.get_states(), self._services.is_ready()))
 
     async def health(self, request: Request) -> Response:
         """200 once the chain has been read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from quorate import __version__
@@ -11,46 +12,52 @@ from quorate_node.core.collation import count_queued
 from quorate_node.core.state import State, WorkStatus, find_member
 
 
-def describe_status(state: State, is_ready: bool) -> dict[str, Any]:
-    """The status as JSON values; amounts in wei, times in unix seconds."""
+def describe_status(states: Sequence[State], is_ready: bool) -> dict[str, Any]:
+    """The status as JSON values; amounts in wei, times in unix seconds. Counts are those of all its operators."""
+    state = states[0]
     identity, chain = state.identity, state.chain
-    works = Counter(work.status.value for work in state.own.work.values())
+    works = Counter(work.status.value for each in states for work in each.own.work.values())
+    notes = [note for each in states for note in each.notes]
     return {
         "version": __version__,
         "ready": is_ready,
         "operator_id": identity.operator_id,
         "account": f"0x{identity.account.hex()}",
+        "operators": [each.identity.operator_id for each in states if each.identity.operator_id],
         "chain_id": state.network.chain_id,
         "head": {"number": chain.head.number, "timestamp": chain.head.timestamp},
-        "classes": [_describe_class(state, class_id) for class_id in state.settings.classes],
+        "classes": [_describe_class(states, class_id) for class_id in state.settings.classes],
         "batches": len(chain.batches),
         "disputes": len(chain.disputes),
-        "seats": _count_seats(state),
+        "seats": sum(_count_seats(each) for each in states),
         "executions": {status.value: works.get(status.value, 0) for status in WorkStatus},
         "collator": {
             "enabled": state.settings.is_collator,
             "fee_wei": state.settings.fee_wei,
             "queued": count_queued(state),
         },
-        "notes": list(dict.fromkeys(state.notes)),
+        "notes": list(dict.fromkeys(notes)),
     }
 
 
-def _describe_class(state: State, class_id: int) -> dict[str, Any]:
+def _describe_class(states: Sequence[State], class_id: int) -> dict[str, Any]:
+    state = states[0]
     view = state.chain.classes.get(class_id)
     if view is None:
         return {"id": class_id, "problem": "this class does not exist on the deployment"}
     table = state.chain.tables.get((class_id, view.table))
-    member = find_member(table, state.identity.operator_id) if table else None
+    found = (find_member(table, each.identity.operator_id) for each in states) if table else ()
+    rows = {member for member in found if member is not None}
     described: dict[str, Any] = {
         "id": class_id,
         "price": view.price,
         "era_end": view.era_end,
         "members": len(table.members) if table else 0,
-        "units": table.units.count(member) if table and member is not None else 0,
+        "units": sum(1 for member in table.units if member in rows) if table else 0,
     }
-    if member is None:
-        described["problem"] = "this operator is not in the present table: join the class, and wait for the next era"
+    if missing := len(states) - len(rows):
+        who = "this operator is" if len(states) == 1 else f"{missing} of {len(states)} operators are"
+        described["problem"] = f"{who} not in the present table: join the class, and wait for the next era"
     return described
 
 

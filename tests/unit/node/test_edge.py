@@ -27,6 +27,7 @@ from quorate_node.core.intake import OrderRefused
 from quorate_node.gateway import app
 from quorate_node.gateway.app import Services, build_app
 from quorate_node.keystore import create_key, open_key
+from quorate_node.mailbox import Mailbox
 from quorate_node.providers import check_url
 
 MINIMAL = {"rpc_url": "http://127.0.0.1:1", "deployment": "d.json", "keystore": "k.json"}
@@ -45,6 +46,8 @@ class TestConfig:
             ({"listen": "nowhere"}, "HOST:PORT"),
             ({"workers": 0}, "workers"),
             ({"workers": "2"}, "workers"),
+            ({"operators": 0}, "operators"),
+            ({"operators": 2, "owner": "0x" + "11" * 20}, "owner"),
             ({"collator": 1}, "collator"),
             ({"classes": [0]}, "classes"),
             ({"rpc_url": ""}, "rpc_url"),
@@ -278,8 +281,8 @@ def make_client(net: Network0, tmp_path: Path, collator: Collator | None) -> htt
     core = net.nodes[0].core
     services = Services(
         store=EmbeddedStore(tmp_path / "store"),
-        get_state=lambda: core.state,
-        feed=core.handle,
+        get_states=lambda: [core.state],
+        mailbox=Mailbox(lambda: core.state, core.handle),
         get_leaves={b"r" * 32: (b"l" * 32,)}.get,
         render_metrics=lambda: (b"", "text/plain"),
         count_order=lambda _: None,
