@@ -99,8 +99,7 @@ class Agent:
                 self._start(core, instruction)
 
     def _is_idle(self) -> bool:
-        chain = self.farm.chain
-        return not (self._tasks or chain.batches or chain.disputes or self.farm.first.state.mail.queue)
+        return not (self._tasks or self.farm.first.state.mail.queue) and self.farm.chain.is_quiet
 
     def _start(self, core: Core, instruction: Instruction) -> None:
         # Work and the journal are never dropped; what a core repeats by itself may be.

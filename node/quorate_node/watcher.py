@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from quorate.chain.gateway import ChainGateway
@@ -12,19 +13,27 @@ from quorate.chain.types import BlockHead, LoggedEvent
 from quorate.protocol import events
 from quorate.protocol.encoding import decode_dispute_record
 from quorate.protocol.types import Table
+from quorate_node.core.chainview import is_followed
 from quorate_node.core.state import Head
 from quorate_node.core.stimuli import ChainAdvanced, ChainReorganised, Logged
 
 TIMED = (events.RoundStarted, events.BatchOpened, events.DisputeOpened, events.ClassCreated)
 """Events whose block's time matters."""
+SAFE_BLOCKS = 64
+"""Blocks that a reorganisation is not expected to undo; if one does, all events are read again."""
+PRUNE_EVENTS = 10_000
 
 
 class ChainWatcher:
-    """Follows one deployment from its first block; `head` is the last block that was handed out."""
+    """Follows one deployment from its first block; `head` is the last block that was handed out.
+
+    Events that a reorganisation cannot undo any more are kept, so that only the blocks behind them are read again.
+    """
 
     def __init__(self, gateway: ChainGateway) -> None:
         self._gateway = gateway
         self.head: BlockHead | None = None
+        self._kept = _Kept()
 
     def poll(self) -> list[ChainAdvanced | ChainReorganised]:
         """What has happened since the last call. Raises ChainUnavailable, after which it may be called again."""
@@ -32,17 +41,28 @@ class ChainWatcher:
         if last is not None and head.hash == last.hash:
             return []
         found: list[ChainAdvanced | ChainReorganised] = []
-        if last is not None and not self._follows(last, head):
-            # Everything again: state is small, and a partial repair would have to be right in every corner.
-            found.append(ChainReorganised())
-            last = None
+        known: list[Logged] = []
         first = self._gateway.deployment.block if last is None else last.number + 1
-        logged = self._gateway.events(first, head.number)
-        if last is None:
-            logged = drop_finished(logged)
-        found.append(self._advance(head, logged))
+        if last is not None and not self._follows(last, head):
+            # Told as if everything came again: a partial repair of the view would have to be right in every corner.
+            found.append(ChainReorganised())
+            first, known = self._find_common(head)
+        rows = self._time(head, self._gateway.events(first, head.number))
+        if first <= head.number:
+            self._kept.add(first, head, rows)
+        if last is None or found:
+            rows = drop_finished([*known, *rows], head.timestamp)
+        found.append(self._tell(head, rows))
         self.head = head
         return found
+
+    def _find_common(self, head: BlockHead) -> tuple[int, list[Logged]]:
+        """First block to read again, and the events before it, which are still those of the chain."""
+        safe = self._kept.safe
+        if safe is not None and safe.number <= head.number and self._gateway.block(safe.number).hash == safe.hash:
+            return safe.number + 1, self._kept.rewind()
+        self._kept = _Kept()
+        return self._gateway.deployment.block, []
 
     def _follows(self, last: BlockHead, head: BlockHead) -> bool:
         if head.number <= last.number:
@@ -51,14 +71,16 @@ class ChainWatcher:
             return head.parent_hash == last.hash
         return self._gateway.block(last.number).hash == last.hash
 
-    def _advance(self, head: BlockHead, logged: Sequence[LoggedEvent]) -> ChainAdvanced:
+    def _time(self, head: BlockHead, logged: Sequence[LoggedEvent]) -> list[Logged]:
         times = {head.number: head.timestamp}
         for each in logged:
             if isinstance(each.event, TIMED) and each.block_number not in times:
                 times[each.block_number] = self._gateway.block(each.block_number).timestamp
-        rows = tuple(Logged(e.event, e.block_number, times.get(e.block_number, 0)) for e in logged)
-        tables = {key: self._read_table(*key) for key in find_tables(e.event for e in logged)}
-        return ChainAdvanced(Head(head.number, head.timestamp), rows, tables)
+        return [Logged(e.event, e.block_number, times.get(e.block_number, 0)) for e in logged]
+
+    def _tell(self, head: BlockHead, rows: Sequence[Logged]) -> ChainAdvanced:
+        tables = {key: self._read_table(*key) for key in find_tables(each.event for each in rows)}
+        return ChainAdvanced(Head(head.number, head.timestamp), tuple(rows), tables)
 
     def _read_table(self, class_id: int, number: int) -> Table:
         # Number 0 is the empty table that every class begins with.
@@ -80,15 +102,47 @@ def find_tables(found: Iterable[events.Event]) -> set[tuple[int, int]]:
     return needed | set(newest.items())
 
 
-def drop_finished(logged: Sequence[LoggedEvent]) -> list[LoggedEvent]:
-    """Leave out events of batches that are settled and not in dispute: a node that starts late need not replay them."""
-    settled = {e.event.batch_id for e in logged if isinstance(e.event, events.BatchSettled)}
+def drop_finished(logged: Sequence[Logged], now: int) -> list[Logged]:
+    """Leave out events of batches that are final and not in dispute: who starts late need not replay them.
+
+    `now` is the head's time in unix seconds.
+    """
+    final_at = {e.event.batch_id: e.event.final_at for e in logged if isinstance(e.event, events.BatchSettled)}
     closed = {e.event.dispute_id for e in logged if isinstance(e.event, events.DisputeSettled)}
     disputes = [e.event for e in logged if isinstance(e.event, events.DisputeOpened)]
-    settled -= {event.batch_id for event in disputes if event.dispute_id not in closed}
+    final = {batch_id for batch_id, at in final_at.items() if at <= now}
+    final -= {event.batch_id for event in disputes if event.dispute_id not in closed}
     return [
         each
         for each in logged
-        if getattr(each.event, "batch_id", None) not in settled
-        and getattr(each.event, "dispute_id", None) not in closed
+        if getattr(each.event, "batch_id", None) not in final and getattr(each.event, "dispute_id", None) not in closed
     ]
+
+
+class _Kept:
+    """Events by block, and the block before which they are settled for good."""
+
+    def __init__(self) -> None:
+        self.safe: BlockHead | None = None
+        self._old: list[Logged] = []
+        self._heads: deque[BlockHead] = deque()
+        self._recent: deque[Logged] = deque()
+        self._prune_at = PRUNE_EVENTS
+
+    def add(self, first: int, head: BlockHead, rows: Sequence[Logged]) -> None:
+        """Blocks `first` to `head` were read."""
+        self._heads.append(head)
+        self._recent.extend(each for each in rows if is_followed(each.event))
+        while len(self._heads) > 1 and self._heads[0].number <= head.number - SAFE_BLOCKS:
+            self.safe = self._heads.popleft()
+        while self.safe is not None and self._recent and self._recent[0].block <= self.safe.number:
+            self._old.append(self._recent.popleft())
+        if len(self._old) > self._prune_at:
+            self._old = drop_finished(self._old, head.timestamp)
+            self._prune_at = 2 * len(self._old) + PRUNE_EVENTS
+
+    def rewind(self) -> list[Logged]:
+        """Forget what is behind the safe block; events up to it."""
+        self._heads.clear()
+        self._recent.clear()
+        return list(self._old)

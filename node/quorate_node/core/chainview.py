@@ -50,6 +50,11 @@ def _drop_final(chain: ChainView) -> set[int]:
     return gone
 
 
+def is_followed(event: events.Event) -> bool:
+    """Whether an event changes the view."""
+    return type(event) in _HANDLERS
+
+
 def apply_event(chain: ChainView, network: Network, logged: Logged) -> None:
     """Bring the view up to date with one event. Events of batches that were dropped are ignored."""
     handler = _HANDLERS.get(type(logged.event))

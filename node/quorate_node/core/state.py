@@ -192,6 +192,11 @@ class ChainView:
     tables: dict[tuple[int, int], Table] = field(default_factory=dict)
     skipped: OrderedDict[JobId, str] = field(default_factory=OrderedDict)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way: no round and no class vote."""
+        return not self.disputes and all(each.status is BatchStatus.SETTLED for each in self.batches.values())
+
     def reset(self) -> None:
         """Forget everything, in place: others hold on to this object."""
         fresh = ChainView()

@@ -37,6 +37,7 @@ from quorate_node.core import instructions as ins
 from quorate_node.core import mailroom
 from quorate_node.core import stimuli as st
 from quorate_node.core.core import Core
+from quorate_node.core.farm import Farm
 from quorate_node.core.mailroom import MessageRefused
 from quorate_node.core.state import Head, Identity, Network, Secret, SecretGroup, Settings
 from quorate_node.watcher import find_tables
@@ -65,8 +66,8 @@ class Node:
     index: int
     key: SigningAccount
     core: Core
+    farm: Farm
     journal: list[SecretGroup] = field(default_factory=list)
-    fed: int = 0
     is_up: bool = True
     is_mute: bool = False
     refusals: list[str] = field(default_factory=list)
@@ -75,9 +76,15 @@ class Node:
 
 
 class Network0:
-    """Operators 1 to `count` of class 1, of which the first collates."""
+    """Operators 1 to `count` of class 1, of which the first collates; `farm_size` of them live in one process."""
 
-    def __init__(self, count: int = 6, cores: dict[int, CoreType] | None = None, params: Params = LOCAL) -> None:
+    def __init__(
+        self,
+        count: int = 6,
+        cores: dict[int, CoreType] | None = None,
+        params: Params = LOCAL,
+        farm_size: int = 1,
+    ) -> None:
         self.world = World(params, 31337, REGISTRY, MARKET, DISPUTES, CHALLENGES, recover)
         self.cores = cores or {}
         self.number, self.fork = 10, 0
@@ -87,7 +94,12 @@ class Network0:
         self.requester = make_key(99)
         self.nonce = 0
         self._enroll()
-        self.nodes = [Node(i, key, self._make_core(i)) for i, key in enumerate(self.keys)]
+        self.nodes: list[Node] = []
+        self.fed: dict[int, int] = {}
+        for start in range(0, count, farm_size):
+            indexes = range(start, min(start + farm_size, count))
+            farm = Farm([self._make_core(i) for i in indexes])
+            self.nodes += [Node(i, self.keys[i], core, farm) for i, core in zip(indexes, farm.cores, strict=True)]
         self.verdicts: dict[tuple[int, int], tuple[int, bytes]] = {}
         self.failures: list[str] = []
 
@@ -147,15 +159,22 @@ class Network0:
 
     def restart(self, index: int) -> None:
         node = self.nodes[index]
-        node.core, node.fed, node.is_up, node.pending = self._make_core(index), 0, True, []
+        assert len(node.farm.cores) == 1, "who shares a process comes back with all others"
+        node.core, node.is_up, node.pending = self._make_core(index), True, []
+        node.farm = Farm([node.core])
         for group in node.journal:
             node.core.handle(st.GroupJournaled(group))
 
     def reorganise(self, to_event: int) -> None:
         """Nodes are told that the past has changed and read what events are there again."""
-        for node in self.nodes:
-            node.core.handle(st.ChainReorganised())
-            node.fed = 0
+        for farm in self.farms:
+            farm.handle(st.ChainReorganised())
+            self.fed[id(farm)] = 0
+
+    @property
+    def farms(self) -> list[Farm]:
+        """Processes that are up."""
+        return list({id(node.farm): node.farm for node in self.nodes if node.is_up}.values())
 
     def run(self, blocks: int = 400, until: Callable[[], bool] | None = None) -> bool:
         """Mine blocks; True as soon as `until` holds."""
@@ -173,7 +192,11 @@ class Network0:
         self.world.check_invariants()
         for node in self.nodes:
             if node.is_up:
-                self._feed(node)
+                for stimulus in node.pending:
+                    node.core.handle(stimulus)
+                node.pending = []
+        for farm in self.farms:
+            self._feed(farm)
         for node in self.nodes:
             if node.is_up:
                 decided = node.core.handle(st.Tick(self.number / BLOCKS_A_SECOND))
@@ -181,16 +204,14 @@ class Network0:
                 for instruction in decided:
                     self._perform(node, instruction)
 
-    def _feed(self, node: Node) -> None:
-        for stimulus in node.pending:
-            node.core.handle(stimulus)
-        node.pending = []
-        fresh, node.fed = self.events[node.fed :], len(self.events)
+    def _feed(self, farm: Farm) -> None:
+        fresh = self.events[self.fed.get(id(farm), 0) :]
+        self.fed[id(farm)] = len(self.events)
         logged = tuple(st.Logged(event, block, START + block // BLOCKS_A_SECOND) for block, event in fresh)
         tables = {
             (c, n): self.world.registry.classes[c].tables[n].table for c, n in find_tables(event for _, event in fresh)
         }
-        node.core.handle(st.ChainAdvanced(Head(self.number, self.now), logged, tables))
+        farm.handle(st.ChainAdvanced(Head(self.number, self.now), logged, tables))
 
     def _mine(self, node: Node, instruction: Any) -> None:
         try:

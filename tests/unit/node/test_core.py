@@ -248,7 +248,7 @@ class TestReorganisation:
         net.nodes[1].core.state.own.seats.clear()
         net.crash(1)
         net.restart(1)
-        net._feed(net.nodes[1])
+        net._feed(net.nodes[1].farm)
         batches, again = net.nodes[2].core.state.chain.batches, net.nodes[1].core.state.chain.batches
         assert before
         assert again.keys() == batches.keys()
@@ -269,3 +269,26 @@ class TestPolicy:
         works = [work for node in net.nodes for work in node.core.state.own.work.values()]
         assert {work.status for work in works} == {WorkStatus.REFUSED}
         assert any("max_fuel" in note for node in net.nodes for note in node.core.state.notes)
+
+
+class TestFarm:
+    def test_operators_of_one_process_do_all_that_single_ones_do(self) -> None:
+        net = Network0(12, {7: LyingCore}, farm_size=6)
+        assert net.nodes[0].core.state.chain is net.nodes[5].core.state.chain
+        for _ in range(20):
+            settled = len(net.found(ev.BatchSettled))
+            net.submit(net.order(), net.order(tasks=300))
+            assert net.run(300, lambda n=settled: is_settled(net, n + 1))  # type: ignore[misc]
+            if net.found(ev.DisputeOpened):
+                break
+        net.reorganise(0)
+        assert net.run(300, lambda: bool(net.found(ev.DisputeSettled)))
+        assert {event.operator_id for event in net.found(ev.OperatorSlashed)} == {8}
+        assert not net.found(ev.OperatorFined)
+
+    def test_a_header_is_read_once_for_all(self) -> None:
+        net = Network0(8, farm_size=8)
+        net.submit(net.order())
+        run_to_round(net)
+        reads = [each for node in net.nodes for each in node.instructions if isinstance(each, ins.ReadHeader)]
+        assert len(reads) == 1
