@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tests.differential.projection import compare_state
+from tests.differential.projection import Known, compare_state
 
 from quorate.chain import rlp
 from quorate.chain.abi import Contract, load_interface
 from quorate.chain.errors import decode_revert
 from quorate.chain.events import decode_log
 from quorate.chain.headers import encode_header
-from quorate.chain.rpc import JsonRpc
+from quorate.chain.rpc import JsonRpc, RpcCall
 from quorate.chain.types import Deployment, parse_hex, to_hex
 from quorate.protocol import events as ev
 from quorate.protocol.hashing import keccak
@@ -82,10 +82,11 @@ class ModelBackend:
 
 
 class AnvilBackend:
-    """The deployed contracts on an Anvil that impersonates every sender and mines by command only."""
+    """The deployed contracts on an Anvil that impersonates every sender and mines each transaction at once, and by command."""
 
     def __init__(self, rpc: JsonRpc, deployment: Deployment) -> None:
         self.rpc, self.deployment = rpc, deployment
+        self.known: Known = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -104,10 +105,10 @@ class AnvilBackend:
             "gasPrice": hex(10),
             "data": to_hex(load_interface(contract).encode_call(name, *args)),
         }
-        self.rpc.call("evm_setNextBlockTimestamp", timestamp)
-        digest = self.rpc.call("eth_sendTransaction", transaction)
-        self.rpc.call("evm_mine")
-        receipt = self.rpc.call("eth_getTransactionReceipt", digest)
+        # One round trip: the transaction is mined at once, alone, and answered with its receipt.
+        calls: list[RpcCall] = [("evm_setNextBlockTimestamp", [timestamp]), ("eth_sendTransactionSync", [transaction])]
+        _, receipt = self.rpc.batch_strict(calls)
+        digest = receipt["transactionHash"]
         self.number, self.timestamp = int(receipt["blockNumber"], 16), timestamp
         if int(receipt["status"], 16) == 1:
             logged = [decode_log(self.deployment, log) for log in receipt["logs"]]
@@ -129,7 +130,7 @@ class AnvilBackend:
         return encode_header(self.rpc.call("eth_getBlockByNumber", hex(number), False))
 
     def compare(self, world: World) -> None:
-        compare_state(self.rpc, self.deployment, world)
+        compare_state(self.rpc, self.deployment, world, self.known)
 
 
 def normalize(events: Sequence[ev.Event]) -> Counter[tuple[object, ...]]:

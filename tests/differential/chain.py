@@ -1,4 +1,4 @@
-"""Anvil with the deployed contracts, mining by command only."""
+"""Anvil with the deployed contracts; it mines each transaction at once, and by command."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ def running_chain() -> Iterator[tuple[JsonRpc, Deployment]]:
         for actor in (deployer, OUTSIDER, *OWNERS, *REQUESTERS, *COLLATORS):
             rpc.call("anvil_setBalance", to_hex(actor.address), hex(10**6 * ETHER))
         deployment = deploy(rpc.url, SigningAccount.from_key(deployer.key), PARAMS)
-        rpc.call("evm_setAutomine", False)
         yield rpc, deployment
     finally:
         rpc.close()
