@@ -82,7 +82,7 @@ class ModelBackend:
 
 
 class AnvilBackend:
-    """The deployed contracts on an Anvil that impersonates every sender and mines each transaction at once, and by command."""
+    """The deployed contracts on an Anvil that impersonates every sender; it mines each transaction, and by command."""
 
     def __init__(self, rpc: JsonRpc, deployment: Deployment) -> None:
         self.rpc, self.deployment = rpc, deployment

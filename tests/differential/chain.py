@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from tests.differential.actors import COLLATORS, OUTSIDER, OWNERS, PARAMS, REQUESTERS, Actor
 
+from quorate.chain.abi import Contract, load_artifact
 from quorate.chain.account import SigningAccount
 from quorate.chain.deploy import deploy
 from quorate.chain.rpc import JsonRpc
@@ -22,8 +24,12 @@ READY_S = 20.0
 
 
 @contextmanager
-def running_chain() -> Iterator[tuple[JsonRpc, Deployment]]:
-    """Anvil with the contracts deployed and every actor rich; ends with the block."""
+def running_chain(artifacts: Mapping[Contract, dict[str, Any]] | None = None) -> Iterator[tuple[JsonRpc, Deployment]]:
+    """Anvil with the contracts deployed and every actor rich; ends with the block.
+
+    `artifacts` are those of a mutant, in place of the committed ones.
+    """
+    load = artifacts.__getitem__ if artifacts else load_artifact
     port = pick_ports(1)[0]
     # A fixed start makes every run the same; impersonation spares signing each transaction.
     manner = ("--timestamp", "1700000000", "--auto-impersonate", *FLAGS)
@@ -35,7 +41,7 @@ def running_chain() -> Iterator[tuple[JsonRpc, Deployment]]:
         deployer = Actor.named("deployer")
         for actor in (deployer, OUTSIDER, *OWNERS, *REQUESTERS, *COLLATORS):
             rpc.call("anvil_setBalance", to_hex(actor.address), hex(10**6 * ETHER))
-        deployment = deploy(rpc.url, SigningAccount.from_key(deployer.key), PARAMS)
+        deployment = deploy(rpc.url, SigningAccount.from_key(deployer.key), PARAMS, load=load)
         yield rpc, deployment
     finally:
         rpc.close()

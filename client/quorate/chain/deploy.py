@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from quorate.chain.abi import Contract, load_artifact
@@ -63,8 +64,15 @@ def to_checksum(address: Address) -> str:
     return str(to_checksum_address(to_hex(address)))
 
 
-def deploy(rpc_url: str, deployer: SigningAccount, params: Params, *, timeout_s: float = 60.0) -> Deployment:
-    """Create the contracts, all four in flight together.
+def deploy(
+    rpc_url: str,
+    deployer: SigningAccount,
+    params: Params,
+    *,
+    timeout_s: float = 60.0,
+    load: Callable[[Contract], dict[str, Any]] = load_artifact,
+) -> Deployment:
+    """Create the contracts, all in flight together; `load` gives their artifacts.
 
     The deployer's key must not be used elsewhere meanwhile. Raises ValidationError for unsafe parameters and
     ProtocolViolation when a constructor reverts.
@@ -77,7 +85,7 @@ def deploy(rpc_url: str, deployer: SigningAccount, params: Params, *, timeout_s:
     arguments = build_arguments(params, found)
     hashes = []
     for offset, contract in enumerate(ORDER):
-        artifact = load_artifact(contract)
+        artifact = load(contract)
         factory = web3.eth.contract(abi=artifact["abi"], bytecode=artifact["bytecode"])
         overrides: Any = {"nonce": nonce + offset, "gas": CREATION_GAS}
         hashes.append(factory.constructor(*arguments[contract]).transact(overrides))

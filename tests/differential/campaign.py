@@ -1,0 +1,69 @@
+"""Many random runs against deployed contracts, going on after a mismatch; and the same against a mutant of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from tests.differential.backend import AnvilBackend
+from tests.differential.projection import compare_tables
+from tests.differential.watching import WatchedParties
+
+from quorate.chain.rpc import JsonRpc
+from quorate.chain.types import Deployment
+from quorate.protocol.errors import QuorateError
+
+RUN_ACTIONS = 300
+"""Actions after which a run starts anew: later ones meet few young batches and many old ones."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a campaign has shown."""
+
+    actions: int = 0
+    runs: int = 0
+    mismatches: list[dict[str, Any]] = field(default_factory=list)
+    tally: Counter[str] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
+
+
+def run_campaign(
+    rpc: JsonRpc,
+    deployment: Deployment,
+    actions: int,
+    seed: int,
+    told: Callable[[dict[str, Any]], None] = lambda row: None,
+    most_mismatches: int | None = None,
+) -> Findings:
+    """Send about so many actions, each run on contracts that nobody has used.
+
+    `told` gets a row for each run. Ends early with so many mismatches, if that is given.
+    """
+    found = Findings()
+    while found.actions < actions and (most_mismatches is None or len(found.mismatches) < most_mismatches):
+        snapshot = rpc.call("evm_snapshot")
+        parties = WatchedParties(AnvilBackend(rpc, deployment))
+        row: dict[str, Any] = {"run": found.runs, "seed": f"{seed} {found.runs}", "mismatch": None}
+        try:
+            _play(parties, Random(row["seed"]), min(RUN_ACTIONS, actions - found.actions))
+            compare_tables(rpc, deployment, parties.world)
+        except (AssertionError, QuorateError) as error:
+            row["mismatch"] = f"action {parties.actions}: {type(error).__name__}: {str(error)[:500]}"
+            found.mismatches.append(row)
+        found.actions += parties.actions
+        found.runs += 1
+        found.tally += parties.tally
+        found.seen += parties.seen
+        told({**row, "actions": parties.actions, "tally": dict(parties.tally), "seen": dict(parties.seen)})
+        rpc.call("evm_revert", snapshot)
+    return found
+
+
+def _play(parties: WatchedParties, rng: Random, actions: int) -> None:
+    parties.set_up()
+    while parties.actions < actions:
+        parties.step(rng)

@@ -1,0 +1,79 @@
+"""Contracts with one fault planted, to see whether the differential run finds it.
+
+A mutant is a change of one place in one source, compiled in a folder of its own. The place must be found exactly once,
+so a mutant that the sources have outgrown says so instead of changing nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quorate.chain.abi import Contract
+from quorate.protocol.errors import ConfigurationError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """Replace `old` by `new` in contracts/src/`source`."""
+
+    source: str
+    old: str
+    new: str
+    what: str
+
+
+MUTANTS = {
+    "half_fine": Mutant(
+        "market/Settler.sol", "2 * w.price, FineKind.SILENT", "w.price, FineKind.SILENT", "a silent seat pays one price"
+    ),
+    "half_decides": Mutant(
+        "Disputes.sol",
+        "if (2 * c.unitsFor[number] > c.table.unitCount)",
+        "if (2 * c.unitsFor[number] >= c.table.unitCount)",
+        "half of the units decide a class vote",
+    ),
+    "duplicate_seat": Mutant(
+        "market/Committing.sol",
+        "if ((word >> (ordinal % TaggedBits.BITS)) & 1 == 1) return ListSkip.DUPLICATE;",
+        "word;",
+        "a seat may commit twice",
+    ),
+}
+
+
+def build_mutant(mutant: Mutant, folder: Path) -> dict[Contract, dict[str, Any]]:
+    """Artifacts of all contracts with the fault planted. Raises ConfigurationError when it finds no place."""
+    contracts = folder / "contracts"
+    shutil.copytree(ROOT / "contracts" / "src", contracts / "src")
+    shutil.copy(ROOT / "contracts" / "foundry.toml", contracts)
+    (folder / "scripts").symlink_to(ROOT / "scripts")
+    (folder / ".tools").symlink_to(ROOT / ".tools")
+    path = contracts / "src" / mutant.source
+    text = path.read_text()
+    if text.count(mutant.old) != 1:
+        raise ConfigurationError(f"{mutant.source} has {text.count(mutant.old)} places like: {mutant.old}")
+    path.write_text(text.replace(mutant.old, mutant.new))
+    folders = ["--out", str(folder / "out"), "--cache-path", str(folder / "cache")]
+    forge = shutil.which("forge") or str(ROOT / ".tools" / "bin" / "forge")
+    subprocess.run([forge, "build", "src", "--quiet", *folders], cwd=contracts, check=True)
+    return {contract: _read_artifact(folder / "out", contract) for contract in Contract}
+
+
+def _read_artifact(out: Path, contract: Contract) -> dict[str, Any]:
+    found = json.loads((out / f"{contract.value}.sol" / f"{contract.value}.json").read_text())
+    return {"abi": found["abi"], "bytecode": found["bytecode"]["object"]}
+
+
+def make_mutant(name: str) -> Mapping[Contract, dict[str, Any]]:
+    """Artifacts of a mutant of MUTANTS."""
+    with tempfile.TemporaryDirectory(prefix="quorate-mutant-") as folder:
+        return build_mutant(MUTANTS[name], Path(folder))
