@@ -87,6 +87,7 @@ class AnvilBackend:
     def __init__(self, rpc: JsonRpc, deployment: Deployment) -> None:
         self.rpc, self.deployment = rpc, deployment
         self.known: Known = {}
+        self.receipt: dict[str, Any] = {}  # of the last call
         self.refresh()
 
     def refresh(self) -> None:
@@ -108,7 +109,7 @@ class AnvilBackend:
         # One round trip: the transaction is mined at once, alone, and answered with its receipt.
         calls: list[RpcCall] = [("evm_setNextBlockTimestamp", [timestamp]), ("eth_sendTransactionSync", [transaction])]
         _, receipt = self.rpc.batch_strict(calls)
-        digest = receipt["transactionHash"]
+        self.receipt, digest = receipt, receipt["transactionHash"]
         self.number, self.timestamp = int(receipt["blockNumber"], 16), timestamp
         if int(receipt["status"], 16) == 1:
             logged = [decode_log(self.deployment, log) for log in receipt["logs"]]

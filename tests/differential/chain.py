@@ -18,13 +18,15 @@ from quorate.chain.types import Deployment, to_hex
 from quorate.devnet.anvil import FLAGS, find_anvil
 from quorate.devnet.process import pick_ports
 from quorate.protocol.errors import ChainUnavailable
-from quorate.protocol.params import ETHER
+from quorate.protocol.params import ETHER, Params
 
 READY_S = 20.0
 
 
 @contextmanager
-def running_chain(artifacts: Mapping[Contract, dict[str, Any]] | None = None) -> Iterator[tuple[JsonRpc, Deployment]]:
+def running_chain(
+    artifacts: Mapping[Contract, dict[str, Any]] | None = None, params: Params = PARAMS
+) -> Iterator[tuple[JsonRpc, Deployment]]:
     """Anvil with the contracts deployed and every actor rich; ends with the block.
 
     `artifacts` are those of a mutant, in place of the committed ones.
@@ -41,7 +43,7 @@ def running_chain(artifacts: Mapping[Contract, dict[str, Any]] | None = None) ->
         deployer = Actor.named("deployer")
         for actor in (deployer, OUTSIDER, *OWNERS, *REQUESTERS, *COLLATORS):
             rpc.call("anvil_setBalance", to_hex(actor.address), hex(10**6 * ETHER))
-        deployment = deploy(rpc.url, SigningAccount.from_key(deployer.key), PARAMS, load=load)
+        deployment = deploy(rpc.url, SigningAccount.from_key(deployer.key), params, load=load)
         yield rpc, deployment
     finally:
         rpc.close()

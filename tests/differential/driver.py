@@ -41,7 +41,7 @@ from quorate.protocol.encoding import (
 from quorate.protocol.errors import ProtocolViolation
 from quorate.protocol.hashing import keccak
 from quorate.protocol.market import Batch
-from quorate.protocol.params import ETHER, FUEL_UNIT
+from quorate.protocol.params import ETHER, FUEL_UNIT, Params
 from quorate.protocol.settlement import compute_task_price
 from quorate.protocol.types import Address, PostRecord
 from quorate.protocol.world import World
@@ -54,9 +54,9 @@ Model = Callable[[Call], list[ev.Event]]
 class Driver:
     """One run: world, backend, what is known, and how often each action was accepted or refused."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, params: Params = PARAMS) -> None:
         self.backend, d = backend, backend.deployment
-        self.world = World(PARAMS, d.chain_id, d.registry, d.market, d.disputes, d.challenges, recover)
+        self.world = World(params, d.chain_id, d.registry, d.market, d.disputes, d.challenges, recover)
         self.batches: dict[int, KnownBatch] = {}
         self.disputes: dict[int, KnownDispute] = {}
         self.tally: Counter[str] = Counter()
@@ -100,10 +100,13 @@ class Driver:
             assert told == wanted, f"{name}: only contracts {told - wanted}, only model {wanted - told}"
         self.actions += 1
         self.tally[f"{name} {error or 'ok'}"] += 1
-        self.world.check_invariants()
-        self.backend.compare(self.world)
+        self._check()
         self._learn(events)
         return events if error is None else None
+
+    def _check(self) -> None:
+        self.world.check_invariants()
+        self.backend.compare(self.world)
 
     def wait(self, blocks: int, seconds: int) -> None:
         """Let time pass without an action."""
