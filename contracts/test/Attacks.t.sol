@@ -116,14 +116,19 @@ contract AttacksTest is ClassVotes {
 
     function test_TheDearestOrderThereIs() public {
         // Price at its highest, 2^64 − 1 wei for a task of one fuel unit, 2^18 tasks, 5 seats, 3 rounds.
-        registry.createClass{value: 0.1 ether}("dear", 1, type(uint64).max, true);
+        Params memory p = localParams();
+        (p.maxPrice, p.maxTaskFuel, p.leastUnitWei) = (type(uint64).max, 40_000_000, 28 ether);
+        deploy(p);
+        registry.createClass{value: 0.1 ether}("dear", 28 ether, type(uint64).max, true);
         for (uint256 i; i < 10; ++i) {
+            addOperator(i, 28 ether);
             vm.prank(ownerOf(i));
-            registry.join(2, 1, type(uint64).max, type(uint64).max);
+            registry.join(1, 1, type(uint64).max, type(uint64).max);
         }
-        registry.advanceEra(2, type(uint64).max, type(uint64).max);
-        vm.assertEq(registry.tableAt(2, 1).capacity, type(uint64).max, "capped");
-        (terms.classId, terms.seats) = (2, 5);
+        registry.advanceEra(1, type(uint64).max, type(uint64).max);
+        vm.assertEq(registry.tableAt(1, 1).capacity, type(uint64).max, "capped");
+        fund(collator, 1 ether);
+        terms.seats = 5;
         terms.commitPeriod = 60;
         Order[] memory list = orders(1);
         (list[0].taskCount, list[0].fuelLimit) = (1 << 18, 40_000_000);

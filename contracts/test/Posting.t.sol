@@ -335,7 +335,7 @@ contract PostingTest is Batches {
         vm.expectRevert(abi.encodeWithSelector(IMarketEvents.InsufficientDeposit.selector, 0, 0.01 ether));
         vm.prank(stranger);
         market.post(0, t, "", true);
-        registry.createClass{value: 0.1 ether}("", 1, 1, true);
+        registry.createClass{value: 0.1 ether}("", uint128(UNIT), 1, true);
         t.classId = 2;
         vm.expectRevert(abi.encodeWithSelector(IMarketEvents.EraOverdue.selector, 2));
         market.post(0, t, "", true);

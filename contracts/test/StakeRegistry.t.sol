@@ -123,9 +123,9 @@ contract StakeRegistryTest is Batches {
 
     function test_CreateClass() public {
         vm.expectEmit(address(registry));
-        emit IStakeRegistry.ClassCreated(2, "two", 5, 7);
+        emit IStakeRegistry.ClassCreated(2, "two", 5, 7, true);
         registry.createClass{value: 0.1 ether}("two", 5, 7, true);
-        (bytes32 profile, uint128 unitWei, uint64 price,, uint32 era, uint40 eraEnd, uint16 table, bool dirty) =
+        (bytes32 profile, uint128 unitWei, uint64 price,, uint32 era, uint40 eraEnd, uint16 table, bool dirty,) =
             registry.class_(2);
         vm.assertEq(abi.encode(profile, unitWei, price, era, table), abi.encode(bytes32("two"), 5, 7, 0, 0));
         vm.assertEq(eraEnd, vm.getBlockTimestamp());
@@ -352,7 +352,7 @@ contract StakeRegistryTest is Batches {
         registry.unstake(5 ether);
         vm.stopPrank();
         vm.expectEmit(address(registry));
-        emit IStakeRegistry.OperatorFined(1, 3 ether);
+        emit IStakeRegistry.OperatorFined(1, 3 ether, FineKind.SILENT);
         vm.prank(address(market));
         vm.assertEq(registry.fine(1, 3 ether, FineKind.SILENT), 3 ether);
         (uint16 units,,) = registry.member(1, 1);

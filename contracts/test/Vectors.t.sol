@@ -136,9 +136,9 @@ contract VectorsTest is Batches {
         bytes[] memory asks = vm.parseJsonBytesArray(j, ".asks");
         uint256 operators;
         for (uint256 i; i < asks.length; ++i) {
-            uint32 classId = registry.createClass{value: 0.1 ether}("", 1, uint64(at(j, "price", i)), true);
+            uint32 classId = registry.createClass{value: 0.1 ether}("", uint128(UNIT), uint64(at(j, "price", i)), true);
             for (uint256 k; k < asks[i].length; k += 10) {
-                addOperator(operators, 20_000);
+                addOperator(operators, 50 * UNIT);
                 vm.prank(ownerOf(operators++));
                 registry.join(classId, uint16(_uint(asks[i], k, 2)), uint64(_uint(asks[i], k + 2, 8)), 1);
             }

@@ -251,8 +251,7 @@ class Performer:
             case ins.Expire(_, batch_id):
                 return calls.expire(batch_id)
             case ins.AdvanceEra(_, class_id):
-                members = self._gateway.class_members(class_id)
-                return calls.advance_era(class_id, list(members.values()))
+                return calls.advance_era(class_id, self._gateway.drawable_members(class_id))
             case ins.Commit(_, batch_id, first, end, lists):
                 return calls.commit(batch_id, first, end, lists)
             case ins.Settle(_, batch_id, settlement):

@@ -49,17 +49,17 @@ PARAMS = Params(
     vote_windows=3,
     reference_fuel_rate=200_000_000,
     reference_byte_rate=2_000_000,
-    max_task_fuel=10**13,
-    max_price=10**13,
+    max_task_fuel=10**7,
+    max_price=12 * 10**9,
     max_gas_price=0,
     batch_bond=ETHER // 100,
     challenge_bond=10**9,
     class_deposit=ETHER // 10,
-    least_unit_wei=1,
+    least_unit_wei=4_500_000_000,
 )
-UNIT_WEI = 10**9
+UNIT_WEI = PARAMS.least_unit_wei
 PRICE = 10**10
-"""Wei for a FUEL_UNIT: a task of 1e8 fuel costs 1e9 wei, as much as a unit, so that fines bite."""
+"""Wei for a FUEL_UNIT: a bundle of 256 tasks of 1e6 fuel costs more than half a unit, so that fines bite."""
 STAKE = 40 * UNIT_WEI
 
 

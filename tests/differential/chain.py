@@ -44,6 +44,8 @@ def running_chain(
         for actor in (deployer, OUTSIDER, *OWNERS, *REQUESTERS, *COLLATORS):
             rpc.call("anvil_setBalance", to_hex(actor.address), hex(10**6 * ETHER))
         deployment = deploy(rpc.url, SigningAccount.from_key(deployer.key), params, load=load)
+        for address in (deployment.challenges, deployment.disputes):  # they send, too: see duties.py
+            rpc.call("anvil_setBalance", to_hex(address), hex(10**6 * ETHER))
         yield rpc, deployment
     finally:
         rpc.close()

@@ -15,7 +15,7 @@ from tests.differential.actors import (
     UNIT_WEI,
 )
 from tests.differential.driver import CAPACITY, CLASS
-from tests.differential.voting import Voting
+from tests.differential.duties import Duties
 
 from quorate.chain.abi import Contract
 from quorate.protocol.context import ZERO_ADDRESS
@@ -23,14 +23,14 @@ from quorate.protocol.params import ETHER
 from quorate.protocol.types import FineKind, OperatorId
 
 
-class Parties(Voting):
+class Parties(Duties):
     """Everybody: what owners, requesters and outsiders do besides the rounds."""
 
     def registry(self, rng: Random) -> None:
         """One action of an owner, often a refused one."""
         registry, owner = self.world.registry, rng.choice(OWNERS).address
         class_id = rng.choice((CLASS, CLASS, CLASS, 2, 7))
-        match rng.randrange(11):
+        match rng.randrange(14):
             case 0:
                 key = rng.choice(SIGNERS).address if rng.random() < 0.9 else ZERO_ADDRESS
                 self.register(owner, key, UNIT_WEI)
@@ -76,12 +76,18 @@ class Parties(Voting):
                 self.act(owner, Contract.REGISTRY, "withdraw", (), registry.apply_withdraw)
             case 9:
                 self._create_class(rng)
+            case 10 | 11:
+                whom = OperatorId(rng.randrange(1, 9))
+                outsider = OUTSIDER.address
+                self.act(outsider, Contract.REGISTRY, "judge", (whom,), lambda c: registry.apply_judge(c, whom))
+            case 12:
+                self.rejoin(rng)
             case _:
                 self._trespass(rng)
 
     def _create_class(self, rng: Random) -> None:
         registry, sender = self.world.registry, OUTSIDER.address
-        unit_wei, price = rng.choice(((1, 1), (UNIT_WEI, PRICE), (0, 1), (1, 0)))
+        unit_wei, price = rng.choice(((UNIT_WEI, 1), (UNIT_WEI, PRICE), (UNIT_WEI - 1, 1), (UNIT_WEI, 0)))
         value, judged = PARAMS.class_deposit - (rng.random() < 0.2), rng.random() < 0.5
         self.act(
             sender, Contract.REGISTRY, "createClass", (bytes(32), unit_wei, price, judged),
@@ -150,7 +156,7 @@ class Parties(Voting):
 
     STEPS = (
         ("post", 18), ("prove_beacon", 14), ("commit", 20), ("settle", 18), ("commit_votes", 14), ("settle_votes", 8),
-        ("expire", 2), ("registry", 8), ("era", 4), ("money", 2),
+        ("expire", 2), ("registry", 8), ("era", 4), ("money", 2), ("duty", 5), ("slash", 0.1),
     )  # fmt: skip
 
     def step(self, rng: Random) -> None:

@@ -103,12 +103,18 @@ def _ask_registry(q: Questions, world: World) -> None:
             o.owner, o.signing_key, o.stake, registry.allocated(i), o.unbonding, o.release_at, o.lone_wrong, o.ejected,
         )  # fmt: skip
         q.ask(where, "operator", (i,), values)
+        f = o.faults
+        faults = (
+            f.era, f.failed, f.unrevealed, f.done, o.jailed_until, o.offence_era, o.offences, o.seats, o.seats_era,
+        )  # fmt: skip
+        q.ask(where, "faults", (i,), faults)
         q.ask(where, "operatorClasses", (i,), (tuple(o.classes),))
         q.ask(where, "operatorOf", (o.owner,), (i,))
     for class_id, c in registry.classes.items():
         state = (c.profile, c.unit_wei, c.price, c.median_ask, c.era, c.era_end, c.table_number, c.dirty, c.judged)
         q.ask(where, "class_", (class_id,), state)
         q.ask(where, "members", (class_id,), (tuple(c.order),))
+        q.ask(where, "drawable", (class_id,), (tuple(registry.drawable(class_id)),))
         table = c.current.table
         # Addresses of data contracts are the chain's own; compare_tables looks into them.
         present = Masked((None, len(table.units), len(table.members), None, c.current.capacity))

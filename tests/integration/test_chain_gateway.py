@@ -18,12 +18,12 @@ from quorate.chain.types import to_hex
 from quorate.devnet import Devnet, DevnetOptions
 from quorate.protocol import events
 from quorate.protocol.beacon import get_mix_hash
+from quorate.protocol.classes import Membership
 from quorate.protocol.encoding import compute_job_id, encode_post_page
 from quorate.protocol.errors import ChainUnavailable, ProtocolViolation, ValidationError
 from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import ETHER, LOCAL
-from quorate.protocol.registry import Membership
 from quorate.protocol.types import ZERO32, JobOrder, OrderSkip, SignedOrder, Terms
 
 pytestmark = pytest.mark.anvil

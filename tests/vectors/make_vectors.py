@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from quorate.chain.signing import SECP256K1_ORDER, compute_address, recover, sign
+from quorate.protocol.classes import Membership, compute_median_ask, compute_next_price
 from quorate.protocol.commitment import compute_commitment, compute_round_domain, compute_salt, compute_statement
 from quorate.protocol.committee import compute_committee
 from quorate.protocol.encoding import (
@@ -34,7 +35,6 @@ from quorate.protocol.encoding import (
 from quorate.protocol.hashing import keccak
 from quorate.protocol.market import NonceWindow
 from quorate.protocol.params import FUEL_UNIT
-from quorate.protocol.registry import Membership, compute_median_ask, compute_next_price
 from quorate.protocol.settlement import (
     Ballot,
     RoundTerms,

@@ -7,8 +7,8 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from quorate.chain.abi import Contract, load_interface
+from quorate.protocol.classes import Membership, compute_median_ask, compute_median_capacity
 from quorate.protocol.planning import Settlement, VoteSettlement
-from quorate.protocol.registry import Membership, compute_median_ask, compute_median_capacity
 from quorate.protocol.types import Address, BatchId, ClassId, DisputeId, OperatorId, Terms
 
 
@@ -124,6 +124,16 @@ def leave(class_id: ClassId | int) -> Call:
 def set_ask(class_id: ClassId | int, ask: int) -> Call:
     """`ask` in wei for a FUEL_UNIT."""
     return build(Contract.REGISTRY, "setAsk", class_id, ask)
+
+
+def judge(operator_id: OperatorId | int) -> Call:
+    """The verdict on an operator's faults of an era that is over."""
+    return build(Contract.REGISTRY, "judge", operator_id)
+
+
+def rejoin() -> Call:
+    """The sender's operator is drawn again, after its jail."""
+    return build(Contract.REGISTRY, "rejoin")
 
 
 def unstake(amount_wei: int) -> Call:

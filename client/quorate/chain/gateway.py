@@ -25,6 +25,7 @@ from quorate.chain.types import (
     ClassInfo,
     Deployment,
     DisputeInfo,
+    FaultInfo,
     LoggedEvent,
     NonceWindow,
     OperatorInfo,
@@ -33,12 +34,12 @@ from quorate.chain.types import (
     parse_hex,
     to_hex,
 )
+from quorate.protocol.classes import Membership
 from quorate.protocol.encoding import compute_domain_separator, decode_table
 from quorate.protocol.errors import ChainUnavailable, ProtocolViolation
 from quorate.protocol.events import EndpointAnnounced
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import Params
-from quorate.protocol.registry import Membership
 from quorate.protocol.types import Address, Table, Terms
 
 LOG_BLOCKS = 2_000
@@ -74,7 +75,15 @@ class ChainGateway(Protocol):
         ...
 
     def class_info(self, class_id: int) -> ClassInfo: ...
-    def class_members(self, class_id: int) -> dict[int, Membership]: ...
+    def class_members(self, class_id: int) -> dict[int, Membership]:
+        """Members now, in their order in storage; those in jail too."""
+        ...
+
+    def drawable_members(self, class_id: int) -> list[Membership]:
+        """Those that the next table is built from."""
+        ...
+
+    def faults(self, operator_id: int) -> FaultInfo: ...
     def operator(self, operator_id: int) -> OperatorInfo: ...
     def operator_of(self, owner: Address) -> int:
         """Operator id of an owner, 0 when it has none."""
@@ -190,10 +199,18 @@ class JsonRpcGateway:
         return ClassInfo(*self._read(Contract.REGISTRY, "class_", class_id))
 
     def class_members(self, class_id: int) -> dict[int, Membership]:
-        """Members now, in their order in storage: what the next table is built from."""
-        (ids,) = self._read(Contract.REGISTRY, "members", class_id)
+        return self._memberships(class_id, "members")
+
+    def drawable_members(self, class_id: int) -> list[Membership]:
+        return list(self._memberships(class_id, "drawable").values())
+
+    def _memberships(self, class_id: int, which: str) -> dict[int, Membership]:
+        (ids,) = self._read(Contract.REGISTRY, which, class_id)
         rows = self._read_many((Contract.REGISTRY, "member", (class_id, id_)) for id_ in ids)
         return {id_: Membership(*row) for id_, row in zip(ids, rows, strict=True)}
+
+    def faults(self, operator_id: int) -> FaultInfo:
+        return FaultInfo(*self._read(Contract.REGISTRY, "faults", operator_id))
 
     def operator(self, operator_id: int) -> OperatorInfo:
         owner, key, *rest = self._read(Contract.REGISTRY, "operator", operator_id)

@@ -163,6 +163,24 @@ class OperatorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultInfo:
+    """Failed seats of the fault era `era` that are not judged yet, and what came of earlier ones.
+
+    `jailed_until` in unix seconds, 0 outside of a jail; `seats` were filled in the era `seats_era` (modulo 256).
+    """
+
+    era: int
+    failed: int
+    unrevealed: int
+    done: int
+    jailed_until: int
+    offence_era: int
+    offences: int
+    seats: int
+    seats_era: int
+
+
+@dataclass(frozen=True, slots=True)
 class AccountInfo:
     """A requester's or collator's deposit, in wei."""
 

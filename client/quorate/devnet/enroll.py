@@ -16,9 +16,9 @@ from quorate.chain.rpc import JsonRpc
 from quorate.chain.transactions import Transaction
 from quorate.chain.types import parse_hex, to_hex, write_atomically
 from quorate.devnet.options import CLASS_ID, KEYSTORE_FILE, PASSPHRASE_FILE, DevnetOptions
+from quorate.protocol.classes import Membership
 from quorate.protocol.errors import ChainUnavailable, ConfigurationError
 from quorate.protocol.hashing import keccak
-from quorate.protocol.registry import Membership
 from quorate.protocol.spec import WASM_PROFILE
 
 SETUP_GAS = 2_000_000

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from quorate.protocol import events as ev
+from quorate.protocol.classes import Earning
 from quorate.protocol.commitment import compute_statement
 from quorate.protocol.context import Call, refuse, require
 from quorate.protocol.encoding import (
@@ -23,7 +24,6 @@ from quorate.protocol.hashing import keccak
 from quorate.protocol.market import SLOT_BITS, Market
 from quorate.protocol.openings import decode_vote_openings
 from quorate.protocol.params import Params
-from quorate.protocol.registry import Earning
 from quorate.protocol.types import (
     ZERO32,
     Address,

@@ -189,6 +189,23 @@ class OperatorSlashed(RegistryEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorJailed(RegistryEvent):
+    """In no new table until its owner asks, at `until` at the earliest."""
+
+    name: ClassVar[str] = "OperatorJailed"
+    operator_id: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorReleased(RegistryEvent):
+    """Drawn again from the next tables on."""
+
+    name: ClassVar[str] = "OperatorReleased"
+    operator_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class TreasuryGrew(RegistryEvent):
     """Wei."""
 

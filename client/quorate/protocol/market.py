@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from quorate.protocol import events as ev
 from quorate.protocol.beacon import read_beacon
+from quorate.protocol.classes import Earning, EraTable
 from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.committee import compute_committee
 from quorate.protocol.context import Block, Call, Recover, refuse, require
 from quorate.protocol.encoding import compute_domain_separator
 from quorate.protocol.job import BATCH_TRANSITIONS, BatchStatus, apply_transition
 from quorate.protocol.params import BEACON_REACH_BLOCKS, Params
-from quorate.protocol.registry import Earning, EraTable, Registry
+from quorate.protocol.registry import Registry
 from quorate.protocol.settlement import RoundTerms
 from quorate.protocol.types import ZERO32, Address, BatchId, OperatorId, Stage, Table, Terms
 

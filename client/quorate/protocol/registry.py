@@ -6,115 +6,32 @@ Every method checks all its requirements before its first effect, so a refused c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 from quorate.protocol import events as ev
+from quorate.protocol.classes import (
+    LONE_WRONG_PERCENT,
+    MAX_CAPACITY,
+    MAX_SEATS,
+    OFFENCE_PERCENT,
+    ClassState,
+    Earning,
+    EraTable,
+    FaultRecord,
+    Membership,
+    Operator,
+    compute_median_ask,
+    compute_median_capacity,
+    compute_next_price,
+)
 from quorate.protocol.context import ZERO_ADDRESS, Call, refuse, require
 from quorate.protocol.errors import UnrecoverableError
 from quorate.protocol.params import MAX_CLASSES, MAX_MEMBERS, MAX_UNITS, Params
 from quorate.protocol.types import Address, FineKind, Member, OperatorId, Table
 
 MAX_ENDPOINT_BYTES = 256
-LONE_WRONG_PERCENT = (20, 40, 100)
-MAX_CAPACITY = (1 << 64) - 1
-EMPTY_TABLE = Table((), ())
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True)
-class Operator:
-    """An operator's account; amounts in wei."""
-
-    owner: Address
-    signing_key: Address
-    stake: int = 0
-    unbonding: int = 0
-    release_at: int = 0
-    lone_wrong: int = 0
-    ejected: bool = False
-    classes: list[int] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Membership:
-    """Allocation of an operator to a class: units of stake, wei for a FUEL_UNIT, reference fuel a second."""
-
-    units: int
-    ask: int
-    capacity: int
-
-
-class Earning(NamedTuple):
-    """What `credit` gives an operator: wei, and how many seats it filled for them."""
-
-    operator_id: OperatorId
-    amount: int
-    seats: int = 0
-
-    def encode(self) -> int:
-        """The entry's word."""
-        return self.operator_id << 128 | self.seats << 96 | self.amount
-
-
-@dataclass(frozen=True, slots=True)
-class EraTable:
-    """A table with what its members can do together, in reference fuel a second."""
-
-    table: Table
-    capacity: int
-
-
-@dataclass(slots=True)
-class ClassState:
-    """A class; `members` in their order in storage, `tables` by number, 0 being the empty one."""
-
-    profile: bytes
-    unit_wei: int
-    price: int
-    era_end: int
-    judged: bool = False
-    era: int = 0
-    median_ask: int = 0
-    dirty: bool = False
-    members: dict[OperatorId, Membership] = field(default_factory=dict)
-    order: list[OperatorId] = field(default_factory=list)
-    tables: list[EraTable] = field(default_factory=lambda: [EraTable(EMPTY_TABLE, 0)])
-
-    @property
-    def table_number(self) -> int:
-        """Number of the present table."""
-        return len(self.tables) - 1
-
-    @property
-    def current(self) -> EraTable:
-        """The present table."""
-        return self.tables[-1]
-
-
-def compute_median_ask(members: Sequence[Membership]) -> int:
-    """Least ask such that the units of members with ask ≤ it are at least half of all; 0 without members."""
-    return _compute_median([(m.ask, m.units) for m in members])
-
-
-def compute_median_capacity(members: Sequence[Membership]) -> int:
-    """The same of what members declare for a unit: who declares much alone changes nothing."""
-    return _compute_median([(m.capacity // m.units, m.units) for m in members])
-
-
-def _compute_median(weighted: list[tuple[int, int]]) -> int:
-    total, up_to = sum(weight for _, weight in weighted), 0
-    for value, weight in sorted(weighted):
-        up_to += weight
-        if 2 * up_to >= total:
-            return value
-    return 0
-
-
-def compute_next_price(price: int, median_ask: int) -> int:
-    """Move a price towards the median by at most a tenth (floor, but at least 1 wei)."""
-    step = max(price // 10, 1)
-    return min(price + step, median_ask) if median_ask > price else max(price - step, median_ask)
 
 
 class Registry:
@@ -143,7 +60,7 @@ class Registry:
 
     def drawable(self, class_id: int) -> list[OperatorId]:
         """Members that the next table of a class is built from, in their order."""
-        return list(self.get_class(class_id).order)
+        return [i for i in self.get_class(class_id).order if not self.operators[i].jailed_until]
 
     def medians(self, class_id: int) -> tuple[int, int]:
         """What `advanceEra` must be told of a class."""
@@ -157,8 +74,18 @@ class Registry:
         return sum(c.members[operator_id].units * c.unit_wei for c in classes)
 
     def holdings(self, operator_id: OperatorId) -> int:
-        """What can be taken from an operator: stake and unbonding, in wei."""
-        return self.operators[operator_id].stake + self.operators[operator_id].unbonding
+        """What can be taken from an operator, in wei."""
+        return self.operators[operator_id].holdings
+
+    def collectable(self, operator_id: OperatorId, now: int) -> int:
+        """What a fine for a fault could take, in wei: an earlier record is judged before."""
+        operator = self.operators[operator_id]
+        offences = self._next_offences(operator) if self._is_due(operator, now) else 0
+        return operator.holdings - (_compute_offence_slash(operator.holdings, offences) if offences else 0)
+
+    def fault_era(self, now: int) -> int:
+        """Number of the era of faults, the same for all classes."""
+        return now // self.params.era_period
 
     def _own(self, call: Call) -> tuple[OperatorId, Operator]:
         operator_id = self.operator_of.get(call.sender)
@@ -190,8 +117,7 @@ class Registry:
         operator_id, operator = self._own(call)
         require(signing_key != ZERO_ADDRESS, "InvalidArgument", "signingKey")
         operator.signing_key = signing_key
-        for class_id in operator.classes:
-            self.classes[class_id].dirty = True
+        self._touch_classes(operator)
         return [ev.SigningKeyChanged(operator_id, signing_key)]
 
     def apply_announce_endpoint(self, call: Call, url: str) -> list[ev.Event]:
@@ -220,14 +146,19 @@ class Registry:
         self.balance -= amount
         return [ev.StakeWithdrawn(operator_id, amount)]
 
+    def _touch_classes(self, operator: Operator) -> None:
+        """What an operator's classes know of it changes with their next table."""
+        for class_id in operator.classes:
+            self.classes[class_id].dirty = True
+
     # classes
 
     def apply_create_class(self, call: Call, profile: bytes, unit_wei: int, price: int, judged: bool) -> list[ev.Event]:
         """`createClass(profile, unitWei, price, judged)` payable: its era is over at once, its table empty."""
         deposit = self.params.class_deposit
         require(call.value == deposit, "WrongValue", call.value, deposit)
-        require(unit_wei > 0, "InvalidArgument", "unitWei")
-        require(price > 0, "InvalidArgument", "price")
+        require(unit_wei > 0 and unit_wei >= self.params.least_unit_wei, "InvalidArgument", "unitWei")
+        require(0 < price <= self.params.max_price, "InvalidArgument", "price")
         class_id = len(self.classes) + 1
         self.classes[class_id] = ClassState(profile, unit_wei, price, call.now, judged)
         self.class_deposits += deposit
@@ -239,8 +170,9 @@ class Registry:
         operator_id, operator = self._own(call)
         state = self.get_class(class_id)
         require(not operator.ejected, "Ejected", operator_id)
-        for name, value in (("units", units), ("ask", ask), ("capacity", capacity)):
-            require(value > 0, "InvalidArgument", name)
+        require(units > 0, "InvalidArgument", "units")
+        self._require_ask(ask)
+        require(capacity > 0, "InvalidArgument", "capacity")
         require(operator_id not in state.members, "AlreadyMember", class_id)
         require(len(operator.classes) < MAX_CLASSES, "LimitReached", "classes")
         require(len(state.order) < MAX_MEMBERS, "LimitReached", "members")
@@ -264,11 +196,14 @@ class Registry:
         """`setAsk(class, ask)`: counts in the next median."""
         operator_id, _ = self._own(call)
         state = self.get_class(class_id)
-        require(ask > 0, "InvalidArgument", "ask")
+        self._require_ask(ask)
         require(operator_id in state.members, "NotMember", class_id)
         state.members[operator_id].ask = ask
         state.dirty = True
         return [ev.AskChanged(class_id, operator_id, ask)]
+
+    def _require_ask(self, ask: int) -> None:
+        require(0 < ask <= self.params.max_price, "InvalidArgument", "ask")
 
     def _remove_member(self, class_id: int, operator_id: OperatorId) -> ev.ClassLeft:
         state, operator = self.classes[class_id], self.operators[operator_id]
@@ -291,7 +226,7 @@ class Registry:
             state.dirty = False
         state.era += 1
         state.era_end = call.now + self.params.era_period
-        if state.order:
+        if state.current.table.members:
             state.price = compute_next_price(state.price, state.median_ask)
         return [ev.EraAdvanced(class_id, state.era, state.table_number, state.price, state.era_end)]
 
@@ -300,6 +235,69 @@ class Registry:
         units = tuple(row for row, i in enumerate(rows) for _ in range(state.members[i].units))
         # Absurd declarations must not stop the class's eras.
         return EraTable(Table(members, units), min(median_capacity * len(units), MAX_CAPACITY))
+
+    # faults
+
+    def apply_judge(self, call: Call, operator_id: OperatorId) -> list[ev.Event]:
+        """`judge(id)`: anyone, once the era of an operator's faults is over."""
+        operator = self.operators.get(operator_id)
+        require(operator is not None and self._is_due(operator, call.now), "NothingToJudge")
+        return self._judge(call.now, operator_id)
+
+    def apply_rejoin(self, call: Call) -> list[ev.Event]:
+        """`rejoin()`: drawn again from the next tables on."""
+        operator_id, operator = self._own(call)
+        require(operator.jailed_until > 0, "NothingToJudge")
+        require(call.now >= operator.jailed_until, "Jailed", operator.jailed_until)
+        operator.jailed_until = 0
+        self._touch_classes(operator)
+        return [ev.OperatorReleased(operator_id)]
+
+    def _count_seats(self, operator: Operator, seats: int, era: int) -> None:
+        """Seats are counted for one era; those of another stay known to a record that is not judged yet."""
+        if operator.seats_era != era:
+            faults = operator.faults
+            if faults.failed and faults.era % 256 == operator.seats_era:
+                operator.faults = replace(faults, done=faults.done + operator.seats)
+            operator.seats, operator.seats_era = 0, era
+        operator.seats = min(operator.seats + seats, MAX_SEATS)
+
+    def _is_due(self, operator: Operator, now: int) -> bool:
+        return operator.faults.failed > 0 and operator.faults.era != self.fault_era(now)
+
+    def _count_fault(self, now: int, operator_id: OperatorId, kind: FineKind) -> list[ev.Event]:
+        operator = self.operators[operator_id]
+        judged = self._judge(now, operator_id) if self._is_due(operator, now) else []
+        faults = operator.faults
+        unrevealed = faults.unrevealed + (kind is FineKind.UNREVEALED)
+        operator.faults = replace(faults, era=self.fault_era(now), failed=faults.failed + 1, unrevealed=unrevealed)
+        return judged
+
+    def _next_offences(self, operator: Operator) -> int:
+        """How many offences in a row the record makes; 0 when it is none."""
+        faults = operator.faults
+        if not faults.unrevealed or not faults.is_faulty(faults.done + operator.seats_in(faults.era)):
+            return 0
+        is_remembered = (faults.era - operator.offence_era) * self.params.era_period < self.params.fault_memory
+        return min(operator.offences + 1, len(OFFENCE_PERCENT)) if is_remembered else 1
+
+    def _judge(self, now: int, operator_id: OperatorId) -> list[ev.Event]:
+        """The verdict on the record of an era that is over."""
+        operator = self.operators[operator_id]
+        faults, offences = operator.faults, self._next_offences(operator)
+        operator.faults = FaultRecord()
+        if not faults.is_faulty(faults.done + operator.seats_in(faults.era)):
+            return []
+        operator.jailed_until = (self.fault_era(now) + self.params.jail_eras) * self.params.era_period
+        self._touch_classes(operator)
+        jailed = ev.OperatorJailed(operator_id, operator.jailed_until)
+        if not offences:
+            return [jailed]
+        operator.offences, operator.offence_era = offences, faults.era
+        taken = _compute_offence_slash(operator.holdings, offences)
+        self.treasury += taken
+        left = self._take(operator_id, taken)
+        return [jailed, ev.OperatorSlashed(operator_id, taken, False), ev.TreasuryGrew(taken), *left]
 
     # money of market, disputes and challenges
 
@@ -314,15 +312,18 @@ class Registry:
         self.balance += call.value
         self.pots -= from_pot
         for entry in entries:
+            self._count_seats(self.operators[entry.operator_id], entry.seats, self.fault_era(call.now) % 256)
             self.operators[entry.operator_id].stake += entry.amount
         return [ev.Credited(tuple(entry.encode() for entry in entries))]
 
     def apply_fine(self, call: Call, operator_id: OperatorId, amount: int, kind: FineKind) -> list[ev.Event]:
         """`fine(id, amount, kind)`: min(amount, stake + unbonding) into the pots, stake first."""
         self._require_protocol(call)
-        taken = min(amount, self.holdings(operator_id))
+        judged = self._count_fault(call.now, operator_id, kind) if kind >= FineKind.SILENT else []
+        taken = min(amount, self.operators[operator_id].holdings)
+        self.pots += taken
         left = self._take(operator_id, taken)
-        return [ev.OperatorFined(operator_id, taken, kind), *left]
+        return [*judged, ev.OperatorFined(operator_id, taken, kind), *left]
 
     def apply_slash(self, call: Call, operator_id: OperatorId, wrong_together: bool) -> list[ev.Event]:
         """`slash(id, wrongTogether)`: 100 % together, 20 / 40 / 100 % alone; at 100 % ejected."""
@@ -332,7 +333,8 @@ class Registry:
         if not wrong_together:
             percent = LONE_WRONG_PERCENT[min(operator.lone_wrong, len(LONE_WRONG_PERCENT) - 1)]
             operator.lone_wrong += 1
-        taken = self.holdings(operator_id) * percent // 100
+        taken = operator.holdings * percent // 100
+        self.pots += taken
         if percent == 100:
             operator.ejected = True
         left = self._take(operator_id, taken)
@@ -376,12 +378,11 @@ class Registry:
         return [ev.TreasuryGrew(call.value)]
 
     def _take(self, operator_id: OperatorId, amount: int) -> list[ev.Event]:
-        """Move wei into the pots, stake first; then allocations follow what stake is left."""
+        """Take wei, stake first; then allocations follow what stake is left. The caller books it."""
         operator = self.operators[operator_id]
         from_stake = min(amount, operator.stake)
         operator.stake -= from_stake
         operator.unbonding -= amount - from_stake
-        self.pots += amount
         return self._shrink_allocations(operator_id)
 
     def _shrink_allocations(self, operator_id: OperatorId) -> list[ev.Event]:
@@ -397,6 +398,11 @@ class Registry:
             if member.units == 0:
                 left.append(self._remove_member(class_id, operator_id))
         return left
+
+
+def _compute_offence_slash(holdings: int, offences: int) -> int:
+    """Wei, rounded down."""
+    return holdings * OFFENCE_PERCENT[offences - 1] // 100
 
 
 def _swap_out(items: list[_T], item: _T) -> None:

@@ -53,7 +53,7 @@ def apply_settle(market: Market, call: Call, batch_id: int, settlement: Settleme
     for ballot in ballots:
         require(is_late or ballot.is_ready, "TooEarly", ballot.record.bundle)
     for ballot in ballots:
-        holdings = _holdings(market, batch, ballot.silent)
+        holdings = _holdings(market, batch, call.now, ballot.silent)
         run.settle(ballot.record, decide_bundle(ballot, batch.round_terms, is_late, holdings))
     return run.end()
 
@@ -100,9 +100,9 @@ def _opened_of(opened: Mapping[tuple[int, int], OpenedSeat], bundle: int) -> dic
     return {seat: found.vote for (number, seat), found in opened.items() if number == bundle}
 
 
-def _holdings(market: Market, batch: Batch, members: tuple[int, ...]) -> dict[int, int]:
+def _holdings(market: Market, batch: Batch, now: int, members: tuple[int, ...]) -> dict[int, int]:
     rows = market.table_of(batch).members
-    return {member: market.registry.holdings(rows[member].operator_id) for member in members}
+    return {member: market.registry.collectable(rows[member].operator_id, now) for member in members}
 
 
 @dataclass(slots=True)

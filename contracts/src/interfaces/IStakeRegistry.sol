@@ -23,6 +23,9 @@ interface IStakeRegistry {
     event Credited(uint256[] entries);
     event OperatorFined(uint24 indexed operatorId, uint256 amount, FineKind kind);
     event OperatorSlashed(uint24 indexed operatorId, uint256 amount, bool ejected);
+    /// @param until when the operator may ask to be drawn again
+    event OperatorJailed(uint24 indexed operatorId, uint40 until);
+    event OperatorReleased(uint24 indexed operatorId);
     event TreasuryGrew(uint256 amount);
     event TreasuryPaid(uint256 amount);
 
@@ -43,7 +46,9 @@ interface IStakeRegistry {
     error EraNotOver(uint40 eraEnd);
     error WrongMedian(string what);
     error EndpointTooLong(uint256 length);
-    error UnsafeParameters();
+    error Jailed(uint40 until);
+    error NothingToJudge();
+    error UnsafeParameters(string name);
 
     function register(address signingKey) external payable returns (uint24 operatorId);
     function stake(uint24 operatorId) external payable;
@@ -60,6 +65,12 @@ interface IStakeRegistry {
     function unstake(uint128 amount) external;
     function withdraw() external;
     function advanceEra(uint32 classId, uint64 medianAsk, uint64 medianCapacity) external;
+
+    /// @notice Judge the seats that an operator failed in an era that is over: too many mean jail, and unrevealed ones
+    /// a slash. Anyone may ask.
+    function judge(uint24 operatorId) external;
+    /// @notice Be drawn again from the next tables on, after a jail.
+    function rejoin() external;
 
     /// @notice Earnings of operators; only market, disputes and challenges, like all below but `slash` and `donate`.
     /// @param entries (operator id << 128 | seats << 96 | amount), ascending by operator id
@@ -94,9 +105,35 @@ interface IStakeRegistry {
             uint8 loneWrong,
             bool ejected
         );
+    /// @notice Faults that are not judged yet, and what came of earlier ones.
+    /// @return era of the faults that are counted
+    /// @return failed seats of that era
+    /// @return unrevealed how many of those had committed
+    /// @return done seats filled in that era, once `seats` counts those of another
+    /// @return jailedUntil end of the jail, 0 outside
+    /// @return offenceEra the last faulty era with something unrevealed
+    /// @return offences such eras, each soon after the one before; at most 3
+    /// @return seats filled in the era with the number `seatsEra` modulo 256
+    /// @return seatsEra see `seats`
+    function faults(uint24 operatorId)
+        external
+        view
+        returns (
+            uint32 era,
+            uint32 failed,
+            uint32 unrevealed,
+            uint32 done,
+            uint40 jailedUntil,
+            uint32 offenceEra,
+            uint8 offences,
+            uint24 seats,
+            uint8 seatsEra
+        );
     function operatorClasses(uint24 operatorId) external view returns (uint32[] memory classIds);
     function member(uint32 classId, uint24 operatorId) external view returns (uint16 units, uint64 ask, uint64 capacity);
     function members(uint32 classId) external view returns (uint24[] memory operatorIds);
+    /// @notice Those of the members that the next table is built from: who is not in jail.
+    function drawable(uint32 classId) external view returns (uint24[] memory operatorIds);
     function class_(uint32 classId)
         external
         view

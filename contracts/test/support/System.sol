@@ -58,13 +58,13 @@ abstract contract System {
             voteWindows: 3,
             referenceFuelRate: 200_000_000,
             referenceByteRate: 2_000_000,
-            maxTaskFuel: 1e13,
-            maxPrice: 1e18,
+            maxTaskFuel: 1e10,
+            maxPrice: 2e15,
             maxGasPrice: 0,
             batchBond: 0.01 ether,
             challengeBond: 0.01 ether,
             classDeposit: 0.1 ether,
-            leastUnitWei: 1
+            leastUnitWei: 1 ether
         });
     }
 
@@ -151,7 +151,7 @@ abstract contract System {
 
     /// @dev Medians of the members that the next table is built from, by units: of asks, and of capacity a unit.
     function mediansOf(uint32 classId) internal view returns (uint64 ask, uint64 capacity) {
-        uint24[] memory ids = registry.members(classId);
+        uint24[] memory ids = registry.drawable(classId);
         uint64[] memory asks = new uint64[](ids.length);
         uint64[] memory capacities = new uint64[](ids.length);
         uint16[] memory units = new uint16[](ids.length);

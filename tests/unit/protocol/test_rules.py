@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from quorate.protocol.classes import Membership, compute_median_ask, compute_median_capacity, compute_next_price
 from quorate.protocol.confidence import compute_least_seats, compute_least_seats_in_network
 from quorate.protocol.errors import InvalidTransition, ValidationError
 from quorate.protocol.job import (
@@ -26,7 +27,6 @@ from quorate.protocol.partition import (
     partition,
     tasks_of_bundle,
 )
-from quorate.protocol.registry import Membership, compute_median_ask, compute_median_capacity, compute_next_price
 
 
 @pytest.mark.parametrize("table", [BATCH_TRANSITIONS, BUNDLE_TRANSITIONS, JOB_TRANSITIONS])
