@@ -13,7 +13,7 @@ from typing import Any
 
 from quorate.chain.types import Deployment, NonceWindow, parse_address, parse_hex, to_hex, write_atomically
 from quorate.protocol.errors import ConfigurationError, ValidationError
-from quorate.protocol.types import Address, JobId, JobOrder, SignedOrder
+from quorate.protocol.types import Address, JobId, JobOrder, SignatureKind, SignedOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,12 @@ class JobRecord:
     collator: str | None = None
     result_cid: str | None = None
     seen: dict[str, float] = field(default_factory=dict)
+    kind: SignatureKind = SignatureKind.ECDSA
 
     @property
     def signed(self) -> SignedOrder:
         """The order with its signature."""
-        return SignedOrder(self.order, self.signature)
+        return SignedOrder(self.order, self.signature, self.kind)
 
     def to_json(self) -> dict[str, Any]:
         """What the file holds."""
@@ -49,6 +50,7 @@ class JobRecord:
             "job_id": to_hex(self.job_id),
             "order": describe_order(self.order),
             "signature": to_hex(self.signature),
+            "kind": int(self.kind),
             "market": to_hex(self.market),
             "providers": list(self.providers),
             "result_cid": self.result_cid,
@@ -73,6 +75,7 @@ class JobRecord:
             collator=values["collator"],
             result_cid=values["result_cid"],
             seen=values["seen"],
+            kind=SignatureKind(values.get("kind", 0)),
         )
 
 

@@ -9,14 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
 
 from quorate.protocol.encoding import decode_commit_lists, decode_vote_lists, encode_commit_lists, encode_vote_lists
 from quorate.protocol.errors import ValidationError
-from quorate.protocol.types import ORDER_WIDTHS, Address, CommitList, JobOrder, Opening, SignedOrder, Vote
+from quorate.protocol.types import (
+    ORDER_WIDTHS,
+    Address,
+    CommitList,
+    JobOrder,
+    Opening,
+    SignatureKind,
+    SignedOrder,
+    Vote,
+)
 
 MAX_URL = 256
 MAX_PROVIDERS = 8
+SIGNATURE_BYTES = 65
+MAX_SIGNATURE = 4096
+"""Bytes; a contract wallet's may be long, and the collator pays for posting it."""
 MAX_PAGE_BYTES = 256 * 1024
 MAX_BODY_BYTES = 2 * MAX_PAGE_BYTES + 4096
 OPENING_BYTES = 2 + 1 + 32 + 16
@@ -38,7 +50,7 @@ _Hex = (BeforeValidator(_from_hex), PlainSerializer(_to_hex))
 Hex20 = Annotated[bytes, *_Hex, Field(min_length=20, max_length=20)]
 Hex16 = Annotated[bytes, *_Hex, Field(min_length=16, max_length=16)]
 Hex32 = Annotated[bytes, *_Hex, Field(min_length=32, max_length=32)]
-Hex65 = Annotated[bytes, *_Hex, Field(min_length=65, max_length=65)]
+Signature = Annotated[bytes, *_Hex, Field(max_length=MAX_SIGNATURE)]
 Page = Annotated[bytes, *_Hex, Field(min_length=1, max_length=MAX_PAGE_BYTES)]
 Uint8 = Annotated[int, Field(ge=0, lt=1 << 8)]
 Uint16 = Annotated[int, Field(ge=0, lt=1 << 16)]
@@ -92,18 +104,25 @@ class OrderMessage(Message):
     """`POST /quorate/v1/orders`: an order with its requester's signature, and who has spec, module and input."""
 
     order: OrderBody
-    signature: Hex65
+    signature: Signature
+    kind: SignatureKind = SignatureKind.ECDSA
     providers: Annotated[list[Url], Field(max_length=MAX_PROVIDERS)] = []
+
+    @model_validator(mode="after")
+    def _check_signature(self) -> Self:
+        if self.kind is SignatureKind.ECDSA and len(self.signature) != SIGNATURE_BYTES:
+            raise ValueError(f"a signature of kind 0 has {SIGNATURE_BYTES} bytes")
+        return self
 
     def to_signed(self) -> SignedOrder:
         """The protocol's value."""
-        return SignedOrder(self.order.to_order(), self.signature)
+        return SignedOrder(self.order.to_order(), self.signature, self.kind)
 
     @classmethod
     def from_signed(cls, signed: SignedOrder, providers: Sequence[str] = ()) -> Self:
         """The message of a signed order."""
         body = OrderBody.from_order(signed.order)
-        return cls(order=body, signature=signed.signature, providers=list(providers))
+        return cls(order=body, signature=signed.signature, kind=signed.kind, providers=list(providers))
 
 
 class OrderAccepted(BaseModel):

@@ -9,8 +9,8 @@ from quorate.protocol.confidence import compute_least_seats_in_network
 from quorate.protocol.errors import ProtocolViolation, ValidationError
 from quorate.protocol.params import BUNDLE_TASKS, FUEL_UNIT, Params
 from quorate.protocol.partition import count_bundles
-from quorate.protocol.settlement import compute_needed_period, compute_task_price
-from quorate.protocol.types import Address, JobOrder
+from quorate.protocol.settlement import compute_needed_period, compute_order_escrow, compute_task_price
+from quorate.protocol.types import Address, JobOrder, OrderFlag
 from quorate.spec import PreparedSpec
 
 DEFAULT_SEATS = 3
@@ -25,7 +25,8 @@ class OrderWishes:
 
     Either `seats`, or `confidence` (0.999: at most one wrong result in a thousand) against an adversary that holds
     `adversary` of all stake. `max_price` in wei for a FUEL_UNIT, `max_fee` in wei for a bundle, `input_bytes` for an
-    input that is not in our store, `valid_s` seconds for a collator to post it.
+    input that is not in our store, `valid_s` seconds for a collator to post it. `is_strict` refuses a result that only
+    a part of the seats opened, the others silent: where all honest ones can be silenced it errs more often.
     """
 
     seats: int | None = None
@@ -38,6 +39,7 @@ class OrderWishes:
     max_fee: int = DEFAULT_MAX_FEE_WEI
     input_bytes: int | None = None
     valid_s: int = 600
+    is_strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ def build_order(
         max_price=info.price * PRICE_HEADROOM if wishes.max_price is None else wishes.max_price,
         max_fee=wishes.max_fee,
         valid_until=gateway.head().timestamp + wishes.valid_s,
+        flags=int(OrderFlag.STRICT if wishes.is_strict else 0),
     )
 
 
@@ -130,8 +133,9 @@ def quote_order(gateway: ChainGateway, class_id: int, prepared: PreparedSpec, wi
 def _quote(gateway: ChainGateway, order: JobOrder) -> Quote:
     price = gateway.class_info(order.class_id).price
     task_price = compute_task_price(order.fuel_limit, price, FUEL_UNIT)
-    places = order.seats * (1 + order.rounds)
-    escrow = task_price * order.task_count * places + order.max_fee * count_bundles(order.task_count)
+    escrow = compute_order_escrow(
+        task_price, order.task_count, order.seats, order.rounds, order.max_fee, gateway.params().audit_bps
+    )
     return Quote(order.seats, order.rounds, price, task_price, escrow)
 
 

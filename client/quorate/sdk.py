@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,7 +33,7 @@ from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ContentUnavailable, DataError, RecoverableError, ValidationError
 from quorate.protocol.partition import tasks_of_bundle
 from quorate.protocol.spec import JobSpec, Limits
-from quorate.protocol.types import Address, Vote
+from quorate.protocol.types import Address, SignatureKind, Vote
 from quorate.receipts import describe_job, find_seats
 from quorate.results import FetchedResult, Refusals, fetch_leaves, fetch_task_result, write_result
 from quorate.spec import PreparedSpec, prepare_spec
@@ -57,6 +57,18 @@ class Balance:
     wallet: int
     free: int
     escrow: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContractWallet:
+    """A requester that is a contract (EIP-1271).
+
+    `sign` turns a job id into the bytes for which the contract's `isValidSignature(job id, bytes)` says yes within
+    50,000 gas, in the block in which the order is posted.
+    """
+
+    address: Address
+    sign: Callable[[bytes], bytes]
 
 
 class QuorateClient:
@@ -142,29 +154,37 @@ class QuorateClient:
         return quote_order(self.gateway, self.config.class_id, prepared, wishes or OrderWishes())
 
     def submit(
-        self, prepared: PreparedSpec, wishes: OrderWishes | None = None, *, providers: Sequence[str] = ()
+        self,
+        prepared: PreparedSpec,
+        wishes: OrderWishes | None = None,
+        *,
+        providers: Sequence[str] = (),
+        wallet: ContractWallet | None = None,
     ) -> JobRecord:
         """Sign an order and hand it to a collator.
 
         `providers` are URLs that serve spec, module and input (`serving`); without any, content is pushed to the
-        collator. The record, and with it the nonce, is on disk before the order leaves.
+        collator. The record, and with it the nonce, is on disk before the order leaves. With a `wallet` that contract
+        is the requester: its free deposit pays.
         """
+        requester = self.account.address if wallet is None else wallet.address
         check_provider_urls(providers)
         order_without_nonce = build_order(
-            self.gateway, self.account.address, self.config.class_id, prepared, wishes or OrderWishes()
+            self.gateway, requester, self.config.class_id, prepared, wishes or OrderWishes()
         )
         check_order(self.gateway, order_without_nonce)
         collators = self.config.collators
         if not providers:
             providers = self._push(prepared)
-        deployment, requester = self.gateway.deployment, self.account.address
+        deployment = self.gateway.deployment
         nonce = self.book.reserve_nonce(deployment, requester, self.gateway.nonces(requester))
         order = replace(order_without_nonce, nonce=nonce)
         job_id = compute_job_id(self.gateway.domain_separator(), order)
         record = JobRecord(
             job_id=job_id,
             order=order,
-            signature=self.account.sign(job_id),
+            signature=self.account.sign(job_id) if wallet is None else wallet.sign(job_id),
+            kind=SignatureKind.ECDSA if wallet is None else SignatureKind.WALLET,
             spec=prepared.spec.to_bytes().decode(),
             chain_id=deployment.chain_id,
             market=deployment.market,

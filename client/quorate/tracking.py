@@ -157,7 +157,7 @@ class JobTracker:
         terms = Terms(opened.class_id, opened.seats, opened.rounds, opened.commit_period, opened.fee_wei)
         skips = encoding.decode_order_skips(event.skips)
         bundle, index = event.first_bundle, 0
-        for _, group in encoding.decode_post_page(event.page, terms):
+        for group in encoding.decode_post_page(event.page, terms):
             for signed in group:
                 count = 0 if index in skips else count_bundles(signed.order.task_count)
                 # The whole order, not its nonce alone: an altered copy of it is another job.

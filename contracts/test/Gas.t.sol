@@ -106,7 +106,7 @@ contract GasTest is Batches {
         uint256 used;
         for (uint256 turn; turn < 3; ++turn) {
             used = life(turn < 2 ? 3 : which);
-            tick(5, 1);
+            tick(30, 1);
             (,,,,, uint40 eraEnd,,,) = registry.class_(CLASS);
             if (vm.getBlockTimestamp() >= eraEnd) advanceEraOf(CLASS);
         }

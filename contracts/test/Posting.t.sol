@@ -3,9 +3,11 @@ pragma solidity ^0.8.28;
 
 import {IBeacon} from "../src/interfaces/IBeacon.sol";
 import {IMarketEvents} from "../src/interfaces/IMarketEvents.sol";
+import {MoreGas} from "../src/libraries/Wallets.sol";
 import {Settlement} from "../src/types/Settlement.sol";
 import {Terms} from "../src/types/Terms.sol";
 import {Batches} from "./support/Batches.sol";
+import {TestWallet} from "./support/Wallets.sol";
 
 contract PostingTest is Batches {
     uint256 internal constant CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141;
@@ -25,7 +27,7 @@ contract PostingTest is Batches {
         uint256 before = escrowOf(requester);
         uint64 id = postPage(0, page, true);
         vm.assertEq(lastSkips, abi.encodePacked(uint16(0), reason), "first order skipped");
-        vm.assertEq(escrowOf(requester) - before, uint256(TASK_PRICE) * 9 + FEE, "only the good order locks escrow");
+        vm.assertEq(escrowOf(requester) - before, ESCROW, "only the good order locks escrow");
         (,,, uint16 bundles,,,,,,,) = market.batch(id);
         vm.assertEq(bundles, 1, "one bundle");
         checkBooks();
@@ -47,9 +49,9 @@ contract PostingTest is Batches {
         vm.assertEq(id, 1 << 16);
         vm.assertEq(market.bonds(), bonds + 0.01 ether);
         assertStatus(id, IMarketEvents.BatchStatus.AWAITING);
-        (uint32 eraOf, uint128 fuel) = market.fuelUsed(CLASS);
-        vm.assertEq(eraOf, 1);
-        vm.assertEq(fuel, uint256(FUEL) * 9 * 2, "fuel of all rounds");
+        (uint128 fuel, uint40 since) = market.backlog(CLASS);
+        vm.assertEq(since, vm.getBlockTimestamp());
+        vm.assertEq(fuel, uint256(FUEL) * 3 * 2, "fuel of one round");
         Terms memory t = market.batchTerms(id);
         vm.assertEq(abi.encode(t), abi.encode(terms));
         vm.assertFalse(market.isBatchFinal(id));
@@ -76,8 +78,8 @@ contract PostingTest is Batches {
         bytes memory page = bytes.concat(pageOf(orders(2)), group(other, orders(1)), pageOf(orders(1)));
         postPage(0, page, true);
         vm.assertEq(lastSkips, "");
-        vm.assertEq(escrowOf(vm.addr(other)), uint256(TASK_PRICE) * 9 + FEE);
-        vm.assertEq(escrowOf(requester), 3 * (uint256(TASK_PRICE) * 9 + FEE));
+        vm.assertEq(escrowOf(vm.addr(other)), ESCROW);
+        vm.assertEq(escrowOf(requester), 3 * ESCROW);
         checkBooks();
     }
 
@@ -97,10 +99,35 @@ contract PostingTest is Batches {
         Order memory o = order();
         o.strategy = 1;
         expectSkip(o, 2);
-        (o.strategy, o.flags) = (0, 1);
+        (o.strategy, o.flags) = (0, 2);
         expectSkip(o, 2);
-        bytes memory odd = bytes.concat(groupHead(requester, 1, 1), encodeSigned(requesterSecret, order()));
-        expectSkip(bytes.concat(odd, pageOf(orders(1))), 2);
+        (o.flags, o.fuelLimit) = (0, 1e13 + 1);
+        expectSkip(o, 2);
+    }
+
+    function test_StrictStandsInTheRecord() public {
+        Order memory o = order();
+        o.flags = 1;
+        uint64 id = post(only(o));
+        vm.assertEq(lastSkips, "");
+        bytes memory record = settlePages[id][0][0];
+        vm.assertEq(uint8(record[record.length - 1]), 1);
+    }
+
+    function test_AuditFeesAreRoundedUpForEachBundle() public {
+        Order memory o = order();
+        (o.taskCount, o.fuelLimit, terms.seats, terms.rounds) = (513, 1, 1, 0);
+        registry.createClass{value: 0.1 ether}("", uint128(UNIT), 1e9 + 7, true);
+        for (uint256 i; i < 2; ++i) {
+            addMemberOf(2, 20 + i);
+        }
+        advanceEraOf(2);
+        terms.classId = 2;
+        post(only(o));
+        vm.assertEq(lastSkips, "");
+        // A task costs 2 wei, since 1.000000007 is rounded up: bundles of 512, 512 and 2 wei with 5.12 and 0.02 for audits.
+        vm.assertEq(escrowOf(requester), 1026 + 3 * uint256(FEE) + 6 * 2 + 1);
+        checkBooks();
     }
 
     function test_Skip3Expired() public {
@@ -131,8 +158,16 @@ contract PostingTest is Batches {
         Order memory o = order();
         o.maxPrice = PRICE - 1;
         expectSkip(o, 6);
-        (o.maxPrice, o.fuelLimit) = (PRICE, type(uint64).max);
-        expectSkip(o, 6); // the price of a task does not fit 64 bits
+        registry.createClass{value: 0.1 ether}("", uint128(UNIT), 1e18, true);
+        for (uint256 i; i < 10; ++i) {
+            addMemberOf(2, 20 + i);
+        }
+        advanceEraOf(2);
+        terms.classId = 2;
+        (o.maxPrice, o.fuelLimit) = (type(uint64).max, 1e13);
+        uint64 id = post(only(o));
+        vm.assertEq(lastSkips, hex"000006", "the price of a task does not fit 64 bits");
+        assertStatus(id, IMarketEvents.BatchStatus.SETTLED);
     }
 
     function test_Skip7Period() public {
@@ -175,25 +210,39 @@ contract PostingTest is Batches {
         }
     }
 
-    function test_Skip9CapacityIsHalfOfAnEra() public {
-        // 10 members × 1e12 × 60 s / 2 = 3e14; one order of 256 × 4e6 × 9 = 9.2e9
-        Order[] memory list = orders(3);
-        (list[0].taskCount, list[0].fuelLimit) = (1 << 18, 46_000_000);
-        (list[1].taskCount, list[1].fuelLimit) = (1 << 18, 46_000_000);
-        terms.commitPeriod = 60;
-        terms.feeWei = 0;
-        post(list);
-        vm.assertEq(lastSkips, hex"000108000208", "a page holds 1024 bundles");
-        (list[1].nonce, list[2].nonce) = (1000, 1001);
-        post(only(list[1]));
-        post(only(list[2]));
-        vm.assertEq(lastSkips, "", "two of 1.1e14 fit, and a small one");
-        list[1].nonce = 1002;
-        post(only(list[1]));
+    function test_Skip9CapacityIsHalfOfTheCommitPeriodAndDrains() public {
+        Order memory big = order();
+        (big.taskCount, big.fuelLimit, terms.commitPeriod) = (1 << 18, 4e7, 60);
+        // 80 × 1.25e11 × 60 / 2 = 3e14; one order of 2^18 × 4e7 × 3 = 3.1e13: nine fit
+        for (uint256 i; i < 9; ++i) {
+            big.nonce = nextNonce++;
+            post(only(big));
+            vm.assertEq(lastSkips, "");
+        }
+        (uint128 full,) = market.backlog(CLASS);
+        vm.assertEq(full, 9 * uint256(1 << 18) * 4e7 * 3);
+        big.nonce = nextNonce++;
+        post(only(big));
         vm.assertEq(lastSkips, hex"000009");
+        (uint128 fuel,) = market.backlog(CLASS);
+        vm.assertEq(fuel, full, "a skipped order adds nothing");
+        tick(2, 1); // 2 s × 5e12 drained, 2.9e14 + 3.1e13 - 1e13 is still too much
+        post(only(big));
+        vm.assertEq(lastSkips, hex"000009");
+        tick(2, 1);
+        post(only(big));
+        vm.assertEq(lastSkips, "");
+        (fuel,) = market.backlog(CLASS);
+        vm.assertEq(fuel, full + uint256(1 << 18) * 4e7 * 3 - 4 * 5e12);
+        tick(50, 1);
+        post(orders(1));
+        (fuel,) = market.backlog(CLASS);
+        vm.assertEq(fuel, full + uint256(1 << 18) * 4e7 * 3 - 54 * 5e12 + uint256(FUEL) * 3);
+        tick(60, 1);
         advanceEra();
-        post(only(list[1]));
-        vm.assertEq(lastSkips, "", "a new era has room again");
+        post(orders(1));
+        (fuel,) = market.backlog(CLASS);
+        vm.assertEq(fuel, uint256(FUEL) * 3, "and is never below nothing");
         checkBooks();
     }
 
@@ -233,6 +282,93 @@ contract PostingTest is Batches {
         Order memory o = order();
         bytes memory page = bytes.concat(groupHead(address(0), 0, 1), encodeBody(o), new bytes(64), hex"1b");
         expectSkip(bytes.concat(page, pageOf(orders(1))), 10);
+    }
+
+    // Contract wallets --------------------------------------------------------------------------------------------
+
+    function walletOrder(address wallet, bytes memory more) internal returns (bytes memory) {
+        Order memory o = order();
+        bytes memory signature = abi.encodePacked(jobId(wallet, o), more);
+        return bytes.concat(encodeBody(o), abi.encodePacked(uint16(signature.length)), signature);
+    }
+
+    function walletOf(TestWallet.Manner manner) internal returns (address wallet) {
+        wallet = address(new TestWallet(manner));
+        watch(wallet);
+        market.depositFor{value: 10 ether}(wallet);
+    }
+
+    function test_WalletsOrdersOfAnyLength() public {
+        address wallet = walletOf(TestWallet.Manner.HONEST);
+        bytes memory page = bytes.concat(groupHead(wallet, 1, 3), walletOrder(wallet, ""), walletOrder(wallet, hex"01"));
+        page = bytes.concat(page, walletOrder(wallet, new bytes(2000)), pageOf(orders(2)));
+        uint64 id = postPage(0, page, true);
+        vm.assertEq(lastSkips, "");
+        vm.assertEq(escrowOf(wallet), 3 * ESCROW);
+        (,,, uint16 bundles,,,,,,,) = market.batch(id);
+        vm.assertEq(bundles, 5);
+        checkBooks();
+    }
+
+    function test_Skip10BadWallets() public {
+        for (uint256 manner = 1; manner < 6; ++manner) {
+            address wallet = walletOf(TestWallet.Manner(manner));
+            bytes memory page = bytes.concat(groupHead(wallet, 1, 1), walletOrder(wallet, ""));
+            bool isGood = TestWallet.Manner(manner) == TestWallet.Manner.FLOOD;
+            if (!isGood) expectSkip(bytes.concat(page, pageOf(orders(1))), 10);
+            else postPage(0, page, true);
+            vm.assertEq(escrowOf(wallet), isGood ? ESCROW : 0);
+        }
+        address writer = walletOf(TestWallet.Manner.WRITES);
+        bytes memory asked = bytes.concat(groupHead(writer, 1, 1), walletOrder(writer, ""));
+        expectSkip(bytes.concat(asked, pageOf(orders(1))), 10);
+        checkBooks();
+    }
+
+    function test_Skip10WalletThatChangesItsAnswer() public {
+        address wallet = walletOf(TestWallet.Manner.HONEST);
+        bytes memory page = bytes.concat(groupHead(wallet, 1, 1), walletOrder(wallet, ""));
+        TestWallet(payable(wallet)).set(TestWallet.Manner.REVERTS);
+        expectSkip(bytes.concat(page, pageOf(orders(1))), 10);
+        TestWallet(payable(wallet)).set(TestWallet.Manner.HONEST);
+        postPage(0, page, true);
+        vm.assertEq(lastSkips, "", "a skipped order keeps its nonce");
+    }
+
+    function test_Skip10AccountsWithoutCodeAreNoWallets() public {
+        bytes memory page = bytes.concat(groupHead(requester, 1, 1), walletOrder(requester, ""));
+        expectSkip(bytes.concat(page, pageOf(orders(1))), 10);
+    }
+
+    function test_AWalletsOrderForgedOrOfAnother() public {
+        address wallet = walletOf(TestWallet.Manner.HONEST);
+        bytes memory signed = walletOrder(wallet, "");
+        signed[90] = bytes1(uint8(1)); // another flag than the wallet signed
+        expectSkip(bytes.concat(groupHead(wallet, 1, 1), signed, pageOf(orders(1))), 10);
+        bytes memory empty = bytes.concat(encodeBody(order()), hex"0000");
+        expectSkip(bytes.concat(groupHead(wallet, 1, 1), empty, pageOf(orders(1))), 10);
+    }
+
+    /// @dev However much gas a caller gives: the wallet's answer is the same, or nothing happens at all.
+    function test_NoChoiceOfGasChangesAWalletsAnswer() public {
+        address wallet = walletOf(TestWallet.Manner.NEARLY_BURNS);
+        bytes memory page = bytes.concat(groupHead(wallet, 1, 1), walletOrder(wallet, ""));
+        bytes memory data = abi.encodeCall(market.post, (0, terms, page, true));
+        bool isPosted;
+        for (uint256 gas_ = 150_000; gas_ < 450_000; gas_ += 7_001) {
+            uint256 snapshot = vm.snapshotState();
+            vm.prank(collator);
+            (bool done, bytes memory said) = address(market).call{gas: gas_}(data);
+            if (done) {
+                vm.assertEq(escrowOf(wallet), ESCROW, "accepted");
+                isPosted = true;
+            } else {
+                vm.assertTrue(said.length == 0 || bytes4(said) == MoreGas.selector, "out of gas, and said so");
+                vm.assertFalse(isPosted);
+            }
+            vm.revertToState(snapshot);
+        }
+        vm.assertTrue(isPosted);
     }
 
     function test_Skip10OtherChain() public {
@@ -281,7 +417,7 @@ contract PostingTest is Batches {
     function test_Skip12DepositDrainedBetweenOrdersOfAPage() public {
         uint256 secret = uint256(keccak256("poor"));
         address poor = vm.addr(secret);
-        uint256 escrow = uint256(TASK_PRICE) * 9 + FEE;
+        uint256 escrow = ESCROW;
         fund(poor, 2 * escrow + 1);
         Order[] memory list = orders(4);
         list[1].taskCount = 2; // too dear once the first has taken its part
@@ -309,6 +445,12 @@ contract PostingTest is Batches {
         expectMalformed(slice(page, 0, page.length - 1));
         expectMalformed(slice(page, 0, 22));
         expectMalformed(groupHead(requester, 0, 0));
+        expectMalformed(bytes.concat(groupHead(requester, 2, 1), encodeSigned(requesterSecret, order())));
+        bytes memory body = encodeBody(order());
+        expectMalformed(bytes.concat(groupHead(requester, 1, 1), body));
+        expectMalformed(bytes.concat(groupHead(requester, 1, 1), body, hex"00"));
+        expectMalformed(bytes.concat(groupHead(requester, 1, 1), body, hex"0002", hex"00"));
+        expectMalformed(bytes.concat(groupHead(requester, 1, 1), body, hex"0002", hex"000000"));
         expectMalformed(bytes.concat(groupHead(requester, 0, 2), encodeSigned(requesterSecret, order())));
         checkBooks();
     }
@@ -392,7 +534,7 @@ contract PostingTest is Batches {
         assertStatus(id, IMarketEvents.BatchStatus.SETTLED);
         vm.assertEq(freeOf(collator), before, "bond is back");
         vm.assertFalse(market.isBatchFinal(id));
-        tick(5, 1);
+        tick(30, 1);
         vm.assertTrue(market.isBatchFinal(id));
         checkBooks();
     }
@@ -485,7 +627,7 @@ contract PostingTest is Batches {
         play(first, ballots(first));
         uint64 second = post(orders(1));
         vm.assertEq(uint16(second), 1, "the challenge period is not over");
-        tick(5, 1);
+        tick(30, 1);
         uint64 third = post(orders(6));
         vm.assertEq(third, (3 << 16) | 0, "same slot, other id");
         vm.expectRevert(abi.encodeWithSelector(IMarketEvents.BatchUnknown.selector, first));
@@ -511,7 +653,7 @@ contract PostingTest is Batches {
             play(id, ballots(id));
             tick(1, 1);
         }
-        tick(5, 1);
+        tick(30, 1);
         vm.assertEq(uint16(post(orders(1))), 1);
         vm.assertEq(uint16(post(orders(1))), 2);
         vm.assertEq(uint16(post(orders(1))), 0);

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.signing import recover
+from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import Busy
-from quorate.protocol.types import Address, JobId, SignedOrder
+from quorate.protocol.types import Address, JobId, SignatureKind, SignedOrder
 from quorate_node.core.collation import count_queued
 from quorate_node.core.core import Core
 from quorate_node.core.intake import Account, OrderRefused, judge_order
@@ -53,13 +54,14 @@ class Collator:
         account = self._accounts.get(requester)
         if account is None or state.chain.head.number > account.block + FRESH_BLOCKS:
             account = await self._refresh(requester)
+        is_wallets = signed.kind is SignatureKind.WALLET and await self._ask_wallet(signed)
         try:
-            job_id, _, escrow = self._judge(signed, account)
+            job_id, _, escrow = self._judge(signed, account, is_wallets)
         except OrderRefused as error:
             if error.code not in ("NONCE", "DEPOSIT") or account.block >= state.chain.head.number:
                 raise
             # The view may be older than a deposit that was just made.
-            job_id, _, escrow = self._judge(signed, await self._refresh(requester))
+            job_id, _, escrow = self._judge(signed, await self._refresh(requester), is_wallets)
         taken = self._known.get(job_id)
         if taken is not None and state.chain.head.number > taken + FRESH_BLOCKS:
             # Sent again long after: a reorganisation may have undone its batch.
@@ -72,8 +74,14 @@ class Collator:
             self._core.handle(OrdersQueued((signed,)))
         return job_id
 
-    def _judge(self, signed: SignedOrder, account: Account) -> tuple[JobId, object, int]:
-        return judge_order(self._core.state, signed, account, recover, int(time.time()), self._known.keys())
+    def _judge(self, signed: SignedOrder, account: Account, is_wallets: bool) -> tuple[JobId, object, int]:
+        now, known = int(time.time()), self._known.keys()
+        return judge_order(self._core.state, signed, account, recover, now, known, lambda *_: is_wallets)
+
+    async def _ask_wallet(self, signed: SignedOrder) -> bool:
+        """What a requester's contract says now; it may say something else in the block, which is a skip."""
+        job_id = compute_job_id(self._core.state.network.separator, signed.order)
+        return await asyncio.to_thread(self._gateway.is_wallet_signed, signed.order.requester, job_id, signed.signature)
 
     def _remember(self, job_id: JobId, providers: Sequence[str]) -> None:
         self._known[job_id] = self._core.state.chain.head.number

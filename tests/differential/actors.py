@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from quorate.chain.signing import compute_address, sign
@@ -104,6 +105,39 @@ class KnownDispute:
     decoded: DisputeRecord
     pages: list[tuple[VoteCommit, ...]] = field(default_factory=list)
     openings: dict[bytes, Opening] = field(default_factory=dict)  # by commitment
+
+
+def _code(text: str) -> bytes:
+    return bytes.fromhex(text.replace("magic", "631626ba7e60e01b").replace("word", "5f5260205ff3").replace(" ", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """A requester that is a contract: what code it has, and what it says of (digest, signature) in a block."""
+
+    address: Address
+    code: bytes
+    says: Callable[[bytes, bytes, int], bool]
+
+
+WALLETS = tuple(
+    Wallet(Address(keccak(f"quorate test wallet {name}".encode())[:20]), _code(code), says)
+    for name, code, says in (
+        # A signature is the digest itself.
+        (
+            "honest",
+            "600435 606435 14 magic 02 word",
+            lambda digest, signature, _: signature[:32].ljust(32, b"\0") == digest,
+        ),
+        ("burns gas", "5b5f56", lambda *_: False),
+        ("reverts", "5f5ffd", lambda *_: False),
+        ("says rubbish", "5f19 word", lambda *_: False),
+        ("is cut short", "magic 5f52 601f5ff3", lambda *_: False),
+        ("talks much", "magic 5f52 6120005ff3", lambda *_: True),
+        ("flips", "43600116 15 magic 02 word", lambda _digest, _signature, number: number % 2 == 0),
+        ("writes", "60015f55 magic word", lambda *_: False),
+    )
+)
 
 
 def sign_order(separator: bytes, order: JobOrder, actor: Actor) -> SignedOrder:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tests.differential.actors import COLLATORS, OUTSIDER, OWNERS, PARAMS, REQUESTERS, Actor
+from tests.differential.actors import COLLATORS, OUTSIDER, OWNERS, PARAMS, REQUESTERS, WALLETS, Actor
 
 from quorate.chain.abi import Contract, load_artifact
 from quorate.chain.account import SigningAccount
@@ -43,6 +43,8 @@ def running_chain(
         deployer = Actor.named("deployer")
         for actor in (deployer, OUTSIDER, *OWNERS, *REQUESTERS, *COLLATORS):
             rpc.call("anvil_setBalance", to_hex(actor.address), hex(10**6 * ETHER))
+        for wallet in WALLETS:
+            rpc.call("anvil_setCode", to_hex(wallet.address), to_hex(wallet.code))
         deployment = deploy(rpc.url, SigningAccount.from_key(deployer.key), params, load=load)
         for address in (deployment.challenges, deployment.disputes):  # they send, too: see duties.py
             rpc.call("anvil_setBalance", to_hex(address), hex(10**6 * ETHER))

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.differential.actors import (
     COLLATORS,
+    OUTSIDER,
     OWNERS,
     PARAMS,
     PRICE,
@@ -20,6 +21,7 @@ from tests.differential.actors import (
     SIGNERS,
     STAKE,
     UNIT_WEI,
+    WALLETS,
     KnownBatch,
     KnownDispute,
 )
@@ -42,7 +44,7 @@ from quorate.protocol.errors import ProtocolViolation
 from quorate.protocol.hashing import keccak
 from quorate.protocol.market import Batch
 from quorate.protocol.params import ETHER, FUEL_UNIT, Params
-from quorate.protocol.settlement import compute_task_price
+from quorate.protocol.settlement import compute_task_price, post_record
 from quorate.protocol.types import Address, PostRecord
 from quorate.protocol.world import World
 
@@ -56,7 +58,9 @@ class Driver:
 
     def __init__(self, backend: Backend, params: Params = PARAMS) -> None:
         self.backend, d = backend, backend.deployment
-        self.world = World(params, d.chain_id, d.registry, d.market, d.disputes, d.challenges, recover)
+        self.world = World(
+            params, d.chain_id, d.registry, d.market, d.disputes, d.challenges, recover, self.ask_wallet
+        )
         self.batches: dict[int, KnownBatch] = {}
         self.disputes: dict[int, KnownDispute] = {}
         self.tally: Counter[str] = Counter()
@@ -112,6 +116,11 @@ class Driver:
         """Let time pass without an action."""
         self.backend.mine(blocks, max(blocks, seconds))
 
+    def ask_wallet(self, account: Address, digest: bytes, signature: bytes) -> bool:
+        """What a contract wallet says in the block at hand; accounts without code say nothing."""
+        said = [w.says(digest, signature, self.block.number) for w in WALLETS if w.address == account]
+        return said == [True]
+
     # learning
 
     def _learn(self, events: Sequence[ev.Event]) -> None:
@@ -155,13 +164,12 @@ class Driver:
         self.tally.update(f"order skipped {reason.name}" for reason in skips.values())
         price = self.world.registry.get_class(batch.terms.class_id).price
         groups: list[list[PostRecord]] = []
-        for _, orders in decode_post_page(event.page, batch.terms):
+        for orders in decode_post_page(event.page, batch.terms):
             groups.append([])
             for signed in orders:
                 if index not in skips:
-                    o = signed.order
-                    task_price = compute_task_price(o.fuel_limit, price, FUEL_UNIT)
-                    groups[-1].append(PostRecord(o.requester, task_price, o.task_count))
+                    task_price = compute_task_price(signed.order.fuel_limit, price, FUEL_UNIT)
+                    groups[-1].append(post_record(signed.order, task_price))
                 index += 1
         if any(groups):
             record = encode_record_page(keccak(event.page), event.first_bundle, groups)
@@ -187,6 +195,8 @@ class Driver:
         for actor in (*REQUESTERS[:2], *COLLATORS):
             self.deposit(actor.address, ETHER)
         self.deposit(REQUESTERS[2].address, 10**9)
+        for wallet in WALLETS:
+            self.deposit_for(wallet.address, ETHER // 100)
 
     def register(self, owner: Address, key: Address, value: int = STAKE) -> None:
         """Become an operator, or be refused."""
@@ -205,6 +215,13 @@ class Driver:
     def deposit(self, account: Address, amount: int) -> None:
         """Pay in."""
         self.act(account, Contract.MARKET, "deposit", (), self.world.market.apply_deposit, amount)
+
+    def deposit_for(self, account: Address, amount: int) -> None:
+        """Pay in for somebody else."""
+        self.act(
+            OUTSIDER.address, Contract.MARKET, "depositFor", (account,),
+            lambda c: self.world.market.apply_deposit(c, account), amount,
+        )  # fmt: skip
 
     def advance_era(self, class_id: int = CLASS, error: int = 0, capacity_error: int = 0) -> None:
         """Advance an era with the right medians, or with wrong ones."""

@@ -131,8 +131,8 @@ def _ask_market(q: Questions, world: World) -> None:
         q.ask(where, "account", (owner,), (market.free[owner], market.escrow[owner]))
     for requester, window in market.nonces.items():
         q.ask(where, "nonces", (requester,), (window.base, window.used))
-    for class_id, used in market.fuel_used.items():
-        q.ask(where, "fuelUsed", (class_id,), used)
+    for class_id, waiting in market.backlog.items():
+        q.ask(where, "backlog", (class_id,), waiting)
     for batch in market.slots:
         _ask_batch(q, world, batch)
 

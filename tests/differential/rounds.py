@@ -11,6 +11,7 @@ from tests.differential.actors import (
     OUTSIDER,
     PRICE,
     REQUESTERS,
+    WALLETS,
     make_commitment,
     make_vote,
     sign_list,
@@ -21,6 +22,7 @@ from tests.differential.driver import CLASS, Driver
 from quorate.chain.abi import Contract
 from quorate.protocol.committing import apply_commit
 from quorate.protocol.encoding import (
+    compute_job_id,
     decode_carry_page,
     decode_record_page,
     encode_commit_lists,
@@ -34,11 +36,20 @@ from quorate.protocol.planning import RoundView, Settlement, plan_settlement, pl
 from quorate.protocol.posting import apply_post
 from quorate.protocol.settlement import expand_record_page
 from quorate.protocol.settling import apply_settle
-from quorate.protocol.types import Address, CarryRecord, CommitItem, CommitList, JobOrder, SignedOrder, Terms
+from quorate.protocol.types import (
+    Address,
+    CarryRecord,
+    CommitItem,
+    CommitList,
+    JobOrder,
+    SignatureKind,
+    SignedOrder,
+    Terms,
+)
 
 ORDER_FAULTS = (
     "signature", "altered", "replay", "expired", "fee", "price", "period", "slow", "units", "empty", "flags",
-    "strategy", "capacity", "terms", "leap", "deposit", "high s", "v",
+    "strategy", "fuel", "capacity", "terms", "leap", "deposit", "high s", "v",
 )  # fmt: skip
 LIST_FAULTS = ("signature", "order", "range", "seat", "not drawn", "twice", "member")
 
@@ -103,10 +114,27 @@ class Rounds(Driver):
 
     def _make_order(self, rng: Random, terms: Terms, is_begun: bool) -> SignedOrder:
         actor = rng.choice(REQUESTERS[:2])
-        self.next_nonce[actor.address] += 1
+        if rng.random() < 0.15:
+            return self._make_wallet_order(rng, self._draw_order(rng, terms, rng.choice(WALLETS).address))
+        order = self._draw_order(rng, terms, actor.address)
+        if rng.random() > 0.2:
+            return sign_order(self.world.market.separator, order, actor)
+        # An empty batch would really take such a flood, and the run would be busy with nothing else.
+        return self._spoil_order(rng, order, rng.choice((*ORDER_FAULTS, "full") if is_begun else ORDER_FAULTS))
+
+    def _make_wallet_order(self, rng: Random, order: JobOrder) -> SignedOrder:
+        """For an account with or without code; the honest wallet takes the job id alone for a signature."""
+        if rng.random() < 0.1:
+            order = replace(order, requester=rng.choice((*REQUESTERS[:2], OUTSIDER)).address)
+        job_id = compute_job_id(self.world.market.separator, order)
+        signature = rng.choice((job_id, job_id, job_id + bytes(300), job_id[:31], b"", bytes(65)))
+        return SignedOrder(order, signature, SignatureKind.WALLET)
+
+    def _draw_order(self, rng: Random, terms: Terms, requester: Address) -> JobOrder:
+        self.next_nonce[requester] += 1
         order = JobOrder(
-            requester=actor.address,
-            nonce=self.next_nonce[actor.address],
+            requester=requester,
+            nonce=self.next_nonce[requester],
             class_id=terms.class_id,
             spec_hash=keccak(rng.randbytes(4)),
             task_count=rng.choice((1, 1, 2, 3, 300)),
@@ -119,13 +147,9 @@ class Rounds(Driver):
             max_price=2 * PRICE,
             max_fee=10**7,
             valid_until=self.now + 100,
+            flags=rng.choice((0, 0, 1)),
         )
-        if order.task_count == 300:
-            order = replace(order, fuel_limit=10**6)
-        if rng.random() > 0.2:
-            return sign_order(self.world.market.separator, order, actor)
-        # An empty batch would really take such a flood, and the run would be busy with nothing else.
-        return self._spoil_order(rng, order, rng.choice((*ORDER_FAULTS, "full") if is_begun else ORDER_FAULTS))
+        return replace(order, fuel_limit=10**6) if order.task_count == 300 else order
 
     def _spoil_order(self, rng: Random, order: JobOrder, fault: str) -> SignedOrder:
         separator = self.world.market.separator
@@ -140,7 +164,8 @@ class Rounds(Driver):
             "slow": {"fuel_limit": 10**11},
             "units": {"min_units": 10**6},
             "empty": {"task_count": rng.choice((0, 1 << 21))},
-            "flags": {"flags": 1},
+            "flags": {"flags": 2},
+            "fuel": {"fuel_limit": self.world.params.max_task_fuel + 1},
             "strategy": {"strategy": 1},
             "capacity": {"fuel_limit": 10**7, "task_count": 25_600},
             "full": {"fuel_limit": 1, "task_count": 1 << 20},

@@ -49,11 +49,11 @@ def observe(driver: Driver) -> dict[str, object]:
     w, m = driver.world, driver.world.market
     accounts: set[Address] = {*m.free, *m.escrow}
     return {
-        "operators": w.registry.operators, "classes": w.registry.classes, "slots": m.slots, "queue": m.free_slots,
+        "operators": w.registry.operators, "classes": w.registry.classes, "slots": m.slots, "queue": m.settled_slots,
         "ledgers": (w.registry.pots, w.registry.treasury, w.registry.balance, m.bonds, m.balance, m.sequence),
         "free": {a: m.free[a] for a in accounts if m.free[a]},
         "escrow": {a: m.escrow[a] for a in accounts if m.escrow[a]},
-        "nonces": {a: n for a, n in m.nonces.items() if n.used}, "fuel": m.fuel_used, "disputes": w.disputes.open,
+        "nonces": {a: n for a, n in m.nonces.items() if n.used}, "fuel": m.backlog, "disputes": w.disputes.open,
     }  # fmt: skip
 
 

@@ -57,6 +57,7 @@ from quorate.protocol.types import (
     Member,
     OperatorId,
     PostRecord,
+    SignatureKind,
     SignedOrder,
     Stage,
     Table,
@@ -113,10 +114,12 @@ def make_orders() -> Columns:
         separator = compute_domain_separator(chain_id, market)
         job_id = compute_job_id(separator, order)
         signed = SignedOrder(order, sign(job_id, key_of(i)))
+        by_wallet = SignedOrder(order, (job_id * 12)[: (0, 1, 65, 384)[i % 4]], SignatureKind.WALLET)
         rows.add(
             chainId=chain_id, market=market, separator=separator, requester=order.requester, specHash=order.spec_hash,
             **{_camel(name): value for name, value in numbers.items()}, jobId=job_id, signature=signed.signature,
-            postPage=encode_post_page([signed]),
+            postPage=encode_post_page([signed]), walletSignature=by_wallet.signature,
+            walletPage=encode_post_page([by_wallet]),
         )  # fmt: skip
     return rows.columns
 
@@ -326,7 +329,7 @@ def make_escrows() -> Columns:
         rows.add(
             fuelLimit=fuel, price=price, taskCount=tasks, seats=seats, rounds=rounds, feeWei=fee, inputBytes=data,
             taskPrice=task_price, period=compute_needed_period(tasks, fuel, data, 200_000_000, 2_000_000),
-            escrow=compute_order_escrow(task_price, tasks, seats, rounds, fee),
+            auditBps=100, escrow=compute_order_escrow(task_price, tasks, seats, rounds, fee, 100),
         )  # fmt: skip
     return rows.columns
 

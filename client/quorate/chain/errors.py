@@ -48,6 +48,7 @@ HINTS = {
     "TooEarly": "not everybody has acted and the window is still open",
     "DataNotStored": "the table's data contract was not created; give the transaction more gas",
     "DisputeUnknown": "no such dispute; it may be settled",
+    "MoreGas": "give the transaction more gas: a requester's contract wallet must be asked with 50,000",
     "BeaconUnavailable": "the block is not mined yet, or older than 256 blocks",
     "BeaconMismatch": "that is not the header of the block",
 }

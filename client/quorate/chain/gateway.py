@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from eth_abi.abi import encode
+
 from quorate.chain.abi import Contract, load_interface
 from quorate.chain.account import SigningAccount
 from quorate.chain.calls import Call
@@ -38,10 +40,13 @@ from quorate.protocol.classes import Membership
 from quorate.protocol.encoding import compute_domain_separator, decode_table
 from quorate.protocol.errors import ChainUnavailable, ProtocolViolation
 from quorate.protocol.events import EndpointAnnounced
+from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
-from quorate.protocol.params import Params
+from quorate.protocol.params import WALLET_GAS, Params
 from quorate.protocol.types import Address, Table, Terms
 
+EIP1271_MAGIC = keccak(b"isValidSignature(bytes32,bytes)")[:4]
+"""Selector, and what a contract wallet answers when it signed."""
 LOG_BLOCKS = 2_000
 """Blocks asked for in one eth_getLogs: public endpoints refuse more."""
 
@@ -97,6 +102,10 @@ class ChainGateway(Protocol):
 
     def account(self, owner: Address) -> AccountInfo: ...
     def nonces(self, requester: Address) -> NonceWindow: ...
+    def is_wallet_signed(self, account: Address, digest: bytes, signature: bytes) -> bool:
+        """Whether the account is a contract that says, with the gas that `post` grants, that it signed (EIP-1271)."""
+        ...
+
     def batch(self, batch_id: int) -> BatchInfo: ...
     def round_domain(self, batch_id: int) -> bytes: ...
     def dispute(self, dispute_id: int) -> DisputeInfo: ...
@@ -240,6 +249,15 @@ class JsonRpcGateway:
 
     def nonces(self, requester: Address) -> NonceWindow:
         return NonceWindow(*self._read(Contract.MARKET, "nonces", requester))
+
+    def is_wallet_signed(self, account: Address, digest: bytes, signature: bytes) -> bool:
+        data = EIP1271_MAGIC + encode(["bytes32", "bytes"], [digest, signature])
+        # What a transaction pays before its first instruction comes on top.
+        gas = WALLET_GAS + 21_000 + sum(16 if byte else 4 for byte in data)
+        answer = self.rpc.batch(
+            [("eth_call", [{"to": to_hex(account), "data": to_hex(data), "gas": hex(gas)}, "latest"])]
+        )[0]
+        return not isinstance(answer, RpcError) and parse_hex(answer)[:32] == EIP1271_MAGIC.ljust(32, b"\0")
 
     def batch(self, batch_id: int) -> BatchInfo:
         names = ("batch", "batchTerms", "batchHashes")

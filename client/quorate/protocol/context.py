@@ -12,6 +12,15 @@ from quorate.protocol.types import Address
 Recover = Callable[[bytes, bytes], Address | None]
 """(digest, 65-byte signature) → signer, or None when a contract would see no valid signature."""
 
+AskWallet = Callable[[Address, bytes, bytes], bool]
+"""(account, digest, signature) → whether its contract says, within WALLET_GAS, that it signed (EIP-1271)."""
+
+
+def no_wallets(account: Address, digest: bytes, signature: bytes) -> bool:
+    """A chain on which no account has code."""
+    return False
+
+
 ZERO_ADDRESS = Address(bytes(20))
 
 

@@ -28,6 +28,7 @@ from quorate.protocol.types import (
     OperatorId,
     OrderSkip,
     PostRecord,
+    SignatureKind,
     SignedOrder,
     Table,
     Terms,
@@ -115,17 +116,21 @@ def compute_list_digest(separator: bytes, round_domain: bytes, operator_id: int,
 
 
 def encode_post_page(orders: Sequence[SignedOrder]) -> bytes:
-    """Orders grouped by requester (neighbours with one requester share a group)."""
+    """Orders grouped by requester (neighbours with one requester and kind of signature share a group)."""
     groups: list[list[SignedOrder]] = []
     for signed in orders:
-        if groups and groups[-1][0].order.requester == signed.order.requester and len(groups[-1]) < 0xFFFF:
+        if groups and _group_key(groups[-1][0]) == _group_key(signed) and len(groups[-1]) < 0xFFFF:
             groups[-1].append(signed)
         else:
             groups.append([signed])
     return b"".join(
-        group[0].order.requester + _uints((0, 1), (len(group), 2)) + b"".join(map(_encode_order, group))
+        group[0].order.requester + _uints((group[0].kind, 1), (len(group), 2)) + b"".join(map(_encode_order, group))
         for group in groups
     )
+
+
+def _group_key(signed: SignedOrder) -> tuple[Address, SignatureKind]:
+    return signed.order.requester, signed.kind
 
 
 def _encode_order(signed: SignedOrder) -> bytes:
@@ -135,21 +140,22 @@ def _encode_order(signed: SignedOrder) -> bytes:
         (o.task_count, 4), (o.fuel_limit, 8), (o.input_bytes, 8), (o.commit_period, 4), (o.min_units, 4),
         (o.max_price, 8), (o.max_fee, 8), (o.valid_until, 5), (o.strategy, 1), (o.flags, 1),
     )  # fmt: skip
-    return head + tail + signed.signature
+    length = _uints((len(signed.signature), 2)) if signed.kind is SignatureKind.WALLET else b""
+    return head + tail + length + signed.signature
 
 
-def decode_post_page(page: bytes, terms: Terms) -> list[tuple[int, list[SignedOrder]]]:
-    """Groups of a page, each (kind of signature, orders of one requester); terms not in the page are the batch's."""
+def decode_post_page(page: bytes, terms: Terms) -> list[list[SignedOrder]]:
+    """Groups of a page, each the orders of one requester; terms not in the page are the batch's."""
     reader, groups = Reader(page), []
     while not reader.done:
         requester, kind, count = Address(reader.take(20)), reader.uint(1), reader.uint(2)
-        if count == 0:
-            raise ValidationError("a group of a post page has no order")
-        groups.append((kind, [_decode_order(reader, requester, terms) for _ in range(count)]))
+        if count == 0 or kind > max(SignatureKind):
+            raise ValidationError("a group of a post page has no order, or an unknown kind of signature")
+        groups.append([_decode_order(reader, requester, SignatureKind(kind), terms) for _ in range(count)])
     return groups
 
 
-def _decode_order(reader: Reader, requester: Address, terms: Terms) -> SignedOrder:
+def _decode_order(reader: Reader, requester: Address, kind: SignatureKind, terms: Terms) -> SignedOrder:
     nonce, spec_hash = reader.uint(8), reader.take(32)
     sizes = (4, 8, 8, 4, 4, 8, 8, 5, 1, 1)
     tasks, fuel, input_bytes, period, units, price, fee, until, strategy, flags = map(reader.uint, sizes)
@@ -157,7 +163,7 @@ def _decode_order(reader: Reader, requester: Address, terms: Terms) -> SignedOrd
         requester, nonce, terms.class_id, spec_hash, tasks, fuel, input_bytes, terms.seats, terms.rounds, period,
         units, price, fee, until, strategy, flags,
     )  # fmt: skip
-    return SignedOrder(order, reader.take(65))
+    return SignedOrder(order, reader.take(65 if kind is SignatureKind.ECDSA else reader.uint(2)), kind)
 
 
 def encode_record_page(page_hash: bytes, first_bundle: int, groups: Sequence[Sequence[PostRecord]]) -> bytes:

@@ -15,7 +15,7 @@ from quorate.protocol.beacon import read_beacon
 from quorate.protocol.classes import Earning, EraTable
 from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.committee import compute_committee
-from quorate.protocol.context import Block, Call, Recover, refuse, require
+from quorate.protocol.context import AskWallet, Block, Call, Recover, no_wallets, refuse, require
 from quorate.protocol.encoding import compute_domain_separator
 from quorate.protocol.job import BATCH_TRANSITIONS, BatchStatus, apply_transition
 from quorate.protocol.params import BEACON_REACH_BLOCKS, Params
@@ -89,6 +89,11 @@ class Batch:
             self.status = wanted
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is pending and no dispute is open: time alone makes it final, unless somebody acts."""
+        return self.status is BatchStatus.SETTLED and self.open_disputes == 0
+
+    @property
     def round_terms(self) -> RoundTerms:
         """Terms of the present round."""
         return RoundTerms(self.terms.seats, self.round, self.terms.rounds, self.terms.fee_wei)
@@ -107,17 +112,25 @@ class Batch:
 class Market:
     """Model of ComputeMarket; `balance` is the contract's, ledgers in wei by address."""
 
-    def __init__(self, params: Params, chain_id: int, address: Address, registry: Registry, recover: Recover) -> None:
+    def __init__(
+        self,
+        params: Params,
+        chain_id: int,
+        address: Address,
+        registry: Registry,
+        recover: Recover,
+        ask_wallet: AskWallet = no_wallets,
+    ) -> None:
         self.params, self.chain_id, self.address = params, chain_id, address
-        self.registry, self.recover = registry, recover
+        self.registry, self.recover, self.ask_wallet = registry, recover, ask_wallet
         self.separator = compute_domain_separator(chain_id, address)
         self.free: dict[Address, int] = defaultdict(int)
         self.escrow: dict[Address, int] = defaultdict(int)
         self.bonds = self.balance = 0
         self.nonces: dict[Address, NonceWindow] = defaultdict(NonceWindow)
-        self.fuel_used: dict[int, tuple[int, int]] = {}
+        self.backlog: dict[int, tuple[int, int]] = {}  # by class: fuel, since when
         self.slots: list[Batch] = []
-        self.free_slots: deque[tuple[int, int]] = deque()  # (final at, slot), oldest first
+        self.settled_slots: deque[int] = deque()  # oldest first
         self.sequence = 0
         self._disputes: Disputes | None = None
 
@@ -163,7 +176,7 @@ class Market:
 
     def is_batch_final(self, batch: Batch, now: int) -> bool:
         """Whether a batch is settled and its challenge period is over."""
-        return batch.status is BatchStatus.SETTLED and now >= batch.final_at
+        return batch.is_quiet and now >= batch.final_at
 
     # deposits
 
@@ -190,14 +203,25 @@ class Market:
         self.free[call.sender] -= self.params.batch_bond
         self.bonds += self.params.batch_bond
         self.sequence += 1
-        slot = len(self.slots)
-        if self.free_slots and self.free_slots[0][0] <= call.now:
-            _, slot = self.free_slots.popleft()
-        number = self.registry.get_class(terms.class_id).table_number
+        slot = self._take_slot(call.now)
+        state = self.registry.get_class(terms.class_id)
         batch_id = BatchId(self.sequence << SLOT_BITS | slot)
-        batch = Batch(batch_id, call.sender, terms, number, call.now, self.params.batch_bond)
+        batch = Batch(batch_id, call.sender, terms, state.table_number, call.now, self.params.batch_bond)
+        batch.judged = state.judged
         self.slots[slot:] = [batch, *self.slots[slot + 1 :]]
         return batch
+
+    def _take_slot(self, now: int) -> int:
+        """The slot of the oldest batch that is final, or a new one."""
+        oldest = self.slots[self.settled_slots[0]] if self.settled_slots else None
+        if oldest is None or (oldest.is_quiet and now < oldest.final_at):
+            return len(self.slots)
+        slot = self.settled_slots.popleft()
+        if oldest.is_quiet:
+            return slot
+        # Extended, or disputed: nobody knows for how long, and those behind it are not to wait.
+        self.settled_slots.append(slot)
+        return len(self.slots)
 
     def await_beacon(self, batch: Batch, block: Block) -> None:
         """Fix the block whose header decides the committees."""
@@ -209,7 +233,9 @@ class Market:
         self._return_bond(batch)
         batch.final_at = now + self.params.challenge_period
         batch.move(BatchStatus.SETTLED)
-        self.free_slots.append((batch.final_at, batch.batch_id & ((1 << SLOT_BITS) - 1)))
+        if not batch.queued:
+            batch.queued = True
+            self.settled_slots.append(batch.batch_id & ((1 << SLOT_BITS) - 1))
         return [ev.BatchSettled(batch.batch_id, batch.final_at)]
 
     def _return_bond(self, batch: Batch) -> None:

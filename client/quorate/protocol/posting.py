@@ -13,8 +13,8 @@ from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Batch, Market
 from quorate.protocol.params import FUEL_UNIT, MAX_BUNDLES, MAX_TASKS, MAX_VOTERS
 from quorate.protocol.partition import compute_page_bundles, count_bundles
-from quorate.protocol.settlement import compute_needed_period, compute_order_escrow, compute_task_price
-from quorate.protocol.types import JobOrder, OrderSkip, PostRecord, SignedOrder, Terms
+from quorate.protocol.settlement import compute_needed_period, compute_order_escrow, compute_task_price, post_record
+from quorate.protocol.types import JobOrder, OrderFlag, OrderSkip, PostRecord, SignatureKind, SignedOrder, Terms
 
 U64 = 1 << 64
 
@@ -66,17 +66,15 @@ def _require_opening(market: Market, call: Call, terms: Terms) -> None:
     require(available >= params.batch_bond, "InsufficientDeposit", available, params.batch_bond)
 
 
-def _append_page(
-    market: Market, call: Call, batch: Batch, page: bytes, groups: list[tuple[int, list[SignedOrder]]]
-) -> ev.Event:
+def _append_page(market: Market, call: Call, batch: Batch, page: bytes, groups: list[list[SignedOrder]]) -> ev.Event:
     first, index, skips = batch.bundles, 0, b""
     records: list[list[PostRecord]] = []
-    for kind, orders in groups:
+    for orders in groups:
         records.append([])
         for signed in orders:
-            task_price, reason = judge_order(market, call, batch, first, kind, signed)
+            task_price, reason = judge_order(market, call, batch, first, signed)
             if reason is None:
-                records[-1].append(_accept(market, batch, signed.order, task_price))
+                records[-1].append(_accept(market, call, batch, signed.order, task_price))
             else:
                 skips += index.to_bytes(2, "big") + bytes((reason,))
             index += 1
@@ -94,16 +92,13 @@ class _Judged:
     call: Call
     batch: Batch
     first: int
-    kind: int
     signed: SignedOrder
     task_price: int
 
     def is_above_capacity(self) -> bool:
-        market, terms, order = self.market, self.batch.terms, self.signed.order
-        capacity = market.era_table(self.batch).capacity
-        era = market.registry.get_class(terms.class_id).era
-        fuel = order.fuel_limit * order.task_count * terms.seats * (1 + terms.rounds)
-        return _fuel_used(market, terms.class_id, era) + fuel > capacity * market.params.era_period // 2
+        market, terms = self.market, self.batch.terms
+        most = market.era_table(self.batch).capacity * terms.commit_period // 2
+        return compute_backlog(market, self.batch, self.call.now) + _fuel_of(terms, self.signed.order) > most
 
     def is_period_wrong(self) -> bool:
         params, order = self.market.params, self.signed.order
@@ -114,15 +109,18 @@ class _Judged:
         return not needed <= self.batch.terms.commit_period <= order.commit_period
 
     def is_signature_bad(self) -> bool:
+        signature, requester = self.signed.signature, self.signed.order.requester
         digest = compute_job_id(self.market.separator, self.signed.order)
-        return self.market.recover(digest, self.signed.signature) != self.signed.order.requester
+        if self.signed.kind is SignatureKind.WALLET:
+            return not self.market.ask_wallet(requester, digest, signature)
+        return self.market.recover(digest, signature) != requester
 
     def find_reason(self) -> OrderSkip | None:
         """First reason that holds, in the order of the table."""
         market, batch, order = self.market, self.batch, self.signed.order
         if not 0 < order.task_count <= MAX_TASKS or order.fuel_limit == 0:
             return OrderSkip.EMPTY
-        if order.strategy or order.flags or self.kind:
+        if order.strategy or order.flags > OrderFlag.STRICT or order.fuel_limit > market.params.max_task_fuel:
             return OrderSkip.UNSUPPORTED
         if self.call.now > order.valid_until:
             return OrderSkip.EXPIRED
@@ -144,41 +142,44 @@ class _Judged:
             return OrderSkip.SIGNATURE
         if market.nonces[order.requester].is_used(order.nonce):
             return OrderSkip.NONCE
-        if market.free[order.requester] < _escrow_of(batch, order, self.task_price):
+        if market.free[order.requester] < _escrow_of(market, batch, order, self.task_price):
             return OrderSkip.DEPOSIT
         return None
 
 
 def judge_order(
-    market: Market, call: Call, batch: Batch, first: int, kind: int, signed: SignedOrder
+    market: Market, call: Call, batch: Batch, first: int, signed: SignedOrder
 ) -> tuple[int, OrderSkip | None]:
     """Price of a task in wei, and why the order would be skipped if it stood next in a page that begins at bundle
     `first` of this batch."""
     price = market.registry.get_class(batch.terms.class_id).price
     task_price = compute_task_price(signed.order.fuel_limit, price, FUEL_UNIT)
-    return task_price, _Judged(market, call, batch, first, kind, signed, task_price).find_reason()
+    return task_price, _Judged(market, call, batch, first, signed, task_price).find_reason()
 
 
-def _fuel_used(market: Market, class_id: int, era: int) -> int:
-    since, fuel = market.fuel_used.get(class_id, (0, 0))
-    return fuel if since == era else 0
+def compute_backlog(market: Market, batch: Batch, now: int) -> int:
+    """Fuel that was ordered of the batch's class and may still be under way: half the capacity drains a second."""
+    fuel, at = market.backlog.get(batch.terms.class_id, (0, 0))
+    return max(0, fuel - (now - at) * market.era_table(batch).capacity // 2)
 
 
-def _escrow_of(batch: Batch, order: JobOrder, task_price: int) -> int:
-    terms = batch.terms
-    return compute_order_escrow(task_price, order.task_count, terms.seats, terms.rounds, terms.fee_wei)
+def _fuel_of(terms: Terms, order: JobOrder) -> int:
+    return order.fuel_limit * order.task_count * terms.seats
 
 
-def _accept(market: Market, batch: Batch, order: JobOrder, task_price: int) -> PostRecord:
-    terms, escrow = batch.terms, _escrow_of(batch, order, task_price)
+def _escrow_of(market: Market, batch: Batch, order: JobOrder, task_price: int) -> int:
+    terms, bps = batch.terms, market.params.audit_bps
+    return compute_order_escrow(task_price, order.task_count, terms.seats, terms.rounds, terms.fee_wei, bps)
+
+
+def _accept(market: Market, call: Call, batch: Batch, order: JobOrder, task_price: int) -> PostRecord:
+    terms, escrow = batch.terms, _escrow_of(market, batch, order, task_price)
     market.nonces[order.requester].use(order.nonce)
     market.free[order.requester] -= escrow
     market.escrow[order.requester] += escrow
-    era = market.registry.get_class(terms.class_id).era
-    fuel = order.fuel_limit * order.task_count * terms.seats * (1 + terms.rounds)
-    market.fuel_used[terms.class_id] = era, _fuel_used(market, terms.class_id, era) + fuel
+    market.backlog[terms.class_id] = compute_backlog(market, batch, call.now) + _fuel_of(terms, order), call.now
     batch.bundles += count_bundles(order.task_count)
-    return PostRecord(order.requester, task_price, order.task_count)
+    return post_record(order, task_price)
 
 
 def _close(market: Market, call: Call, batch: Batch) -> list[ev.Event]:

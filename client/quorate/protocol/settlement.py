@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from quorate.protocol.errors import ValidationError
-from quorate.protocol.params import BUNDLE_TASKS
+from quorate.protocol.params import BPS, BUNDLE_TASKS
 from quorate.protocol.partition import count_bundle_tasks, count_bundles
-from quorate.protocol.types import ZERO32, CarryRecord, PostRecord, Verdict, Vote
+from quorate.protocol.types import ZERO32, CarryRecord, JobOrder, PostRecord, Verdict, Vote
 
 FINE_PRICES = 2
 """A silent seat pays this many prices of its bundle."""
@@ -211,9 +211,24 @@ def compute_needed_period(
     return -(-fuel // reference_fuel_rate) + -(-input_bytes // reference_byte_rate)
 
 
-def compute_order_escrow(task_price: int, task_count: int, seats: int, rounds: int, fee_wei: int) -> int:
+def compute_audit_fee(price: int, audit_bps: int) -> int:
+    """What a bundle's acceptance pays to the treasury for audits, in wei, rounded up; `price` of a seat in wei."""
+    return -(-price * audit_bps // BPS)
+
+
+def compute_order_escrow(
+    task_price: int, task_count: int, seats: int, rounds: int, fee_wei: int, audit_bps: int
+) -> int:
     """Escrow of a whole order in wei: the sum over its bundles."""
-    return task_price * task_count * seats * (1 + rounds) + fee_wei * count_bundles(task_count)
+    whole, in_last = divmod(task_count, BUNDLE_TASKS)
+    audits = whole * compute_audit_fee(task_price * BUNDLE_TASKS, audit_bps)
+    audits += compute_audit_fee(task_price * in_last, audit_bps)
+    return task_price * task_count * seats * (1 + rounds) + fee_wei * count_bundles(task_count) + audits
+
+
+def post_record(order: JobOrder, task_price: int) -> PostRecord:
+    """What the chain keeps of an accepted order."""
+    return PostRecord(order.requester, task_price, order.task_count, order.flags)
 
 
 def carry_record(record: CarryRecord, outcome: BundleOutcome) -> CarryRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import NewType
 
 from quorate.protocol.errors import ValidationError
@@ -43,6 +43,19 @@ class FineKind(IntEnum):
     ABSTAINED = 1
     SILENT = 2
     UNREVEALED = 3
+
+
+class SignatureKind(IntEnum):
+    """How a group of orders is signed."""
+
+    ECDSA = 0
+    WALLET = 1  # EIP-1271: the requester is a contract
+
+
+class OrderFlag(IntFlag):
+    """Wishes of an order; other bits are refused."""
+
+    STRICT = 1  # never accepted by what a part of the seats opened
 
 
 class OrderSkip(IntEnum):
@@ -115,14 +128,16 @@ ORDER_WIDTHS = {
 
 @dataclass(frozen=True, slots=True)
 class SignedOrder:
-    """An order with the requester's 65-byte signature r ‖ s ‖ v (v is 27 or 28)."""
+    """An order with the requester's signature: 65 bytes r ‖ s ‖ v (v is 27 or 28), or what its contract accepts."""
 
     order: JobOrder
     signature: bytes
+    kind: SignatureKind = SignatureKind.ECDSA
 
     def __post_init__(self) -> None:
-        if len(self.signature) != 65:
+        if self.kind == SignatureKind.ECDSA and len(self.signature) != 65:
             raise ValidationError(f"a signature has 65 bytes, not {len(self.signature)}")
+        _check_width("length of the signature", len(self.signature), 16)
 
 
 @dataclass(frozen=True, slots=True)

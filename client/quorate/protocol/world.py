@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quorate.protocol.context import Recover
+from quorate.protocol.context import AskWallet, Recover, no_wallets
 from quorate.protocol.disputes import Disputes
 from quorate.protocol.errors import UnrecoverableError
 from quorate.protocol.job import BatchStatus
@@ -27,10 +27,11 @@ class World:
         disputes: Address,
         challenges: Address,
         recover: Recover,
+        ask_wallet: AskWallet = no_wallets,
     ) -> None:
         self.params, self.chain_id, self.registry_address = params, chain_id, registry
         self.registry = Registry(params, market, disputes, challenges)
-        self.market = Market(params, chain_id, market, self.registry, recover)
+        self.market = Market(params, chain_id, market, self.registry, recover, ask_wallet)
         self.disputes = Disputes(params, disputes, self.market)
         self.market.bind(self.disputes)
         self.registry.bind(self.market.apply_deposit)

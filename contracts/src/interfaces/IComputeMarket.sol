@@ -28,8 +28,8 @@ interface IComputeMarket is IMarketEvents {
     function account(address owner) external view returns (uint128 free, uint128 escrow);
     function nonces(address requester) external view returns (uint64 base, uint256 used);
     function bonds() external view returns (uint256);
-    /// @return eraOf era that `fuel` was used in
-    function fuelUsed(uint32 classId) external view returns (uint32 eraOf, uint128 fuel);
+    /// @notice Fuel that was ordered of a class and not yet worked off at `at`; it drains by half the capacity a second.
+    function backlog(uint32 classId) external view returns (uint128 fuel, uint40 at);
     function batch(uint64 batchId)
         external
         view

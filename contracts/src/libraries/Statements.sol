@@ -65,14 +65,35 @@ library Statements {
             typedDigest(separator, keccak256(abi.encode(COMMIT_LIST_TYPEHASH, domain, uint256(operatorId), itemsHash)));
     }
 
-    function typedDigest(bytes32 separator, bytes32 structHash) internal pure returns (bytes32) {
-        return keccak256(abi.encodePacked(hex"1901", separator, structHash));
+    /// @dev Assembly, since a page has hundreds, and their bytes would stay in memory.
+    function typedDigest(bytes32 separator, bytes32 structHash) internal pure returns (bytes32 digest) {
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            mstore(free, shl(240, 0x1901))
+            mstore(add(free, 2), separator)
+            mstore(add(free, 34), structHash)
+            digest := keccak256(free, 66)
+        }
     }
 
     /// @notice Whether `signer`, which is not zero, signed `digest`.
     function isSignedBy(address signer, bytes32 digest, uint256 r, uint256 s, uint256 v) internal pure returns (bool) {
         if (s > HALF_ORDER || (v != 27 && v != 28)) return false;
         return signer != address(0) && ecrecover(digest, uint8(v), bytes32(r), bytes32(s)) == signer;
+    }
+
+    /// @notice Whether `signer`, which is not zero, signed `digest`: r ‖ s ‖ v, 65 bytes.
+    function isSignedBy(address signer, bytes32 digest, bytes calldata signature) internal pure returns (bool) {
+        if (signature.length != 65) return false;
+        uint256 r;
+        uint256 s;
+        uint256 v;
+        assembly ("memory-safe") {
+            r := calldataload(signature.offset)
+            s := calldataload(add(signature.offset, 32))
+            v := shr(248, calldataload(add(signature.offset, 64)))
+        }
+        return isSignedBy(signer, digest, r, s, v);
     }
 
     /// @notice Append page hashes to a hash chain.

@@ -136,6 +136,6 @@ abstract contract Accounts is MarketStorage, IComputeMarket {
     /// @inheritdoc IComputeMarket
     function isBatchFinal(uint64 batchId) external view returns (bool) {
         Batch storage b = _batch(batchId);
-        return b.status == BatchStatus.SETTLED && block.timestamp >= b.finalAt;
+        return b.status == BatchStatus.SETTLED && block.timestamp >= b.finalAt && b.openDisputes == 0;
     }
 }

@@ -103,23 +103,33 @@ abstract contract MarketStorage is IMarketEvents {
 
     /// @dev The slot of the oldest batch that is final, or a new one.
     function _takeSlot() internal returns (uint16 slot) {
-        if (_settledCount > 0 && block.timestamp >= _batches[_oldestSettled].finalAt) {
-            slot = _oldestSettled;
-            _oldestSettled = _batches[slot].nextSettled;
-            _settledCount -= 1;
-        } else {
-            slot = _slots++;
-        }
+        if (_settledCount == 0) return _slots++;
+        slot = _oldestSettled;
+        Batch storage oldest = _batches[slot];
+        bool isQuiet = oldest.status == BatchStatus.SETTLED && oldest.openDisputes == 0;
+        if (isQuiet && block.timestamp < oldest.finalAt) return _slots++;
+        _oldestSettled = oldest.nextSettled;
+        --_settledCount;
+        if (isQuiet) return slot;
+        // Extended, or disputed: nobody knows for how long, and those behind it are not to wait.
+        _queueSlot(slot);
+        return _slots++;
+    }
+
+    function _queueSlot(uint16 slot) private {
+        if (_settledCount == 0) _oldestSettled = slot;
+        else _batches[_newestSettled].nextSettled = slot;
+        _newestSettled = slot;
+        ++_settledCount;
     }
 
     function _finishBatch(Batch storage b) internal {
         b.status = BatchStatus.SETTLED;
         b.finalAt = uint40(block.timestamp + _params.challengePeriod);
-        uint16 slot = uint16(b.id);
-        if (_settledCount == 0) _oldestSettled = slot;
-        else _batches[_newestSettled].nextSettled = slot;
-        _newestSettled = slot;
-        _settledCount += 1;
+        if (!b.queued) {
+            b.queued = true;
+            _queueSlot(uint16(b.id));
+        }
         if (b.bonded) {
             b.bonded = false;
             _returnBond(b.collator, _params.batchBond);

@@ -6,9 +6,11 @@ import {Buffer, Buffers, Cursor} from "../libraries/Cursor.sol";
 import {MalformedPage as PageError} from "../libraries/Cursor.sol";
 import {NonceWindow, Nonces} from "../libraries/Nonces.sol";
 import {Statements} from "../libraries/Statements.sol";
+import {Wallets} from "../libraries/Wallets.sol";
 import {ClassTable} from "../types/ClassTable.sol";
 import {
     BEACON_REACH,
+    BPS,
     BUNDLE_TASKS,
     FUEL_UNIT,
     MAX_BUNDLES,
@@ -49,28 +51,37 @@ abstract contract Posting is MarketStorage, IComputeMarket {
     /// @dev What all orders of one page are judged by.
     struct PostContext {
         bytes32 separator;
-        uint256 classId;
         uint256 seats;
-        uint256 rounds;
+        uint256 shares; // seats × (1 + rounds)
         uint256 commitPeriod;
         uint256 feeWei;
+        uint256 auditBps;
         uint256 units;
         uint256 price;
-        uint256 fuelUsed;
+        uint256 maxTaskFuel;
+        uint256 fuelRate;
+        uint256 byteRate;
+        uint256 fuel; // backlog of the class
         uint256 fuelMost;
         uint256 bundles;
         uint256 bundlesMost;
-        uint256 accepted;
+        uint256 index; // of the order in its page
+        // of the group at hand
         uint256 kind;
-        Account account;
+        uint256 accepted;
+        uint256 free;
+        uint256 escrow;
         NonceWindow nonces;
+        // of the order at hand
         uint256 taskPrice;
         OrderWords order; // one for all orders of a page: memory costs more the more of it there is
+        Buffer records;
+        Buffer skips;
     }
 
-    struct FuelUse {
-        uint32 era;
+    struct Backlog {
         uint128 fuel;
+        uint40 at;
     }
 
     enum Skip {
@@ -92,12 +103,16 @@ abstract contract Posting is MarketStorage, IComputeMarket {
     bytes32 private constant ORDER_TYPEHASH = keccak256(
         "JobOrder(address requester,uint64 nonce,uint32 classId,bytes32 specHash,uint32 taskCount,uint64 fuelLimit,uint64 inputBytes,uint8 seats,uint8 rounds,uint32 commitPeriod,uint32 minUnits,uint64 maxPrice,uint64 maxFee,uint40 validUntil,uint8 strategy,uint8 flags)"
     );
-    uint256 private constant ORDER_BYTES = 156;
+    uint256 private constant BODY_BYTES = 91;
+    uint256 private constant ECDSA = 0;
+    uint256 private constant ECDSA_BYTES = 65;
+    uint256 private constant WALLET = 1;
     uint256 private constant GROUP_BYTES = 23;
     uint256 private constant SKIP_BYTES = 3;
+    uint256 private constant STRICT = 1; // the one flag that there is
 
     /// @inheritdoc IComputeMarket
-    mapping(uint32 classId => FuelUse) public fuelUsed;
+    mapping(uint32 classId => Backlog) public backlog;
     /// @inheritdoc IComputeMarket
     mapping(address requester => NonceWindow) public nonces;
 
@@ -144,7 +159,7 @@ abstract contract Posting is MarketStorage, IComputeMarket {
     }
 
     function _open(Terms calldata terms) private returns (uint64 batchId) {
-        (ClassTable memory table, uint16 number,, uint40 eraEnd,,) = REGISTRY.currentTable(terms.classId);
+        (ClassTable memory table, uint16 number,, uint40 eraEnd,, bool judged) = REGISTRY.currentTable(terms.classId);
         if (block.timestamp >= eraEnd) revert EraOverdue(terms.classId);
         if (terms.seats == 0 || 2 * uint256(terms.seats) > table.memberCount) revert InvalidTerms("seats");
         if (terms.rounds > _params.maxRounds) revert InvalidTerms("rounds");
@@ -161,8 +176,9 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         (b.seats, b.rounds, b.classId, b.table) = (terms.seats, terms.rounds, terms.classId, number);
         (b.commitPeriod, b.feeWei, b.bonded) = (terms.commitPeriod, terms.feeWei, true);
         (b.bundles, b.pending, b.carried, b.beaconBlock) = (0, 0, 0, 0);
+        (b.openDisputes, b.judged, b.queued, b.auditDrawn) = (0, judged, false, false);
         (b.startTime, b.startBlock, b.finalAt) = (uint40(block.timestamp), uint48(block.number), 0);
-        (b.beacon, b.postHash, b.commitHash, b.carryHash, b.nextCarryHash) = (0, 0, 0, 0, 0);
+        (b.beacon, b.postHash, b.commitHash, b.carryHash, b.nextCarryHash, b.outcomeHash) = (0, 0, 0, 0, 0, 0);
         emit BatchOpened(
             batchId, msg.sender, terms.classId, number, terms.seats, terms.rounds, terms.commitPeriod, terms.feeWei
         );
@@ -177,85 +193,93 @@ abstract contract Posting is MarketStorage, IComputeMarket {
     }
 
     function _postPage(Batch storage b, bytes calldata page) private {
-        (PostContext memory context, uint32 era) = _context(b);
+        PostContext memory c = _context(b);
         uint16 firstBundle = b.bundles;
-        Buffer memory skips = Buffers.allocate(page.length / ORDER_BYTES * SKIP_BYTES);
-        Buffer memory records = Buffers.allocate(34 + page.length);
-        records.append(uint256(keccak256(page)), 32);
-        records.append(firstBundle, 2);
+        // An order has 93 bytes or more, a group with one 116, of which the record keeps 34.
+        c.skips = Buffers.allocate(page.length / (BODY_BYTES + 2) * SKIP_BYTES);
+        c.records = Buffers.allocate(34 + page.length / 3);
+        c.records.append(uint256(keccak256(page)), 32);
+        c.records.append(firstBundle, 2);
         uint256 at;
-        uint256 index;
         while (at < page.length) {
-            uint256 count = page.uintAt(at + 21, 2);
-            if (count == 0 || at + GROUP_BYTES + count * ORDER_BYTES > page.length) revert PageError();
-            _postGroup(context, page, at, count, index, records, skips);
-            index += count;
-            at += GROUP_BYTES + count * ORDER_BYTES;
+            at = _postGroup(c, page, at);
         }
-        if (context.accepted > 0) {
-            b.postHash = keccak256(abi.encodePacked(b.postHash, records.hash()));
-            b.bundles = uint16(context.bundles);
-            fuelUsed[b.classId] = FuelUse(era, uint128(context.fuelUsed));
+        if (c.bundles > firstBundle) {
+            b.postHash = keccak256(abi.encodePacked(b.postHash, c.records.hash()));
+            b.bundles = uint16(c.bundles);
+            backlog[b.classId] = Backlog(uint128(c.fuel), uint40(block.timestamp));
         }
-        emit PagePosted(b.id, firstBundle, page, skips.finish());
+        emit PagePosted(b.id, firstBundle, page, c.skips.finish());
     }
 
-    function _context(Batch storage b) private view returns (PostContext memory c, uint32 era) {
-        uint256 price;
-        (,, era,, price,) = REGISTRY.currentTable(b.classId);
-        ClassTable memory table = REGISTRY.tableAt(b.classId, b.table);
+    function _context(Batch storage b) private view returns (PostContext memory c) {
+        (uint32 classId, uint256 seats, uint256 rounds) = (b.classId, b.seats, b.rounds);
+        ClassTable memory table = REGISTRY.tableAt(classId, b.table);
+        (,,,, c.price,) = REGISTRY.currentTable(classId);
         c.separator = _separator();
-        (c.classId, c.seats, c.rounds, c.commitPeriod) = (b.classId, b.seats, b.rounds, b.commitPeriod);
-        (c.feeWei, c.units, c.price, c.bundles) = (b.feeWei, table.unitCount, price, b.bundles);
+        (c.seats, c.shares, c.commitPeriod, c.feeWei) = (seats, seats * (1 + rounds), b.commitPeriod, b.feeWei);
+        (c.units, c.bundles) = (table.unitCount, b.bundles);
+        (c.auditBps, c.maxTaskFuel) = (_params.auditBps, _params.maxTaskFuel);
+        (c.fuelRate, c.byteRate) = (_params.referenceFuelRate, _params.referenceByteRate);
         // One call settles a whole page of a voided batch, and reads a whole page always: it must fit a transaction.
-        c.bundlesMost = _min(MAX_PAGE_BUNDLES, MAX_PAGE_SEATS / (c.seats * (1 + c.rounds)));
-        c.bundlesMost = _min(MAX_BUNDLES, c.bundles + c.bundlesMost);
-        FuelUse memory used = fuelUsed[b.classId];
-        c.fuelUsed = used.era == era ? used.fuel : 0;
-        c.fuelMost = uint256(table.capacity) * _params.eraPeriod / 2;
+        c.bundlesMost = _min(MAX_BUNDLES, c.bundles + _min(MAX_PAGE_BUNDLES, MAX_PAGE_SEATS / c.shares));
+        Backlog memory waiting = backlog[classId];
+        uint256 drained = (block.timestamp - waiting.at) * table.capacity / 2;
+        c.fuel = waiting.fuel > drained ? waiting.fuel - drained : 0;
+        c.fuelMost = uint256(table.capacity) * c.commitPeriod / 2;
+        OrderWords memory o = c.order;
+        (o.typeHash, o.classId, o.seats, o.rounds) = (ORDER_TYPEHASH, classId, seats, rounds);
     }
 
-    function _postGroup(
-        PostContext memory c,
-        bytes calldata page,
-        uint256 at,
-        uint256 count,
-        uint256 index,
-        Buffer memory records,
-        Buffer memory skips
-    ) private {
+    /// @return end where the group ends
+    function _postGroup(PostContext memory c, bytes calldata page, uint256 at) private returns (uint256 end) {
         address requester = address(uint160(page.uintAt(at, 20)));
+        uint256 count = page.uintAt(at + 21, 2);
         c.kind = page.uintAt(at + 20, 1);
-        c.account = _accounts[requester];
-        c.nonces = nonces[requester];
-        uint256 groupStart = records.used;
-        uint256 acceptedBefore = c.accepted;
-        records.append(uint160(requester), 20);
-        records.append(0, 2);
-        at += GROUP_BYTES;
-        for (uint256 i; i < count; ++i) {
-            OrderWords memory o = c.order;
-            _parse(c, o, page, at, requester);
-            Skip reason = _judge(c, o, page, at);
-            if (reason == Skip.NONE) {
-                records.append(c.taskPrice, 8);
-                records.append(o.taskCount, 3);
-                records.append(o.flags, 1);
-            } else {
-                skips.append(index + i, 2);
-                skips.append(uint256(reason), 1);
-            }
-            at += ORDER_BYTES;
+        if (count == 0 || c.kind > WALLET) revert PageError();
+        (c.accepted, c.free, c.escrow) = (0, _accounts[requester].free, _accounts[requester].escrow);
+        NonceWindow storage window = nonces[requester];
+        uint64 base = window.base;
+        (c.nonces.base, c.nonces.used) = (base, window.used);
+        c.order.requester = uint160(requester);
+        uint256 start = c.records.used;
+        c.records.append(uint256(uint160(requester)) << 16, 22); // its count is written below
+        end = _postOrders(c, page, at + GROUP_BYTES, count);
+        if (c.accepted == 0) {
+            c.records.used = start;
+            return end;
         }
-        uint256 accepted = c.accepted - acceptedBefore;
-        uint256 end = records.used;
-        records.used = groupStart;
-        if (accepted == 0) return;
-        // The count stands before what it counts: write the word that holds it, then the rows are whole again.
-        _writeCount(records, groupStart + 20, accepted);
-        records.used = end;
-        _accounts[requester] = c.account;
-        nonces[requester] = c.nonces;
+        _writeCount(c.records, start + 20, c.accepted);
+        // safe: what moves is less than all free deposits
+        _accounts[requester] = Account(uint128(c.free), uint128(c.escrow));
+        if (c.nonces.base != base) window.base = c.nonces.base;
+        window.used = c.nonces.used;
+    }
+
+    function _postOrders(PostContext memory c, bytes calldata page, uint256 at, uint256 count)
+        private
+        view
+        returns (uint256)
+    {
+        // unchecked: offsets and counts of a page, which is calldata
+        unchecked {
+            OrderWords memory o = c.order;
+            for (; count > 0; --count) {
+                uint256 size = BODY_BYTES + ECDSA_BYTES;
+                if (c.kind == WALLET) size = BODY_BYTES + 2 + page.uintAt(at + BODY_BYTES, 2);
+                if (at + size > page.length) revert PageError();
+                _parse(o, page, at);
+                Skip reason = _judge(c, o, page[at + BODY_BYTES:at + size]);
+                if (reason == Skip.NONE) {
+                    c.records.append((c.taskPrice << 32) | (o.taskCount << 8) | o.flags, 12);
+                } else {
+                    c.skips.append((c.index << 8) | uint256(reason), SKIP_BYTES);
+                }
+                ++c.index;
+                at += size;
+            }
+            return at;
+        }
     }
 
     function _writeCount(Buffer memory records, uint256 at, uint256 count) private pure {
@@ -266,91 +290,106 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         }
     }
 
-    function _parse(PostContext memory c, OrderWords memory o, bytes calldata page, uint256 at, address requester)
-        private
-        pure
-    {
-        o.typeHash = ORDER_TYPEHASH;
-        o.requester = uint160(requester);
-        o.nonce = page.uintAt(at, 8);
-        o.classId = c.classId;
-        o.specHash = bytes32(page.uintAt(at + 8, 32));
-        o.taskCount = page.uintAt(at + 40, 4);
-        o.fuelLimit = page.uintAt(at + 44, 8);
-        o.inputBytes = page.uintAt(at + 52, 8);
-        o.seats = c.seats;
-        o.rounds = c.rounds;
-        o.commitPeriod = page.uintAt(at + 60, 4);
-        o.minUnits = page.uintAt(at + 64, 4);
-        o.maxPrice = page.uintAt(at + 68, 8);
-        o.maxFee = page.uintAt(at + 76, 8);
-        o.validUntil = page.uintAt(at + 84, 5);
-        o.strategy = page.uintAt(at + 89, 1);
-        o.flags = page.uintAt(at + 90, 1);
+    /// @dev Assembly, since it runs for each order: four loads instead of thirteen with their bounds. The caller has
+    /// checked that the order's bytes are there.
+    function _parse(OrderWords memory o, bytes calldata page, uint256 at) private pure {
+        assembly ("memory-safe") {
+            let from := add(page.offset, at)
+            mstore(add(o, 0x40), shr(192, calldataload(from))) // nonce
+            mstore(add(o, 0x80), calldataload(add(from, 8))) // specHash
+            let word := calldataload(add(from, 40))
+            mstore(add(o, 0xa0), shr(224, word)) // taskCount
+            mstore(add(o, 0xc0), and(shr(160, word), 0xffffffffffffffff)) // fuelLimit
+            mstore(add(o, 0xe0), and(shr(96, word), 0xffffffffffffffff)) // inputBytes
+            mstore(add(o, 0x140), and(shr(64, word), 0xffffffff)) // commitPeriod
+            mstore(add(o, 0x160), and(shr(32, word), 0xffffffff)) // minUnits
+            word := calldataload(add(from, 68))
+            mstore(add(o, 0x180), shr(192, word)) // maxPrice
+            mstore(add(o, 0x1a0), and(shr(128, word), 0xffffffffffffffff)) // maxFee
+            mstore(add(o, 0x1c0), and(shr(88, word), 0xffffffffff)) // validUntil
+            mstore(add(o, 0x1e0), and(shr(80, word), 0xff)) // strategy
+            mstore(add(o, 0x200), and(shr(72, word), 0xff)) // flags
+        }
     }
 
     /// @dev First reason to leave an order out, in the order of README.md; applies the order if there is none.
-    function _judge(PostContext memory c, OrderWords memory o, bytes calldata page, uint256 at)
-        private
-        view
-        returns (Skip)
-    {
-        if (o.taskCount == 0 || o.taskCount > MAX_TASKS || o.fuelLimit == 0) return Skip.EMPTY;
-        if (o.strategy != 0 || o.flags != 0 || c.kind != 0) return Skip.UNSUPPORTED;
-        if (block.timestamp > o.validUntil) return Skip.EXPIRED;
-        if (c.units < o.minUnits) return Skip.UNITS;
-        if (c.feeWei > o.maxFee) return Skip.FEE;
-        uint256 taskPrice = _ceilDiv(o.fuelLimit * c.price, FUEL_UNIT);
-        if (c.price > o.maxPrice || taskPrice > type(uint64).max) return Skip.PRICE;
-        if (c.commitPeriod > o.commitPeriod || c.commitPeriod < _neededPeriod(o)) return Skip.PERIOD;
-        uint256 bundles = _ceilDiv(o.taskCount, BUNDLE_TASKS);
-        if (c.bundles + bundles > c.bundlesMost) return Skip.FULL;
-        uint256 executions = o.taskCount * c.seats * (1 + c.rounds);
-        uint256 fuel = c.fuelUsed + o.fuelLimit * executions;
-        if (fuel > c.fuelMost) return Skip.CAPACITY;
-        if (!_isSigned(c, o, page, at)) return Skip.SIGNATURE;
-        if (Nonces.isUsed(c.nonces, o.nonce)) return Skip.NONCE;
-        uint256 escrow = taskPrice * executions + c.feeWei * bundles;
-        if (c.account.free < escrow) return Skip.DEPOSIT;
-        c.account.free -= uint128(escrow);
-        c.account.escrow += uint128(escrow);
-        Nonces.use(c.nonces, o.nonce);
-        (c.fuelUsed, c.taskPrice) = (fuel, taskPrice);
-        c.bundles += bundles;
-        c.accepted += 1;
-        return Skip.NONE;
+    function _judge(PostContext memory c, OrderWords memory o, bytes calldata signature) private view returns (Skip) {
+        // unchecked: fields are at most 64 bits wide, what they are multiplied with 64, 20 and 8
+        unchecked {
+            uint256 taskCount = o.taskCount;
+            if (taskCount == 0 || taskCount > MAX_TASKS || o.fuelLimit == 0) return Skip.EMPTY;
+            if (o.strategy != 0 || o.flags > STRICT || o.fuelLimit > c.maxTaskFuel) return Skip.UNSUPPORTED;
+            if (block.timestamp > o.validUntil) return Skip.EXPIRED;
+            if (c.units < o.minUnits) return Skip.UNITS;
+            if (c.feeWei > o.maxFee) return Skip.FEE;
+            uint256 taskPrice = _ceilDiv(o.fuelLimit * c.price, FUEL_UNIT);
+            if (c.price > o.maxPrice || taskPrice > type(uint64).max) return Skip.PRICE;
+            if (c.commitPeriod > o.commitPeriod || c.commitPeriod < _neededPeriod(c, o)) return Skip.PERIOD;
+            uint256 bundles = _ceilDiv(taskCount, BUNDLE_TASKS);
+            if (c.bundles + bundles > c.bundlesMost) return Skip.FULL;
+            uint256 fuel = c.fuel + o.fuelLimit * taskCount * c.seats;
+            if (fuel > c.fuelMost) return Skip.CAPACITY;
+            if (!_isSigned(c, o, signature)) return Skip.SIGNATURE;
+            if (Nonces.isUsed(c.nonces, o.nonce)) return Skip.NONCE;
+            uint256 escrow = taskPrice * taskCount * c.shares + c.feeWei * bundles + _auditFees(c, taskPrice, taskCount);
+            if (c.free < escrow) return Skip.DEPOSIT;
+            c.free -= escrow;
+            c.escrow += escrow;
+            Nonces.use(c.nonces, o.nonce);
+            (c.fuel, c.taskPrice) = (fuel, taskPrice);
+            c.bundles += bundles;
+            ++c.accepted;
+            return Skip.NONE;
+        }
     }
 
-    function _isSigned(PostContext memory c, OrderWords memory o, bytes calldata page, uint256 at)
+    /// @dev Rounded up for each bundle, of which only the last may be short.
+    function _auditFees(PostContext memory c, uint256 taskPrice, uint256 taskCount)
         private
         pure
+        returns (uint256 fees)
+    {
+        // unchecked: 64 bits × 20 bits × 16 bits
+        unchecked {
+            uint256 inLast = taskCount % BUNDLE_TASKS;
+            uint256 whole = taskCount / BUNDLE_TASKS;
+            if (whole > 0) fees = whole * _ceilDiv(taskPrice * BUNDLE_TASKS * c.auditBps, BPS);
+            if (inLast > 0) fees += _ceilDiv(taskPrice * inLast * c.auditBps, BPS);
+        }
+    }
+
+    function _isSigned(PostContext memory c, OrderWords memory o, bytes calldata signature)
+        private
+        view
         returns (bool)
     {
         bytes32 structHash;
         assembly ("memory-safe") {
             structHash := keccak256(o, 544) // 17 words
         }
-        return Statements.isSignedBy(
-            address(uint160(o.requester)),
-            Statements.typedDigest(c.separator, structHash),
-            page.uintAt(at + 91, 32),
-            page.uintAt(at + 123, 32),
-            page.uintAt(at + 155, 1)
-        );
+        bytes32 jobId = Statements.typedDigest(c.separator, structHash);
+        address requester = address(uint160(o.requester));
+        if (c.kind == WALLET) return Wallets.isSignedBy(requester, jobId, signature[2:]);
+        return Statements.isSignedBy(requester, jobId, signature);
     }
 
     /// @dev Seconds that one bundle takes at the reference rates.
-    function _neededPeriod(OrderWords memory o) private view returns (uint256) {
-        uint256 tasks = o.taskCount < BUNDLE_TASKS ? o.taskCount : BUNDLE_TASKS;
-        return
-            _ceilDiv(tasks * o.fuelLimit, _params.referenceFuelRate) + _ceilDiv(o.inputBytes, _params.referenceByteRate);
+    function _neededPeriod(PostContext memory c, OrderWords memory o) private pure returns (uint256) {
+        // unchecked: as in `_judge`
+        unchecked {
+            uint256 tasks = o.taskCount < BUNDLE_TASKS ? o.taskCount : BUNDLE_TASKS;
+            return _ceilDiv(tasks * o.fuelLimit, c.fuelRate) + _ceilDiv(o.inputBytes, c.byteRate);
+        }
     }
 
     function _min(uint256 a, uint256 b) private pure returns (uint256) {
         return a < b ? a : b;
     }
 
+    /// @dev The constructor of the registry lets no rate be 0; callers know that the sum fits.
     function _ceilDiv(uint256 a, uint256 b) private pure returns (uint256) {
-        return (a + b - 1) / b;
+        unchecked {
+            return (a + b - 1) / b;
+        }
     }
 }

@@ -17,3 +17,4 @@ uint256 constant TASK_ALL = 0xffffffff;
 uint256 constant BPS = 10_000;
 uint256 constant BEACON_REACH = 256;
 uint256 constant VOTE_GAS = 100_000;
+uint256 constant WALLET_GAS = 50_000;

@@ -84,22 +84,24 @@ abstract contract Batches is Orders {
         uint256 skip;
         for (uint256 at; at < page.length;) {
             uint256 count = _uint(page, at + 21, 2);
+            (uint256 kind, uint256 end) = (uint8(page[at + 20]), at + 23);
             bytes[] memory parts = new bytes[](count);
             for (uint256 i; i < count; ++i) {
-                uint256 o = at + 23 + 156 * i;
+                uint256 o = end;
+                end += 91 + (kind == 0 ? 65 : 2 + _uint(page, end + 91, 2));
                 if (skip < skips.length && _uint(skips, skip, 2) == index + i) {
                     skip += 3;
                     continue;
                 }
                 uint256 taskPrice = (_uint(page, o + 44, 8) * price + 1e9 - 1) / 1e9;
-                parts[i] = abi.encodePacked(uint64(taskPrice), uint24(_uint(page, o + 40, 4)), uint8(0));
+                parts[i] = abi.encodePacked(uint64(taskPrice), uint24(_uint(page, o + 40, 4)), uint8(page[o + 90]));
             }
             bytes memory rows = join(parts);
             if (rows.length > 0) {
                 record = abi.encodePacked(record, uint160(_uint(page, at, 20)), uint16(rows.length / 12), rows);
             }
             index += count;
-            at += 23 + 156 * count;
+            at = end;
         }
     }
 

@@ -104,6 +104,13 @@ abstract contract System {
         registry.join(CLASS, units, PRICE, CAPACITY);
     }
 
+    function addMemberOf(uint32 classId, uint256 number) internal {
+        addOperator(number, (1 + SPARE) * UNIT);
+        (,, uint64 price,,,,,,) = registry.class_(classId);
+        vm.prank(ownerOf(number));
+        registry.join(classId, 1, price, CAPACITY);
+    }
+
     function addOperator(uint256 number, uint256 stake) internal returns (uint24) {
         uint256 secret = uint256(keccak256(abi.encode("operator", number)));
         address key = vm.addr(secret);

@@ -14,7 +14,7 @@ from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import FUEL_UNIT
 from quorate.protocol.partition import count_bundles
-from quorate.protocol.settlement import compute_task_price, expand_record_page
+from quorate.protocol.settlement import compute_task_price, expand_record_page, post_record
 from quorate.protocol.types import Address, JobId, PostRecord, SignedOrder, Stage, Table, Terms, Verdict, Vote
 from quorate_node.core.state import Batch, Bundle, ChainView, ClassView, Dispute, Network, OperatorView, Round
 from quorate_node.core.stimuli import ChainAdvanced, Logged
@@ -117,14 +117,14 @@ def _on_page(chain: ChainView, network: Network, event: events.PagePosted, logge
     price = chain.classes[batch.terms.class_id].price
     records: list[list[PostRecord]] = []
     accepted: list[SignedOrder] = []
-    for _, orders in groups:
+    for orders in groups:
         records.append([])
         for signed in orders:
             if index in skips:
                 _note_skip(chain, encoding.compute_job_id(network.separator, signed.order), skips[index].name)
             else:
                 task_price = compute_task_price(signed.order.fuel_limit, price, FUEL_UNIT)
-                records[-1].append(PostRecord(signed.order.requester, task_price, signed.order.task_count))
+                records[-1].append(post_record(signed.order, task_price))
                 accepted.append(signed)
             index += 1
     if not accepted:

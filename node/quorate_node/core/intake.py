@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from quorate.protocol.context import Recover
+from quorate.protocol.context import AskWallet, Recover, no_wallets
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.params import FUEL_UNIT, MAX_TASKS
 from quorate.protocol.partition import compute_page_bundles, count_bundles
 from quorate.protocol.settlement import compute_needed_period, compute_order_escrow, compute_task_price
-from quorate.protocol.types import JobId, JobOrder, SignedOrder, Terms
+from quorate.protocol.types import JobId, JobOrder, OrderFlag, SignatureKind, SignedOrder, Terms
 from quorate_node.core.collation import compute_terms
 from quorate_node.core.state import State
 
@@ -53,7 +53,13 @@ class OrderRefused(ValidationError):
 
 
 def judge_order(
-    state: State, signed: SignedOrder, account: Account, recover: Recover, now: int, known: AbstractSet[JobId]
+    state: State,
+    signed: SignedOrder,
+    account: Account,
+    recover: Recover,
+    now: int,
+    known: AbstractSet[JobId],
+    ask_wallet: AskWallet = no_wallets,
 ) -> tuple[JobId, Terms, int]:
     """Job id, terms and escrow in wei of an order that may be queued.
 
@@ -64,10 +70,12 @@ def judge_order(
     terms = compute_terms(order, params, state.settings.fee_wei)
     price = _check_shape(state, order, terms, now)
     job_id = compute_job_id(state.network.separator, order)
-    if recover(job_id, signed.signature) != order.requester:
+    if not _is_signed(signed, job_id, recover, ask_wallet):
         raise OrderRefused("SIGNATURE", "the order is not signed by its requester for this deployment")
     task_price = compute_task_price(order.fuel_limit, price, FUEL_UNIT)
-    escrow = compute_order_escrow(task_price, order.task_count, order.seats, order.rounds, terms.fee_wei)
+    escrow = compute_order_escrow(
+        task_price, order.task_count, order.seats, order.rounds, terms.fee_wei, params.audit_bps
+    )
     if job_id in known:
         return job_id, terms, escrow
     if account.is_used(order.nonce):
@@ -78,13 +86,21 @@ def judge_order(
     return job_id, terms, escrow
 
 
+def _is_signed(signed: SignedOrder, job_id: JobId, recover: Recover, ask_wallet: AskWallet) -> bool:
+    requester = signed.order.requester
+    if signed.kind is SignatureKind.WALLET:
+        return ask_wallet(requester, job_id, signed.signature)
+    return recover(job_id, signed.signature) == requester
+
+
 def _check_shape(state: State, order: JobOrder, terms: Terms, now: int) -> int:
     """The class's price; all that needs neither signature nor account."""
     params, view = state.network.params, state.chain.classes.get(order.class_id)
     if not 0 < order.task_count <= MAX_TASKS or order.fuel_limit == 0:
         raise OrderRefused("EMPTY", f"task_count must be 1 to {MAX_TASKS} and fuel_limit above 0")
-    if order.strategy or order.flags:
-        raise OrderRefused("UNSUPPORTED", "strategy and flags must be 0")
+    if order.strategy or order.flags > OrderFlag.STRICT or order.fuel_limit > params.max_task_fuel:
+        most = params.max_task_fuel
+        raise OrderRefused("UNSUPPORTED", f"strategy must be 0, flags 0 or 1 (strict), fuel_limit at most {most}")
     if now > order.valid_until:
         raise OrderRefused("EXPIRED", f"valid_until {order.valid_until} is past: it is {now}")
     if view is None:

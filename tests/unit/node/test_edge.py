@@ -16,8 +16,9 @@ from tests.unit.node.simulation import Network0
 
 from quorate.chain.types import AccountInfo, NonceWindow
 from quorate.messages import CommitmentsMessage, OpeningsMessage, OrderMessage
+from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ConfigurationError, DataError, ValidationError
-from quorate.protocol.types import CommitItem, CommitList, Opening, SignedOrder, Vote
+from quorate.protocol.types import CommitItem, CommitList, Opening, SignatureKind, SignedOrder, Vote
 from quorate.storage.embedded import EmbeddedStore
 from quorate_node.cli.commands import parse_amount
 from quorate_node.collator import Collator
@@ -119,6 +120,8 @@ class TestMessages:
             (("extra",), 1),
             (("signature",), "0x00"),
             (("signature",), "zz"),
+            (("signature",), "0x" + "00" * 4097),
+            (("kind",), 2),
             (("order", "requester"), "0x" + "00" * 21),
             (("order", "nonce"), 1 << 64),
             (("order", "seats"), 256),
@@ -136,6 +139,11 @@ class TestMessages:
         target[path[-1]] = value
         with pytest.raises(SchemaError):
             OrderMessage.model_validate(body)
+
+    def test_a_wallets_order_survives_the_journey(self) -> None:
+        signed = SignedOrder(Network0().order().order, b"any length", SignatureKind.WALLET)
+        message = OrderMessage.from_signed(signed)
+        assert OrderMessage.model_validate_json(message.model_dump_json()).to_signed() == signed
 
     def test_lists_and_openings_survive_the_journey(self) -> None:
         commit_list = CommitList(3, (CommitItem(0, 1, b"c" * 32), CommitItem(2, 0, b"d" * 32)), bytes(65))
@@ -167,6 +175,9 @@ class FakeGateway:
         window = self.net.world.market.nonces[owner]
         return NonceWindow(window.base, window.used)
 
+    def is_wallet_signed(self, account: Any, digest: bytes, signature: bytes) -> bool:
+        return self.net.world.market.ask_wallet(account, digest, signature)
+
 
 def make_collator(net: Network0, tmp_path: Path) -> tuple[Collator, FakeGateway]:
     net.step()
@@ -176,8 +187,6 @@ def make_collator(net: Network0, tmp_path: Path) -> tuple[Collator, FakeGateway]
 
 def altered(net: Network0, **changes: Any) -> SignedOrder:
     """An order that is signed after its change."""
-    from quorate.protocol.encoding import compute_job_id
-
     order = replace(net.order().order, **changes)
     return SignedOrder(order, net.requester.sign(compute_job_id(net.world.market.separator, order)))
 
@@ -201,7 +210,8 @@ class TestCollator:
         ("changes", "code"),
         [
             ({"task_count": 0}, "EMPTY"),
-            ({"flags": 1}, "UNSUPPORTED"),
+            ({"flags": 2}, "UNSUPPORTED"),
+            ({"fuel_limit": 10**13 + 1}, "UNSUPPORTED"),
             ({"valid_until": 1}, "EXPIRED"),
             ({"class_id": 9}, "CLASS"),
             ({"seats": 5}, "SEATS"),
@@ -223,6 +233,19 @@ class TestCollator:
         with pytest.raises(OrderRefused) as caught:
             asyncio.run(collator.accept(signed, []))
         assert caught.value.code == code
+
+    def test_a_contract_wallet_is_asked(self, tmp_path: Path) -> None:
+        net = Network0(8)
+        net.world.market.ask_wallet = lambda _, digest, signature: signature == digest
+        collator, _ = make_collator(net, tmp_path)
+        order = altered(net, valid_until=2_000_000_000).order
+        with pytest.raises(OrderRefused) as caught:
+            asyncio.run(collator.accept(SignedOrder(order, b"forged", SignatureKind.WALLET), []))
+        assert caught.value.code == "SIGNATURE"
+        signature = compute_job_id(net.world.market.separator, order)
+        asyncio.run(collator.accept(SignedOrder(order, signature, SignatureKind.WALLET), []))
+        assert net.run(60, lambda: bool(net.world.market.bonds))
+        assert net.world.market.escrow[order.requester]
 
     def test_a_nonce_is_taken_once_but_the_same_order_again(self, tmp_path: Path) -> None:
         net = Network0(8)
