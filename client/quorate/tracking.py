@@ -220,7 +220,9 @@ class JobTracker:
         if not self._is_ours(event.batch_id):
             return
         seen = {
-            n: (verdict, vote) for n, verdict, vote in encoding.decode_verdicts(event.verdicts) if n in self.bundles
+            row.bundle: (row.verdict, row.vote)
+            for row in encoding.decode_outcomes(event.outcomes)
+            if row.bundle in self.bundles
         }
         if not seen:
             return

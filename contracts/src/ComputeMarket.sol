@@ -13,7 +13,7 @@ import {Settlement} from "./types/Settlement.sol";
 /// @title The market: orders, committees, verdicts and payment
 /// @notice Post, commit and settle each have a file of their own in `market/`; README.md, section 4, says what they do.
 contract ComputeMarket is Accounts, Posting, Committing {
-    /// @notice The code behind `settle`, made by this contract and fixed for good.
+    /// @notice The code behind `settle` and `reveal`, made by this contract and fixed for good.
     address public immutable SETTLER;
 
     constructor(Params memory params_, address registry, address disputes, address beacon)
@@ -23,14 +23,24 @@ contract ComputeMarket is Accounts, Posting, Committing {
     }
 
     /// @inheritdoc IComputeMarket
+    function reveal(uint64, bytes32[] calldata, bytes calldata, bytes calldata) external {
+        _delegate(SETTLER);
+    }
+
+    /// @inheritdoc IComputeMarket
     function settle(uint64, Settlement calldata) external {
-        address settler = SETTLER;
-        assembly {
-            calldatacopy(0, 0, calldatasize())
-            let done := delegatecall(gas(), settler, 0, calldatasize(), 0, 0)
-            returndatacopy(0, 0, returndatasize())
-            if iszero(done) { revert(0, returndatasize()) }
-            return(0, returndatasize())
+        _delegate(SETTLER);
+    }
+
+    /// @dev Ends the call with what the module answers to the same calldata.
+    function _delegate(address module) private {
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            calldatacopy(free, 0, calldatasize())
+            let done := delegatecall(gas(), module, free, calldatasize(), 0, 0)
+            returndatacopy(free, 0, returndatasize())
+            if iszero(done) { revert(free, returndatasize()) }
+            return(free, returndatasize())
         }
     }
 
@@ -41,7 +51,7 @@ contract ComputeMarket is Accounts, Posting, Committing {
         if (msg.sender != address(DISPUTES)) revert Unauthorized();
         uint256 earned;
         for (uint256 i; i < entries.length; ++i) {
-            earned += uint128(entries[i]);
+            earned += uint96(entries[i]);
         }
         _release(requester, escrow, escrow - fee - earned);
         _accounts[collator].free += uint128(fee);

@@ -36,7 +36,9 @@ from quorate.protocol.encoding import (
     decode_dispute_record,
     decode_list_skips,
     decode_order_skips,
+    decode_outcomes,
     decode_post_page,
+    decode_revealed,
     decode_vote_lists,
     encode_record_page,
 )
@@ -58,9 +60,7 @@ class Driver:
 
     def __init__(self, backend: Backend, params: Params = PARAMS) -> None:
         self.backend, d = backend, backend.deployment
-        self.world = World(
-            params, d.chain_id, d.registry, d.market, d.disputes, d.challenges, recover, self.ask_wallet
-        )
+        self.world = World(params, d.chain_id, d.registry, d.market, d.disputes, d.challenges, recover, self.ask_wallet)
         self.batches: dict[int, KnownBatch] = {}
         self.disputes: dict[int, KnownDispute] = {}
         self.tally: Counter[str] = Counter()
@@ -143,8 +143,12 @@ class Driver:
                     known = self.batches[event.batch_id]
                     self.batches[event.batch_id] = KnownBatch(pages=known.next_pages)
                 case ev.BundlesSettled():
-                    count = len(event.verdicts) // 35
-                    self.tally.update(f"verdict {event.verdicts[35 * i + 2]}" for i in range(count))
+                    self.tally.update(f"verdict {row.verdict.name}" for row in decode_outcomes(event.outcomes))
+                case ev.OpeningsRevealed():
+                    known = self.batches[event.batch_id]
+                    shown = decode_revealed(event.votes, event.openings)
+                    items = (item for page in known.commit_pages for each in page for item in each.items)
+                    known.withheld -= {i.commitment for i in items if (i.bundle, i.seat) in shown}
                 case ev.DisputeOpened():
                     self.disputes[event.dispute_id] = KnownDispute(event.record, decode_dispute_record(event.record))
                 case ev.VotesCommitted():

@@ -155,8 +155,8 @@ class Parties(Duties):
             self.act(who, Contract.MARKET, "withdraw", (amount,), lambda c: market.apply_withdraw(c, amount))
 
     STEPS = (
-        ("post", 18), ("prove_beacon", 14), ("commit", 20), ("settle", 18), ("commit_votes", 14), ("settle_votes", 8),
-        ("expire", 2), ("registry", 8), ("era", 4), ("money", 2), ("duty", 5), ("slash", 0.1),
+        ("post", 18), ("prove_beacon", 14), ("commit", 20), ("settle", 18), ("reveal", 5), ("commit_votes", 14),
+        ("settle_votes", 8), ("expire", 2), ("registry", 8), ("era", 4), ("money", 2), ("duty", 5), ("slash", 0.1),
     )  # fmt: skip
 
     def step(self, rng: Random) -> None:

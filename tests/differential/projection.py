@@ -146,7 +146,12 @@ def _ask_batch(q: Questions, world: World, b: Batch) -> None:
     )  # fmt: skip
     q.ask(where, "batch", key, values)
     q.ask(where, "batchTerms", key, ((t.class_id, t.seats, t.rounds, t.commit_period, t.fee_wei),))
-    q.ask(where, "batchHashes", key, (b.beacon, b.post_hash, b.commit_hash, b.carry_hash, b.next_carry_hash))
+    q.ask(
+        where,
+        "batchHashes",
+        key,
+        (b.beacon, b.post_hash, b.commit_hash, b.carry_hash, b.next_carry_hash, b.outcome_hash),
+    )
     if runs:
         q.ask(where, "roundDomain", key, (world.market.round_domain(b),))
     for bundle in range(min(b.bundles, 8) + 1):

@@ -20,7 +20,7 @@ from tests.differential.actors import (
 from tests.differential.driver import CLASS, Driver
 
 from quorate.chain.abi import Contract
-from quorate.protocol.committing import apply_commit
+from quorate.protocol.committing import apply_commit, apply_reveal
 from quorate.protocol.encoding import (
     compute_job_id,
     decode_carry_page,
@@ -32,11 +32,12 @@ from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Batch
 from quorate.protocol.params import BEACON_REACH_BLOCKS
-from quorate.protocol.planning import RoundView, Settlement, plan_settlement, plan_void_settlement
+from quorate.protocol.planning import RoundView, Settlement, plan_reveals, plan_settlement, plan_void_settlement
 from quorate.protocol.posting import apply_post
 from quorate.protocol.settlement import expand_record_page
 from quorate.protocol.settling import apply_settle
 from quorate.protocol.types import (
+    REASONS,
     Address,
     CarryRecord,
     CommitItem,
@@ -232,12 +233,18 @@ class Rounds(Driver):
     def commit(self, rng: Random) -> None:
         """Commit for most of the seats drawn; liars alone and together; some lists are bad."""
         batch = self.pick_batch(rng, BatchStatus.ASSIGNED)
-        if batch is None or (batch.is_past(1, self.block, self.world.params) and rng.random() < 0.95):
+        if batch is None or (batch.is_past(2, self.block, self.world.params) and rng.random() < 0.95):
             return
+        if rng.random() < 0.1:
+            self._wait_for_window(batch, 1)
+        is_direct = batch.is_past(1, self.block, self.world.params)
         start, end = 0, batch.bundles
         if rng.random() < 0.2:
             start, end = sorted(rng.choices(range(batch.bundles + 2), k=2))
         rows = self._choose_items(rng, batch, range(start, min(end, batch.bundles)))
+        if is_direct and rows and rng.random() < 0.5:
+            # One operator brings what its collator left out.
+            rows = dict([rng.choice(sorted(rows.items()))])
         lists = [self._make_list(batch, member, items) for member, items in sorted(rows.items())]
         if not lists and rng.random() < 0.95:
             return
@@ -246,7 +253,7 @@ class Rounds(Driver):
         page = encode_commit_lists(lists)
         if rng.random() < 0.05:
             page = spoil(page, rng)
-        sender = batch.collator if rng.random() < 0.95 else OUTSIDER.address
+        sender = OUTSIDER.address if rng.random() < (0.7 if is_direct else 0.05) else batch.collator
         batch_id = batch.batch_id
         self.act(
             sender, Contract.MARKET, "commit", (batch_id, start, end, page),
@@ -261,8 +268,13 @@ class Rounds(Driver):
         for bundle in bundles:
             committee = market.committee(batch, bundle)
             is_attacked = rng.random() < 0.4
+            abstention = rng.choice((0.0, 0.0, 0.2, 1.0))
             for seat, member in enumerate(committee):
                 if (bundle, seat) in batch.committed or rng.random() < silence:
+                    continue
+                if rng.random() < abstention:
+                    reason = rng.choice((0, 1, 5, REASONS - 1)).to_bytes(32, "big")
+                    found.setdefault(member, []).append(CommitItem(bundle, seat, reason))
                     continue
                 flavour = rng.choice((0, 1, 1, 2 + member)) if is_attacked else 0
                 # A vote is the same in every round, or standing votes could not meet later ones.
@@ -299,6 +311,34 @@ class Rounds(Driver):
             return [*lists, self._make_list(batch, bad.member, items[:1])]
         return [made if each is bad else each for each in lists]
 
+    # reveal
+
+    def reveal(self, rng: Random) -> None:
+        """Show openings that the collator does not have, or has and hides; some calls are spoiled."""
+        batch = self.pick_batch(rng, BatchStatus.ASSIGNED)
+        if batch is None or not batch.committed or (self._is_late(batch) and rng.random() < 0.9):
+            return
+        if rng.random() < 0.9:
+            self._wait_for_window(batch, 3)
+        view = self.view(batch, share_all=True)
+        seats = sorted(view.openings)
+        seats = rng.sample(seats, k=rng.randint(0, len(seats)))
+        fault, batch_id = rng.random(), batch.batch_id
+        if fault < 0.1:
+            view = replace(view, pending=frozenset(range(batch.bundles)))
+        for planned in plan_reveals(view, seats):
+            pages, votes, openings = planned.commit_pages, planned.votes, planned.openings
+            if 0.1 < fault < 0.15:
+                openings = spoil(openings, rng)
+            elif 0.15 < fault < 0.2:
+                votes = spoil(votes, rng)
+            elif 0.2 < fault < 0.25:
+                pages = (*pages, keccak(b"made up"))
+            self.act(
+                OUTSIDER.address, Contract.MARKET, "reveal", (batch_id, pages, votes, openings),
+                lambda c, p=pages, v=votes, o=openings: apply_reveal(self.world.market, c, batch_id, p, v, o),
+            )  # fmt: skip
+
     # settle
 
     def view(self, batch: Batch, share_all: bool = False) -> RoundView:
@@ -308,10 +348,10 @@ class Rounds(Driver):
         openings = {
             (item.bundle, item.seat): known.openings[item.commitment]
             for item in items
-            if share_all or item.commitment not in known.withheld
+            if item.commitment in known.openings and (share_all or item.commitment not in known.withheld)
         }
         return RoundView(
-            terms=batch.round_terms,
+            terms=batch.compute_round_terms(self.world.params),
             pending=frozenset(batch.pending),
             pages=tuple(known.pages),
             commit_pages=tuple(known.commit_pages),
@@ -324,7 +364,7 @@ class Rounds(Driver):
         if batch.round:
             return decode_carry_page(page)
         _, first, records = decode_record_page(page)
-        return expand_record_page(first, records)
+        return expand_record_page(first, records, batch.terms.seats * (1 + batch.terms.rounds))
 
     def settle(self, rng: Random) -> None:
         """Settle a page as a collator or, late, as anybody; some calls are spoiled."""
@@ -333,7 +373,7 @@ class Rounds(Driver):
             return
         is_void = batch.status is BatchStatus.VOIDED
         if not is_void and batch.committed and rng.random() < 0.3:
-            self._wait_for_window(batch, rng.choice((1, 4, 4)))
+            self._wait_for_window(batch, rng.choice((1, 2, 4, 4)))
         known = self.batches[batch.batch_id]
         index = rng.randrange(len(known.pages))
         settlement = self._plan(rng, batch, index, is_void)
@@ -361,8 +401,21 @@ class Rounds(Driver):
         is_late = self._is_late(batch) or rng.random() < 0.05
         limit = None if rng.random() < 0.8 else 1
         bundles = self.bundles_of(batch, known.pages[index])
-        planned = plan_settlement(self.view(batch, rng.random() < 0.3), index, bundles, is_late, limit)
+        view = self.view(batch, rng.random() < 0.3)
+        if rng.random() < 0.1:
+            view = self._hide(rng, view)
+        planned = plan_settlement(view, index, bundles, is_late, limit)
         return planned.settlement if planned else None
+
+    def _hide(self, rng: Random, view: RoundView) -> RoundView:
+        """What a collator would like to know less of: a seat's opening, or that a list was committed at all."""
+        if view.openings and rng.random() < 0.5:
+            hidden = rng.choice(sorted(view.openings))
+            return replace(view, openings={k: v for k, v in view.openings.items() if k != hidden})
+        hashes, pages = view.get_commit_hashes(), list(view.commit_pages)
+        if pages:
+            pages[rng.randrange(len(pages))] = ()
+        return replace(view, commit_hashes=hashes, commit_pages=tuple(pages))
 
     def _spoil_settlement(self, rng: Random, s: Settlement) -> Settlement:
         spoiled: dict[str, Any] = {

@@ -62,6 +62,10 @@ class Machine(RuleBasedStateMachine):
         self.parties.commit(self.rng(seed))
 
     @rule(seed=SEEDS)
+    def reveal(self, seed: int) -> None:
+        self.parties.reveal(self.rng(seed))
+
+    @rule(seed=SEEDS)
     def settle(self, seed: int) -> None:
         self.parties.settle(self.rng(seed))
 

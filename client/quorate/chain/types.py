@@ -221,6 +221,7 @@ class BatchInfo:
     commit_hash: bytes
     carry_hash: bytes
     next_carry_hash: bytes
+    outcome_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)

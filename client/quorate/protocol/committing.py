@@ -1,7 +1,8 @@
-"""`commit`: which lists of commitments count (section 4.5 of contracts/README.md)."""
+"""`commit` and `reveal`: which lists of commitments count, and what must not be left out (sections 4.5 and 4.6)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from quorate.protocol import events as ev
@@ -10,22 +11,25 @@ from quorate.protocol.encoding import (
     compute_commit_page_hash,
     compute_list_digest,
     decode_commit_lists,
+    decode_votes,
     encode_items,
     fold,
 )
-from quorate.protocol.errors import ValidationError
+from quorate.protocol.errors import ProtocolViolation, ValidationError
 from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Batch, Market
-from quorate.protocol.types import CommitItem, CommitList, ListSkip, Table
+from quorate.protocol.openings import OpeningsReader
+from quorate.protocol.types import ZERO32, CommitItem, CommitList, ListSkip, Table
 
 
 def apply_commit(market: Market, call: Call, batch_id: int, start: int, end: int, lists: bytes) -> list[ev.Event]:
     """`commit(batchId, from, to, lists)`: every list's signature and every seat's draw are checked."""
     batch = market.get_batch(batch_id)
     require(batch.status is BatchStatus.ASSIGNED, "WrongStatus", batch_id, batch.status)
-    require(call.sender == batch.collator, "NotCollator", batch.collator)
-    require(not batch.is_past(1, call.block, market.params), "WindowPast", "commit")
+    is_direct = batch.is_past(1, call.block, market.params)
+    require(is_direct or call.sender == batch.collator, "NotCollator", batch.collator)
+    require(not batch.is_past(2, call.block, market.params), "WindowPast", "commit")
     require(start < end <= batch.bundles, "MalformedPage")
     try:
         decoded = decode_commit_lists(lists)
@@ -43,6 +47,36 @@ def apply_commit(market: Market, call: Call, batch_id: int, start: int, end: int
     if kept:
         batch.commit_hash = fold(batch.commit_hash, [compute_commit_page_hash(kept)])
     return [ev.CommitPage(batch.batch_id, batch.round, lists, skips)]
+
+
+def apply_reveal(
+    market: Market, call: Call, batch_id: int, commit_pages: Sequence[bytes], votes: bytes, openings: bytes
+) -> list[ev.Event]:
+    """`reveal(batchId, commitPages, votes, openings)`: anyone shows openings that the collator left out."""
+    batch = market.get_batch(batch_id)
+    require(batch.status is BatchStatus.ASSIGNED, "WrongStatus", batch_id, batch.status)
+    require(batch.is_past(3, call.block, market.params), "WindowOpen", "settle")
+    require(not batch.is_past(4, call.block, market.params), "WindowPast", "reveal")
+    require(fold(ZERO32, commit_pages) == batch.commit_hash, "HashMismatch", "commitPages")
+    try:
+        listed = decode_votes(votes, 1)[0]
+        if listed is None:
+            raise ValidationError("no votes stand where votes must")
+        reader = OpeningsReader(
+            market.round_domain(batch),
+            market.table_of(batch),
+            batch.terms.seats,
+            lambda bundle: listed if bundle in batch.pending else None,
+        )
+        opened = {place for place, seat in reader.read(openings, commit_pages).items() if seat.vote is not None}
+        if not opened:
+            raise ValidationError("nothing is opened")
+    except ProtocolViolation:
+        raise
+    except ValidationError:
+        refuse("MalformedPage")
+    batch.revealed |= opened
+    return [ev.OpeningsRevealed(batch.batch_id, batch.round, votes, openings)]
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ from quorate.protocol.types import (
     Opening,
     OperatorId,
     OrderSkip,
+    OutcomeRow,
     PostRecord,
     SignatureKind,
     SignedOrder,
@@ -46,6 +47,7 @@ COMMIT_LIST_TYPEHASH = keccak(b"CommitList(bytes32 roundDomain,uint32 operatorId
 DOMAIN_TYPEHASH = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
 NOT_OPENED = 0xFF
 LEAVE = 0xFF
+SALT_BYTES = 16
 
 
 class Reader:
@@ -259,57 +261,106 @@ def decode_votes(data: bytes, bundles: int) -> list[list[Vote] | None]:
 OpenedItem = tuple[CommitItem, Opening | None]
 """A committed item with its opening, or None when it stays closed."""
 
+OpenedList = tuple[int, Sequence[OpenedItem] | bytes]
+"""Member of a list with its items, or with the list's leaf where they do not matter."""
+
 
 def encode_openings(
-    pages: Sequence[tuple[int, Sequence[tuple[int, Sequence[OpenedItem]]]]], votes: Mapping[int, Sequence[Vote]]
+    pages: Sequence[tuple[int, Sequence[OpenedList]]], votes: Mapping[int, Sequence[Vote]] | Sequence[Vote]
 ) -> bytes:
-    """Commit pages with what is opened in them: [(page index, [(member, items)])].
+    """Commit pages with what is opened in them: [(page index, lists)].
 
-    `votes` maps each bundle settled now to its votes, ascending, as sent beside; others must stay closed.
+    `votes` maps each bundle settled now to its votes, ascending, as sent beside; in `reveal` all have one list.
     """
     return b"".join(
-        _uints((index, 1), (len(lists), 2)) + b"".join(_encode_opened_list(m, items, votes) for m, items in lists)
+        _uints((index, 2), (len(lists), 2)) + b"".join(_encode_opened_list(m, items, votes) for m, items in lists)
         for index, lists in pages
     )
 
 
-def _encode_opened_list(member: int, items: Sequence[OpenedItem], votes: Mapping[int, Sequence[Vote]]) -> bytes:
+def _encode_opened_list(
+    member: int, items: Sequence[OpenedItem] | bytes, votes: Mapping[int, Sequence[Vote]] | Sequence[Vote]
+) -> bytes:
+    if isinstance(items, bytes):
+        return _uints((member, 2), (0, 2)) + items
     out = _uints((member, 2), (len(items), 2))
     for item, opening in items:
         out += _uints((item.bundle, 2), (item.seat, 1))
         if opening is None:
             out += bytes((NOT_OPENED,)) + item.commitment
         else:
-            out += bytes((list(votes[item.bundle]).index(opening.vote),)) + opening.salt
+            listed = votes[item.bundle] if isinstance(votes, Mapping) else votes
+            out += bytes((list(listed).index(opening.vote),)) + opening.salt
     return out
+
+
+def decode_revealed(votes: bytes, openings: bytes) -> dict[tuple[int, int], Opening]:
+    """What an event OpeningsRevealed shows: openings by (bundle, seat)."""
+    listed = decode_votes(votes, 1)[0] or []
+    reader, found = Reader(openings), dict[tuple[int, int], Opening]()
+    while not reader.done:
+        _, lists = reader.uint(2), reader.uint(2)
+        for _ in range(lists):
+            _, count = reader.uint(2), reader.uint(2)
+            if count == 0:
+                reader.take(32)
+            for _ in range(count):
+                place, tag = (reader.uint(2), reader.uint(1)), reader.uint(1)
+                if tag == NOT_OPENED:
+                    reader.take(32)
+                else:
+                    found[place] = Opening(listed[tag], reader.take(SALT_BYTES))
+    return found
 
 
 def encode_carry_page(records: Sequence[CarryRecord]) -> bytes:
     """Bundles that go on to a fresh round."""
     return b"".join(
-        _uints((r.bundle, 2)) + r.requester + _uints((r.price, 12), (r.pot, 16), (len(r.voters), 1))
-        + (r.vote or b"") + b"".join(_uints((m, 2)) for m in r.voters)
+        _uints((r.bundle, 2)) + r.requester
+        + _uints((r.price, 12), (r.tasks, 2), (r.flags, 1), (r.shares, 2), (r.pot, 16), (r.opened, 2))
+        + _uints((len(r.voters), 1)) + (r.vote or b"") + _members(r.voters)
+        + _uints((len(r.abstainers), 1)) + _members(r.abstainers)
         for r in records
     )  # fmt: skip
+
+
+def _members(members: Sequence[int]) -> bytes:
+    return b"".join(_uints((m, 2)) for m in members)
+
+
+def _read_members(reader: Reader, count: int) -> tuple[int, ...]:
+    return tuple(reader.uint(2) for _ in range(count))
 
 
 def decode_carry_page(page: bytes) -> list[CarryRecord]:
     """Inverse of encode_carry_page."""
     reader, records = Reader(page), []
     while not reader.done:
-        bundle, requester, price, pot = reader.uint(2), Address(reader.take(20)), reader.uint(12), reader.uint(16)
-        count = reader.uint(1)
+        bundle, requester = reader.uint(2), Address(reader.take(20))
+        price, tasks, flags, shares, pot, opened, count = map(reader.uint, (12, 2, 1, 2, 16, 2, 1))
         vote = Vote(reader.take(32)) if count else None
-        voters = tuple(reader.uint(2) for _ in range(count))
-        records.append(CarryRecord(bundle, requester, price, pot, vote, voters))
+        voters = _read_members(reader, count)
+        abstainers = _read_members(reader, reader.uint(1))
+        records.append(
+            CarryRecord(bundle, requester, price, tasks, flags, shares, pot, opened, vote, voters, abstainers)
+        )
     return records
 
 
-def decode_verdicts(data: bytes) -> list[tuple[int, Verdict, Vote]]:
-    """Body of BundlesSettled: (bundle, verdict, vote)."""
+def encode_outcomes(rows: Sequence[OutcomeRow]) -> bytes:
+    """Body of BundlesSettled."""
+    return b"".join(
+        _uints((r.bundle, 2), (r.verdict, 1)) + r.vote + _uints((r.opened, 2), (len(r.voters), 1)) + _members(r.voters)
+        for r in rows
+    )
+
+
+def decode_outcomes(data: bytes) -> list[OutcomeRow]:
+    """Inverse of encode_outcomes."""
     reader, found = Reader(data), []
     while not reader.done:
-        found.append((reader.uint(2), Verdict(reader.uint(1)), Vote(reader.take(32))))
+        bundle, verdict, vote, opened = reader.uint(2), Verdict(reader.uint(1)), Vote(reader.take(32)), reader.uint(2)
+        found.append(OutcomeRow(bundle, verdict, vote, opened, _read_members(reader, reader.uint(1))))
     return found
 
 

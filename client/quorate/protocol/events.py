@@ -301,12 +301,23 @@ class CommitPage(MarketEvent):
 
 @dataclass(frozen=True, slots=True)
 class BundlesSettled(MarketEvent):
-    """`verdicts` is (bundle u16, verdict u8, vote 32) of each."""
+    """`outcomes` has a row for each bundle: encoding.decode_outcomes."""
 
     name: ClassVar[str] = "BundlesSettled"
     batch_id: int
     round: int
-    verdicts: bytes
+    outcomes: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningsRevealed(MarketEvent):
+    """Openings that a later settle call must not leave out."""
+
+    name: ClassVar[str] = "OpeningsRevealed"
+    batch_id: int
+    round: int
+    votes: bytes
+    openings: bytes
 
 
 @dataclass(frozen=True, slots=True)

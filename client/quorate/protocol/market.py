@@ -7,6 +7,7 @@ the first effect, so a refused call leaves no trace.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,7 @@ class Batch:
     pending: set[int] = field(default_factory=set)
     carried: set[int] = field(default_factory=set)
     committed: set[tuple[int, int]] = field(default_factory=set)
+    revealed: set[tuple[int, int]] = field(default_factory=set)
     beacon_block: int = 0
     start_time: int = 0
     start_block: int = 0
@@ -93,10 +95,10 @@ class Batch:
         """Whether nothing is pending and no dispute is open: time alone makes it final, unless somebody acts."""
         return self.status is BatchStatus.SETTLED and self.open_disputes == 0
 
-    @property
-    def round_terms(self) -> RoundTerms:
+    def compute_round_terms(self, params: Params) -> RoundTerms:
         """Terms of the present round."""
-        return RoundTerms(self.terms.seats, self.round, self.terms.rounds, self.terms.fee_wei)
+        terms = self.terms
+        return RoundTerms(terms.seats, self.round, terms.rounds, terms.fee_wei, params.audit_bps, self.judged)
 
     def window_end(self, window: int, params: Params) -> tuple[int, int]:
         """(time, block) from which window 1 to 4 of the present round is past."""
@@ -249,7 +251,7 @@ class Market:
         batch.pending, batch.carried = batch.carried, set()
         batch.carry_hash, batch.next_carry_hash = batch.next_carry_hash, ZERO32
         batch.commit_hash = ZERO32
-        batch.committed = set()
+        batch.committed, batch.revealed = set(), set()
         self.await_beacon(batch, block)
         return [ev.RoundAwaited(batch.batch_id, batch.round, batch.beacon_block)]
 
@@ -302,14 +304,20 @@ class Market:
         self.escrow[requester] -= escrow
         self.free[collator] += fee
         self.free[requester] += escrow - fee - earned
-        return self.pay_operators(call, entries, 0)
+        return self.pay_operators(call, [Earning(OperatorId(i), amount) for i, amount in entries], 0)
 
-    def pay_operators(self, call: Call, entries: list[tuple[int, int]], from_pot: int) -> list[ev.Event]:
+    def pay_treasury(self, call: Call, amount: int) -> list[ev.Event]:
+        """Give from the contract's balance to the treasury."""
+        if not amount:
+            return []
+        self.balance -= amount
+        return self.registry.apply_donate(replace(call, sender=self.address, value=amount))
+
+    def pay_operators(self, call: Call, entries: Sequence[Earning], from_pot: int) -> list[ev.Event]:
         """Credit operators from the contract's balance and from the pots; nothing is sent when nobody earns."""
         if not entries:
             return []
-        value = sum(amount for _, amount in entries) - from_pot
+        value = sum(entry.amount for entry in entries) - from_pot
         self.balance -= value
         market = replace(call, sender=self.address, value=value)
-        earnings = [Earning(OperatorId(operator_id), amount) for operator_id, amount in sorted(entries)]
-        return self.registry.apply_credit(market, earnings, from_pot)
+        return self.registry.apply_credit(market, sorted(entries), from_pot)

@@ -1,81 +1,84 @@
-"""Reading what `settle` and `settleVotes` are sent: rebuilt commitments must give the hashes that the chain kept.
+"""Reading what `settle`, `reveal`, `settleVotes` get: rebuilt commitments must give the hashes that the chain kept.
 
 Errors are those of the contracts: MalformedPage for bytes that make no sense, HashMismatch for a lie about the past.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from quorate.protocol.commitment import compute_commitment, compute_statement
 from quorate.protocol.context import require
-from quorate.protocol.encoding import NOT_OPENED, Reader, encode_items
+from quorate.protocol.encoding import NOT_OPENED, SALT_BYTES, Reader, encode_items
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.hashing import keccak
 from quorate.protocol.types import CommitItem, OperatorId, Table, Vote
 
-SALT_BYTES = 16
-
 
 @dataclass(frozen=True, slots=True)
-class OpenedSeat:
-    """A commitment that was opened: whose, and what it says."""
+class PresentedSeat:
+    """A seat whose commitment was shown: whose it is, its vote if it was opened, its reason if it abstains."""
 
     member: int
-    vote: Vote
+    vote: Vote | None = None
+    reason: int | None = None
 
 
-def decode_openings(
-    data: bytes,
-    round_domain: bytes,
-    table: Table,
-    pages: Sequence[bytes],
-    votes: Mapping[int, Sequence[Vote]],
-    seats: int,
-) -> dict[tuple[int, int], OpenedSeat]:
-    """Opened seats by (bundle, seat) from `openings` of settle.
-
-    `pages` are the round's commit page hashes, `votes` the votes of each bundle settled now; items of other bundles
-    must stand unopened. Raises ValidationError for malformed bytes, ProtocolViolation(HashMismatch).
-    """
-    reader, found, last = Reader(data), dict[tuple[int, int], OpenedSeat](), -1
-    while not reader.done:
-        index, leaves = reader.uint(1), b""
-        if not last < index < len(pages):
-            raise ValidationError(f"commit page {index} of {len(pages)} does not ascend from {last}")
-        last = index
-        for _ in range(reader.uint(2)):
-            leaves += _read_list(reader, round_domain, table, votes, seats, found)
-        require(keccak(leaves) == pages[index], "HashMismatch", "commitPage")
-    return found
+VotesOf = Callable[[int], Sequence[Vote] | None]
+"""Votes that may be opened for a bundle; None where its items must stay closed."""
 
 
-def _read_list(
-    reader: Reader,
-    round_domain: bytes,
-    table: Table,
-    votes: Mapping[int, Sequence[Vote]],
-    seats: int,
-    found: dict[tuple[int, int], OpenedSeat],
-) -> bytes:
-    """Leaf of one list; its opened seats are added to `found`."""
-    member, items = reader.uint(2), []
-    operator_id = _operator_of(table, member)
-    for _ in range(reader.uint(2)):
+@dataclass(slots=True)
+class OpeningsReader:
+    """Rebuilds commit pages from `openings` of `settle` and `reveal`."""
+
+    round_domain: bytes
+    table: Table
+    seats: int
+    votes_of: VotesOf
+    found: dict[tuple[int, int], PresentedSeat] = field(default_factory=dict)
+
+    def read(self, data: bytes, pages: Sequence[bytes]) -> dict[tuple[int, int], PresentedSeat]:
+        """Presented seats by (bundle, seat).
+
+        `pages` are the round's commit page hashes. Raises ValidationError for malformed bytes,
+        ProtocolViolation(HashMismatch) where a page does not come out as the chain kept it.
+        """
+        reader, last = Reader(data), -1
+        while not reader.done:
+            index = reader.uint(2)
+            if not last < index < len(pages):
+                raise ValidationError(f"commit page {index} of {len(pages)} does not ascend from {last}")
+            last = index
+            leaves = b"".join(self._read_list(reader) for _ in range(reader.uint(2)))
+            require(keccak(leaves) == pages[index], "HashMismatch", "openings")
+        return self.found
+
+    def _read_list(self, reader: Reader) -> bytes:
+        """Leaf of one list."""
+        member, count = reader.uint(2), reader.uint(2)
+        if count == 0:
+            return reader.take(32)
+        operator_id = _operator_of(self.table, member)
+        items = encode_items([self._read_item(reader, member, operator_id) for _ in range(count)])
+        return keccak(member.to_bytes(2, "big") + keccak(items))
+
+    def _read_item(self, reader: Reader, member: int, operator_id: OperatorId) -> CommitItem:
         bundle, seat, tag = reader.uint(2), reader.uint(1), reader.uint(1)
+        votes = self.votes_of(bundle)
         if tag == NOT_OPENED:
-            items.append(CommitItem(bundle, seat, reader.take(32)))
-            continue
-        if seat >= seats:
-            raise ValidationError(f"seat {seat} of {seats} was opened")
-        vote = _vote_of(votes.get(bundle, ()), tag)
-        statement = compute_statement(round_domain, bundle)
-        items.append(
-            CommitItem(bundle, seat, compute_commitment(statement, operator_id, vote, reader.take(SALT_BYTES)))
+            item = CommitItem(bundle, seat, reader.take(32))
+            if votes is not None and seat < self.seats:
+                self.found[bundle, seat] = PresentedSeat(member, reason=item.reason)
+            return item
+        if votes is None or seat >= self.seats:
+            raise ValidationError(f"bundle {bundle}, seat {seat} must stay closed")
+        vote, salt = _vote_of(votes, tag), reader.take(SALT_BYTES)
+        self.found[bundle, seat] = PresentedSeat(member, vote)
+        return CommitItem(
+            bundle, seat, compute_commitment(compute_statement(self.round_domain, bundle), operator_id, vote, salt)
         )
-        found[bundle, seat] = OpenedSeat(member, vote)
-    return keccak(member.to_bytes(2, "big") + keccak(encode_items(items)))
 
 
 def decode_vote_openings(

@@ -1,12 +1,13 @@
-"""`settle`: openings become verdicts and money (section 4.6 of contracts/README.md)."""
+"""`settle`: openings become verdicts and money (section 4.7 of contracts/README.md)."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from quorate.protocol import events as ev
+from quorate.protocol.classes import Earning
 from quorate.protocol.context import Call, refuse, require
 from quorate.protocol.encoding import (
     decode_carry_page,
@@ -14,23 +15,36 @@ from quorate.protocol.encoding import (
     decode_votes,
     encode_carry_page,
     encode_dispute_record,
+    encode_outcomes,
     fold,
 )
-from quorate.protocol.errors import ValidationError
+from quorate.protocol.errors import ProtocolViolation, ValidationError
 from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Batch, Market
-from quorate.protocol.openings import OpenedSeat, decode_openings
+from quorate.protocol.openings import OpeningsReader, PresentedSeat
 from quorate.protocol.planning import Settlement
 from quorate.protocol.settlement import (
     Ballot,
     BundleOutcome,
+    Fine,
+    RoundTerms,
     carry_record,
+    compute_fines,
     decide_bundle,
     expand_record_page,
+    outcome_row,
     void_bundle,
 )
-from quorate.protocol.types import ZERO32, CarryRecord, DisputeRecord, FineKind, Stage, Verdict, Vote
+from quorate.protocol.types import (
+    ZERO32,
+    CarryRecord,
+    DisputeRecord,
+    OperatorId,
+    OutcomeRow,
+    Stage,
+    Verdict,
+)
 
 
 def apply_settle(market: Market, call: Call, batch_id: int, settlement: Settlement) -> list[ev.Event]:
@@ -47,14 +61,11 @@ def apply_settle(market: Market, call: Call, batch_id: int, settlement: Settleme
         require(not settlement.votes and not settlement.openings, "MalformedPage")
         for record in bundles:
             if record.bundle in batch.pending:
-                run.settle(record, void_bundle(record, batch.round_terms))
+                run.settle(record, void_bundle(record, run.terms))
         return run.end()
-    ballots = _read_ballots(market, batch, bundles, settlement)
-    for ballot in ballots:
-        require(is_late or ballot.is_ready, "TooEarly", ballot.record.bundle)
-    for ballot in ballots:
-        holdings = _holdings(market, batch, call.now, ballot.silent)
-        run.settle(ballot.record, decide_bundle(ballot, batch.round_terms, is_late, holdings))
+    for ballot in _read_ballots(market, batch, bundles, settlement, is_late):
+        taken = run.fine(compute_fines(ballot, run.terms))
+        run.settle(ballot.record, decide_bundle(ballot, run.terms, is_late, taken))
     return run.end()
 
 
@@ -65,12 +76,13 @@ def _read_page(batch: Batch, settlement: Settlement) -> list[CarryRecord]:
     if batch.round:
         return decode_carry_page(settlement.page)
     _, first, records = decode_record_page(settlement.page)
-    return expand_record_page(first, records)
+    return expand_record_page(first, records, batch.terms.seats * (1 + batch.terms.rounds))
 
 
-def _read_ballots(market: Market, batch: Batch, bundles: list[CarryRecord], settlement: Settlement) -> list[Ballot]:
-    """Bundles settled now, with what is opened of them."""
-    table = market.table_of(batch)
+def _read_ballots(
+    market: Market, batch: Batch, bundles: list[CarryRecord], settlement: Settlement, is_late: bool
+) -> list[Ballot]:
+    """Bundles settled now, with what every seat of theirs that committed did."""
     try:
         votes = decode_votes(settlement.votes, len(bundles))
         chosen = {
@@ -78,31 +90,36 @@ def _read_ballots(market: Market, batch: Batch, bundles: list[CarryRecord], sett
             for record, listed in zip(bundles, votes, strict=True)
             if listed is not None and record.bundle in batch.pending
         }
-        domain = market.round_domain(batch)
-        opened = decode_openings(settlement.openings, domain, table, settlement.commit_pages, chosen, batch.terms.seats)
-    except ValidationError as error:
-        _refuse_malformed(error)
-    return [
-        Ballot(record, market.committee(batch, record.bundle), _opened_of(opened, record.bundle))
-        for record in bundles
-        if record.bundle in chosen
-    ]
+        reader = OpeningsReader(market.round_domain(batch), market.table_of(batch), batch.terms.seats, chosen.get)
+        presented = reader.read(settlement.openings, settlement.commit_pages)
+    except ProtocolViolation:
+        raise
+    except ValidationError:
+        refuse("MalformedPage")
+    ballots = []
+    for record in bundles:
+        if record.bundle in chosen:
+            ballots.append(_make_ballot(market, batch, record, presented))
+            require(is_late or ballots[-1].is_ready, "TooEarly", record.bundle)
+    return ballots
 
 
-def _refuse_malformed(error: ValidationError) -> None:
-    """Pass on what has a name already."""
-    if hasattr(error, "name"):
-        raise error
-    refuse("MalformedPage")
-
-
-def _opened_of(opened: Mapping[tuple[int, int], OpenedSeat], bundle: int) -> dict[int, Vote]:
-    return {seat: found.vote for (number, seat), found in opened.items() if number == bundle}
-
-
-def _holdings(market: Market, batch: Batch, now: int, members: tuple[int, ...]) -> dict[int, int]:
-    rows = market.table_of(batch).members
-    return {member: market.registry.collectable(rows[member].operator_id, now) for member in members}
+def _make_ballot(
+    market: Market, batch: Batch, record: CarryRecord, presented: Mapping[tuple[int, int], PresentedSeat]
+) -> Ballot:
+    """One bundle's ballot; SeatOmitted where a commitment, or an opening that was revealed, is left out."""
+    bundle = record.bundle
+    seats = {s: presented.get((bundle, s)) for s in range(batch.terms.seats) if (bundle, s) in batch.committed}
+    for seat, shown in seats.items():
+        is_missing = shown is None or (shown.vote is None and (bundle, seat) in batch.revealed)
+        require(not is_missing, "SeatOmitted", bundle, seat)
+    return Ballot(
+        record=record,
+        committee=market.committee(batch, bundle),
+        opened={s: shown.vote for s, shown in seats.items() if shown and shown.vote is not None},
+        abstained=frozenset(s for s, shown in seats.items() if shown and shown.reason is not None),
+        committed=frozenset(seats),
+    )
 
 
 @dataclass(slots=True)
@@ -113,28 +130,45 @@ class _Run:
     call: Call
     batch: Batch
     events: list[ev.Event] = field(default_factory=list)
-    earned: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    earned: dict[OperatorId, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))  # wei, seats
     from_pot: int = 0
     to_treasury: int = 0
-    verdicts: bytes = b""
+    audit_fees: int = 0
+    outcomes: list[OutcomeRow] = field(default_factory=list)
     carried: list[CarryRecord] = field(default_factory=list)
+
+    @property
+    def terms(self) -> RoundTerms:
+        """Terms of the round."""
+        return self.batch.compute_round_terms(self.market.params)
+
+    @property
+    def _as_market(self) -> Call:
+        return replace(self.call, sender=self.market.address, value=0)
+
+    def fine(self, fines: Sequence[Fine]) -> int:
+        """Take what can be taken; wei that came of it."""
+        registry, rows = self.market.registry, self.market.table_of(self.batch).members
+        before = registry.pots
+        for fine in fines:
+            self.events += registry.apply_fine(self._as_market, rows[fine.member].operator_id, fine.amount, fine.kind)
+        return registry.pots - before
 
     def settle(self, record: CarryRecord, outcome: BundleOutcome) -> None:
         """Apply one bundle's outcome."""
         market, batch, rows = self.market, self.batch, self.market.table_of(self.batch).members
-        as_market = replace(self.call, sender=market.address, value=0)
-        for member, asked, _ in outcome.fines:
-            self.events += market.registry.apply_fine(as_market, rows[member].operator_id, asked, FineKind.SILENT)
         for member, amount in outcome.payments.items():
-            self.earned[rows[member].operator_id] += amount
+            self.earned[rows[member].operator_id][0] += amount
+        for member in outcome.fresh:
+            self.earned[rows[member].operator_id][1] += 1
         self.from_pot += outcome.from_pot
         self.to_treasury += outcome.to_treasury
-        market.escrow[record.requester] -= outcome.from_escrow + outcome.fee + outcome.refund
+        self.audit_fees += outcome.audit_fee
+        market.escrow[record.requester] -= outcome.from_escrow + outcome.fee + outcome.audit_fee + outcome.refund
         market.free[record.requester] += outcome.refund
         market.free[self.call.sender] += outcome.fee
         batch.pending.remove(record.bundle)
-        shown = outcome.vote if outcome.verdict is Verdict.ACCEPTED and outcome.vote else ZERO32
-        self.verdicts += record.bundle.to_bytes(2, "big") + bytes((outcome.verdict,)) + shown
+        self.outcomes.append(outcome_row(record, outcome))
         if outcome.verdict is Verdict.CARRIED:
             batch.carried.add(record.bundle)
             self.carried.append(carry_record(record, outcome))
@@ -161,15 +195,17 @@ class _Run:
         self.events += market.disputes.apply_open(as_market, encode_dispute_record(dispute))
 
     def end(self) -> list[ev.Event]:
-        """Pay everybody, keep the carry page, and move the batch when its round is over."""
+        """Pay everybody, keep what was told, and move the batch when its round is over."""
         market, batch = self.market, self.batch
-        if not self.verdicts:
+        if not self.outcomes:
             return []
-        self.events += market.pay_operators(self.call, list(self.earned.items()), self.from_pot)
+        self.events += market.pay_operators(self.call, self._entries(), self.from_pot)
+        self.events += market.pay_treasury(self.call, self.audit_fees)
         if self.to_treasury:
-            as_market = replace(self.call, sender=market.address, value=0)
-            self.events += market.registry.apply_release_pot(as_market, self.to_treasury)
-        self.events.append(ev.BundlesSettled(batch.batch_id, batch.round, self.verdicts))
+            self.events += market.registry.apply_release_pot(self._as_market, self.to_treasury)
+        told = encode_outcomes(self.outcomes)
+        batch.outcome_hash = fold(batch.outcome_hash, [keccak(bytes((batch.round,)) + told)])
+        self.events.append(ev.BundlesSettled(batch.batch_id, batch.round, told))
         if self.carried:
             page = encode_carry_page(self.carried)
             batch.next_carry_hash = fold(batch.next_carry_hash, [keccak(page)])
@@ -180,3 +216,6 @@ class _Run:
             else:
                 self.events += market.finish(batch, self.call.now)
         return self.events
+
+    def _entries(self) -> list[Earning]:
+        return [Earning(i, amount, seats) for i, (amount, seats) in sorted(self.earned.items()) if amount or seats]

@@ -18,6 +18,8 @@ JobId = NewType("JobId", bytes)  # EIP-712 digest of the order
 Vote = NewType("Vote", bytes)  # 32 bytes: Merkle root of a bundle's leaves
 
 ZERO32 = bytes(32)
+REASONS = 256
+"""A commitment below this is an abstention: the number is its reason."""
 
 
 class Stage(IntEnum):
@@ -56,6 +58,17 @@ class OrderFlag(IntFlag):
     """Wishes of an order; other bits are refused."""
 
     STRICT = 1  # never accepted by what a part of the seats opened
+
+
+class AbstainReason(IntEnum):
+    """Why a seat does not vote."""
+
+    OTHER = 0
+    NO_DATA = 1
+    RESOURCES = 2
+    TIME = 3
+    POLICY = 4
+    DATA_MISMATCH = 5
 
 
 class OrderSkip(IntEnum):
@@ -159,6 +172,12 @@ class CommitItem:
     seat: int
     commitment: bytes
 
+    @property
+    def reason(self) -> int | None:
+        """Reason of an abstention; None for a commitment to a vote."""
+        value = int.from_bytes(self.commitment, "big")
+        return value if value < REASONS else None
+
 
 @dataclass(frozen=True, slots=True)
 class CommitList:
@@ -189,13 +208,37 @@ class PostRecord:
 
 @dataclass(frozen=True, slots=True)
 class CarryRecord:
-    """A bundle that goes on to a fresh round, with the votes that stand."""
+    """A bundle as a round finds it, with the votes that stand; `shares` prices are in its escrow.
+
+    `opened` is the sum over earlier rounds of seats with a vote, `abstainers` has a member once for each seat.
+    """
 
     bundle: int
     requester: Address
     price: int
-    pot: int
-    vote: Vote | None
+    tasks: int
+    flags: int
+    shares: int
+    pot: int = 0
+    opened: int = 0
+    vote: Vote | None = None
+    voters: tuple[int, ...] = ()
+    abstainers: tuple[int, ...] = ()
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether the order refuses acceptance by less than every seat of a round."""
+        return bool(self.flags & OrderFlag.STRICT)
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeRow:
+    """What a settle call told of one bundle; `voters` stand where the bundle is accepted, or void with one vote."""
+
+    bundle: int
+    verdict: Verdict
+    vote: Vote
+    opened: int
     voters: tuple[int, ...]
 
 

@@ -16,6 +16,8 @@ interface IComputeMarket is IMarketEvents {
     function proveBeacon(uint64 batchId, bytes calldata header) external;
     function expire(uint64 batchId) external;
     function commit(uint64 batchId, uint16 from, uint16 to, bytes calldata lists) external;
+    function reveal(uint64 batchId, bytes32[] calldata commitPages, bytes calldata votes, bytes calldata openings)
+        external;
     function settle(uint64 batchId, Settlement calldata settlement) external;
 
     /// @notice Money of a disputed bundle after its vote; only disputes. The rest of `escrow` returns to the requester.
@@ -50,7 +52,14 @@ interface IComputeMarket is IMarketEvents {
     function batchHashes(uint64 batchId)
         external
         view
-        returns (bytes32 beacon, bytes32 postHash, bytes32 commitHash, bytes32 carryHash, bytes32 nextCarryHash);
+        returns (
+            bytes32 beacon,
+            bytes32 postHash,
+            bytes32 commitHash,
+            bytes32 carryHash,
+            bytes32 nextCarryHash,
+            bytes32 outcomeHash
+        );
     function roundDomain(uint64 batchId) external view returns (bytes32);
     function isPending(uint64 batchId, uint16 bundle) external view returns (bool);
     function hasCommitted(uint64 batchId, uint16 bundle, uint8 seat) external view returns (bool);

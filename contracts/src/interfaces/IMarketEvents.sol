@@ -41,8 +41,11 @@ interface IMarketEvents {
     /// @param lists the commitments as sent
     /// @param skips (list index u16, reason u8) of each list left out
     event CommitPage(uint64 indexed batchId, uint8 round, bytes lists, bytes skips);
-    /// @param verdicts (bundle u16, verdict u8, vote 32) of each bundle settled
-    event BundlesSettled(uint64 indexed batchId, uint8 round, bytes verdicts);
+    /// @param votes count u8 and votes, ascending, that the openings number
+    /// @param openings commit pages with what is opened in them: a later `settle` must open it too
+    event OpeningsRevealed(uint64 indexed batchId, uint8 round, bytes votes, bytes openings);
+    /// @param outcomes (bundle u16, verdict u8, vote 32, opened u16, voters u8, voters × member u16) of each bundle
+    event BundlesSettled(uint64 indexed batchId, uint8 round, bytes outcomes);
     /// @param page bundles that go on to a fresh round
     event BundlesCarried(uint64 indexed batchId, uint8 round, bytes page);
     /// @param beaconBlock block whose header decides the next round's committees
@@ -64,4 +67,5 @@ interface IMarketEvents {
     error NothingToWithdraw();
     error TransferFailed();
     error TooEarly(uint16 bundle);
+    error SeatOmitted(uint16 bundle, uint8 seat);
 }

@@ -56,13 +56,23 @@ library Statements {
         }
     }
 
+    /// @dev Assembly for the same reason as `commitment`.
     function listDigest(bytes32 separator, bytes32 domain, uint24 operatorId, bytes32 itemsHash)
         internal
         pure
         returns (bytes32)
     {
-        return
-            typedDigest(separator, keccak256(abi.encode(COMMIT_LIST_TYPEHASH, domain, uint256(operatorId), itemsHash)));
+        bytes32 typeHash = COMMIT_LIST_TYPEHASH;
+        bytes32 structHash;
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            mstore(free, typeHash)
+            mstore(add(free, 0x20), domain)
+            mstore(add(free, 0x40), operatorId)
+            mstore(add(free, 0x60), itemsHash)
+            structHash := keccak256(free, 0x80)
+        }
+        return typedDigest(separator, structHash);
     }
 
     /// @dev Assembly, since a page has hundreds, and their bytes would stay in memory.
@@ -73,6 +83,24 @@ library Statements {
             mstore(add(free, 2), separator)
             mstore(add(free, 34), structHash)
             digest := keccak256(free, 66)
+        }
+    }
+
+    /// @notice What a commit page keeps of a list, and a vote page of a vote: H(member u16 ‖ hash).
+    function leaf(uint256 member, bytes32 hash) internal pure returns (bytes32 digest) {
+        assembly ("memory-safe") {
+            mstore(0x00, shl(240, member))
+            mstore(0x02, hash)
+            digest := keccak256(0x00, 34)
+        }
+    }
+
+    /// @notice Append to a hash chain.
+    function chain(bytes32 before, bytes32 hash) internal pure returns (bytes32 digest) {
+        assembly ("memory-safe") {
+            mstore(0x00, before)
+            mstore(0x20, hash)
+            digest := keccak256(0x00, 64)
         }
     }
 
@@ -99,7 +127,7 @@ library Statements {
     /// @notice Append page hashes to a hash chain.
     function fold(bytes32 start, bytes32[] calldata hashes) internal pure returns (bytes32) {
         for (uint256 i; i < hashes.length; ++i) {
-            start = keccak256(abi.encodePacked(start, hashes[i]));
+            start = chain(start, hashes[i]);
         }
         return start;
     }

@@ -21,11 +21,20 @@ library TableReader {
     uint256 private constant ROW_BYTES = 23;
 
     function load(ClassTable memory table) internal view returns (LoadedTable memory loaded) {
+        loaded = loadRows(table);
+        loadUnits(loaded, table);
+    }
+
+    /// @notice Without the units, which only a draw needs.
+    function loadRows(ClassTable memory table) internal view returns (LoadedTable memory loaded) {
         loaded.unitCount = table.unitCount;
         loaded.memberCount = table.memberCount;
-        if (table.memberCount == 0) return loaded;
-        loaded.units = DataContract.read(table.units);
-        loaded.rows = DataContract.read(table.members);
+        if (table.memberCount > 0) loaded.rows = DataContract.read(table.members);
+    }
+
+    /// @notice Make up for what `loadRows` left out.
+    function loadUnits(LoadedTable memory loaded, ClassTable memory table) internal view {
+        if (loaded.units.length == 0 && table.memberCount > 0) loaded.units = DataContract.read(table.units);
     }
 
     /// @notice Signing key and operator id of a row; the caller has checked that it exists.
@@ -47,23 +56,29 @@ library TableReader {
         }
     }
 
-    /// @notice Registry entries (operator id << 128 | amount) of the members that earned something.
-    /// @param earned wei by member
+    /// @notice Registry entries (operator id << 128 | seats << 96 | amount) of the members that earned something.
+    /// @param earned seats << 96 | wei, by member
     function entries(LoadedTable memory table, uint256[] memory earned) internal pure returns (uint256[] memory list) {
+        list = new uint256[](earned.length);
         uint256 count;
-        for (uint256 m; m < earned.length; ++m) {
-            if (earned[m] > 0) ++count;
+        // unchecked: indices of arrays of one length
+        unchecked {
+            for (uint256 m; m < earned.length; ++m) {
+                uint256 mine = earned[m];
+                if (mine == 0) continue;
+                (, uint24 operatorId) = row(table, m);
+                list[count++] = (uint256(operatorId) << 128) | mine;
+            }
         }
-        list = new uint256[](count);
-        count = 0;
-        for (uint256 m; m < earned.length; ++m) {
-            if (earned[m] == 0) continue;
-            (, uint24 operatorId) = row(table, m);
-            list[count++] = (uint256(operatorId) << 128) | earned[m];
+        assembly ("memory-safe") {
+            mstore(list, count) // the room behind is lost, which is cheaper than to count first
         }
     }
 
     /// @notice Draw the committee of a bundle into `drawn[at .. at + seats)`; there are at least `seats` members.
+    /// @dev Assembly: `commit` draws for every seat of a batch. A draw is its seed's unit, unless that member sits
+    /// already; then the next attempt, and after the last one the next row that is free, since one member may hold
+    /// nearly all units. The caller has made room for `seats` words.
     function draw(
         LoadedTable memory table,
         bytes32 roundDomain,
@@ -72,45 +87,36 @@ library TableReader {
         uint256[] memory drawn,
         uint256 at
     ) internal pure {
-        for (uint256 seat; seat < seats; ++seat) {
-            drawn[at + seat] = _drawSeat(table, roundDomain, bundle, seat, drawn, at);
-        }
-    }
-
-    function _drawSeat(
-        LoadedTable memory table,
-        bytes32 roundDomain,
-        uint256 bundle,
-        uint256 seat,
-        uint256[] memory drawn,
-        uint256 at
-    ) private pure returns (uint256 member) {
-        // unchecked: counts of seats, attempts and members
-        unchecked {
-            for (uint256 attempt; attempt < MAX_DRAW_ATTEMPTS; ++attempt) {
-                uint256 seed;
-                assembly ("memory-safe") {
-                    mstore(0x00, roundDomain)
-                    mstore(0x20, or(shl(224, bundle), or(shl(216, seat), shl(208, attempt))))
-                    seed := keccak256(0x00, 38)
+        uint256 attempts = MAX_DRAW_ATTEMPTS;
+        assembly ("memory-safe") {
+            let units := add(mload(table), 32)
+            let unitCount := mload(add(table, 0x40))
+            let memberCount := mload(add(table, 0x60))
+            let start := add(add(drawn, 32), shl(5, at))
+            let end := add(start, shl(5, seats))
+            mstore(0x00, roundDomain)
+            let salt := shl(224, bundle) // bundle u32, seat u8, attempt u8
+            for { let place := start } lt(place, end) { place := add(place, 32) } {
+                let member
+                let taken := 1
+                for { let attempt := 0 } and(taken, lt(attempt, attempts)) { attempt := add(attempt, 1) } {
+                    mstore(0x20, or(salt, shl(208, attempt)))
+                    member := shr(240, mload(add(units, shl(1, mod(keccak256(0x00, 38), unitCount)))))
+                    taken := 0
+                    for { let other := start } lt(other, place) { other := add(other, 32) } {
+                        if eq(mload(other), member) { taken := 1 }
+                    }
                 }
-                member = _unit(table, seed % table.unitCount);
-                if (!_contains(drawn, at, seat, member)) return member;
+                for {} taken {} {
+                    member := mod(add(member, 1), memberCount)
+                    taken := 0
+                    for { let other := start } lt(other, place) { other := add(other, 32) } {
+                        if eq(mload(other), member) { taken := 1 }
+                    }
+                }
+                mstore(place, member)
+                salt := add(salt, shl(216, 1))
             }
-            // One member may hold nearly all units: the probe ends, whatever the weights are.
-            do {
-                member = (member + 1) % table.memberCount;
-            } while (_contains(drawn, at, seat, member));
-        }
-    }
-
-    function _contains(uint256[] memory drawn, uint256 at, uint256 count, uint256 member) private pure returns (bool) {
-        // unchecked: indices of an array
-        unchecked {
-            for (uint256 i; i < count; ++i) {
-                if (drawn[at + i] == member) return true;
-            }
-            return false;
         }
     }
 

@@ -102,10 +102,17 @@ abstract contract Accounts is MarketStorage, IComputeMarket {
     function batchHashes(uint64 batchId)
         external
         view
-        returns (bytes32 beacon, bytes32 postHash, bytes32 commitHash, bytes32 carryHash, bytes32 nextCarryHash)
+        returns (
+            bytes32 beacon,
+            bytes32 postHash,
+            bytes32 commitHash,
+            bytes32 carryHash,
+            bytes32 nextCarryHash,
+            bytes32 outcomeHash
+        )
     {
         Batch storage b = _batch(batchId);
-        return (b.beacon, b.postHash, b.commitHash, b.carryHash, b.nextCarryHash);
+        return (b.beacon, b.postHash, b.commitHash, b.carryHash, b.nextCarryHash, b.outcomeHash);
     }
 
     /// @inheritdoc IComputeMarket

@@ -6,7 +6,6 @@ import {Buffer, Buffers, Cursor} from "../libraries/Cursor.sol";
 import {MalformedPage as PageError} from "../libraries/Cursor.sol";
 import {Statements} from "../libraries/Statements.sol";
 import {LoadedTable, TableReader} from "../libraries/TableReader.sol";
-import {TaggedBits} from "../libraries/TaggedBits.sol";
 import {MarketStorage} from "./MarketStorage.sol";
 
 /// @title Commitments of a round
@@ -15,17 +14,15 @@ abstract contract Committing is MarketStorage, IComputeMarket {
     using Cursor for bytes;
     using TableReader for LoadedTable;
 
-    /// @dev What all lists of one page are judged by.
+    /// @dev What all lists of one page are judged by. `_judgeItems` knows the order of the first four fields.
     struct CommitContext {
+        uint256 seats;
+        uint256 from;
+        uint256 span; // bundles of [from, to)
+        uint256[] holders; // member of each seat of [from, to), marked once it has committed; NOT_PENDING else
         bytes32 separator;
         bytes32 domain;
         LoadedTable table;
-        uint256 seats;
-        uint256 from;
-        uint256 to;
-        uint256[] drawn; // member + 1 of each seat of [from, to); 0 where the bundle is not pending
-        uint256 firstWord;
-        uint256[] words; // who has committed, from `firstWord` on
     }
 
     enum ListSkip {
@@ -41,12 +38,14 @@ abstract contract Committing is MarketStorage, IComputeMarket {
 
     uint256 private constant LIST_BYTES = 69;
     uint256 private constant ITEM_BYTES = 35;
+    uint256 private constant NOT_PENDING = 0x10000; // no member has this number
+    uint256 private constant COMMITTED = 0x20000;
 
     /// @inheritdoc IComputeMarket
     function commit(uint64 batchId, uint16 from, uint16 to, bytes calldata lists) external {
         Batch storage b = _batchIn(batchId, BatchStatus.ASSIGNED);
-        _onlyCollator(b);
-        if (_isPast(b, 1)) revert WindowPast("commit");
+        if (!_isPast(b, 1)) _onlyCollator(b);
+        else if (_isPast(b, 2)) revert WindowPast("commit");
         if (from >= to || to > b.bundles || lists.length == 0) revert PageError();
         CommitContext memory c = _commitContext(b, from, to);
         // A list has 104 bytes or more. Memory is dear where there is much of it.
@@ -54,14 +53,13 @@ abstract contract Committing is MarketStorage, IComputeMarket {
         Buffer memory skips = Buffers.allocate(lists.length / 32);
         uint256 at;
         for (uint256 index; at < lists.length; ++index) {
-            uint256 count = lists.uintAt(at + 2, 2);
+            (uint256 member, uint256 count) = (lists.uintAt(at, 2), lists.uintAt(at + 2, 2));
             uint256 size = LIST_BYTES + count * ITEM_BYTES;
             if (count == 0 || at + size > lists.length) revert PageError();
             bytes32 itemsHash = lists.hashAt(at + LIST_BYTES, count * ITEM_BYTES);
-            ListSkip reason = _judgeList(c, lists, at, count, itemsHash);
+            ListSkip reason = _judgeList(c, lists[at:at + size], member, count, itemsHash);
             if (reason == ListSkip.NONE) {
-                _markCommitted(c, lists, at, count);
-                leaves.append(uint256(keccak256(abi.encodePacked(lists[at:at + 2], itemsHash))), 32);
+                leaves.append(uint256(Statements.leaf(member, itemsHash)), 32);
             } else {
                 skips.append(index, 2);
                 skips.append(uint256(reason), 1);
@@ -69,8 +67,8 @@ abstract contract Committing is MarketStorage, IComputeMarket {
             at += size;
         }
         if (leaves.used > 0) {
-            b.commitHash = keccak256(abi.encodePacked(b.commitHash, leaves.hash()));
-            _storeWords(b, c);
+            b.commitHash = Statements.chain(b.commitHash, leaves.hash());
+            _storeCommitted(b, c);
         }
         emit CommitPage(batchId, b.round, lists, skips.finish());
     }
@@ -79,76 +77,99 @@ abstract contract Committing is MarketStorage, IComputeMarket {
         c.separator = _separator();
         c.domain = _domain(b, Statements.STAGE_BUNDLE, b.round);
         c.table = TableReader.load(REGISTRY.tableAt(b.classId, b.table));
-        (c.seats, c.from, c.to) = (b.seats, from, to);
-        c.drawn = new uint256[]((to - from) * c.seats);
-        (uint256 round, uint256 tag) = (b.round, _bitTag(b, BitKind.STATUS));
-        for (uint256 bundle = from; bundle < to; ++bundle) {
-            uint256 key = _bitKey(b.id, BitKind.STATUS, bundle / BUNDLES_PER_WORD);
-            uint256 data = TaggedBits.load(_bits, key, tag);
-            if (!_isPendingBits(data, bundle % BUNDLES_PER_WORD, round)) continue;
-            uint256 at = (bundle - from) * c.seats;
-            c.table.draw(c.domain, bundle, c.seats, c.drawn, at);
-            for (uint256 i = at; i < at + c.seats; ++i) {
-                ++c.drawn[i];
+        uint256 seats = b.seats;
+        (c.seats, c.from, c.span) = (seats, from, to - from);
+        c.holders = new uint256[](c.span * seats);
+        BitReader memory pending = _bitReader(b, BitKind.STATUS);
+        BitReader memory committed = _bitReader(b, BitKind.COMMITTED);
+        // unchecked: numbers of bundles and seats
+        unchecked {
+            for (uint256 bundle = from; bundle < to; ++bundle) {
+                uint256 at = (bundle - from) * seats;
+                bool isPending = _isPending(pending, bundle);
+                if (isPending) c.table.draw(c.domain, bundle, seats, c.holders, at);
+                for (uint256 seat; seat < seats; ++seat) {
+                    if (!isPending) c.holders[at + seat] = NOT_PENDING;
+                    else if (_isSet(committed, bundle * seats + seat)) c.holders[at + seat] |= COMMITTED;
+                }
             }
         }
-        c.firstWord = from * c.seats / TaggedBits.BITS;
-        c.words = new uint256[]((to * c.seats - 1) / TaggedBits.BITS + 1 - c.firstWord);
-        tag = _bitTag(b, BitKind.COMMITTED);
-        for (uint256 i; i < c.words.length; ++i) {
-            c.words[i] = TaggedBits.load(_bits, _bitKey(b.id, BitKind.COMMITTED, c.firstWord + i), tag);
-        }
     }
 
-    function _storeWords(Batch storage b, CommitContext memory c) private {
-        uint256 tag = _bitTag(b, BitKind.COMMITTED);
-        for (uint256 i; i < c.words.length; ++i) {
-            TaggedBits.store(_bits, _bitKey(b.id, BitKind.COMMITTED, c.firstWord + i), tag, c.words[i]);
+    function _storeCommitted(Batch storage b, CommitContext memory c) private {
+        BitWriter memory bits = _bitWriter(b, BitKind.COMMITTED);
+        uint256 first = c.from * c.seats;
+        // unchecked: indices of an array
+        unchecked {
+            for (uint256 i; i < c.holders.length; ++i) {
+                if (c.holders[i] & COMMITTED != 0) _setBit(bits, first + i);
+            }
         }
+        _flush(bits);
     }
 
-    /// @dev First reason to leave a list out, in the order of README.md.
-    function _judgeList(CommitContext memory c, bytes calldata lists, uint256 at, uint256 count, bytes32 itemsHash)
+    /// @dev First reason to leave a list out, in the order of README.md; marks its seats if there is none.
+    function _judgeList(
+        CommitContext memory c,
+        bytes calldata list,
+        uint256 member,
+        uint256 count,
+        bytes32 itemsHash
+    ) private pure returns (ListSkip) {
+        if (member >= c.table.memberCount) return ListSkip.MEMBER;
+        (address key, uint24 operatorId) = c.table.row(member);
+        bytes32 digest = Statements.listDigest(c.separator, c.domain, operatorId, itemsHash);
+        (uint256 r, uint256 s) = (list.uintAt(4, 32), list.uintAt(36, 32));
+        if (!Statements.isSignedBy(key, digest, r, s, list.uintAt(68, 1))) return ListSkip.SIGNATURE;
+        return _judgeItems(c, list[LIST_BYTES:], member, count);
+    }
+
+    /// @dev Assembly, since this is done for every seat of a batch. Seats are marked as they are found good, so that
+    /// one pass suffices; where an item has a reason, the marks of those before it are taken back.
+    function _judgeItems(CommitContext memory c, bytes calldata items, uint256 member, uint256 count)
         private
         pure
         returns (ListSkip)
     {
-        // unchecked: offsets in a page that the caller has measured, and bundles from `from` on
-        unchecked {
-            uint256 member = lists.uintAt(at, 2);
-            if (member >= c.table.memberCount) return ListSkip.MEMBER;
-            {
-                (address key, uint24 operatorId) = c.table.row(member);
-                bytes32 digest = Statements.listDigest(c.separator, c.domain, operatorId, itemsHash);
-                (uint256 r, uint256 s) = (lists.uintAt(at + 4, 32), lists.uintAt(at + 36, 32));
-                if (!Statements.isSignedBy(key, digest, r, s, lists.uintAt(at + 68, 1))) return ListSkip.SIGNATURE;
+        uint256 reason;
+        assembly ("memory-safe") {
+            let seats := mload(c)
+            let from := mload(add(c, 0x20))
+            let span := mload(add(c, 0x40))
+            let holders := add(mload(add(c, 0x60)), 0x20)
+            let least := 0 // (bundle, seat) that the next item has at least
+            let at := items.offset
+            for { let end := add(at, mul(count, 35)) } lt(at, end) { at := add(at, 35) } {
+                let place := shr(232, calldataload(at))
+                if lt(place, least) {
+                    reason := 3
+                    break
+                }
+                least := add(place, 1)
+                let bundle := sub(shr(8, place), from) // below `from` it is huge
+                let seat := and(place, 0xff)
+                if iszero(and(lt(bundle, span), lt(seat, seats))) {
+                    reason := 4
+                    break
+                }
+                let slot := add(holders, shl(5, add(mul(bundle, seats), seat)))
+                let holder := mload(slot)
+                if xor(holder, member) {
+                    reason := 6
+                    if eq(holder, NOT_PENDING) { reason := 5 }
+                    if eq(holder, or(member, COMMITTED)) { reason := 7 }
+                    break
+                }
+                mstore(slot, or(holder, COMMITTED))
             }
-            uint256 before; // (bundle, seat) of the item before, plus one
-            for (uint256 i; i < count; ++i) {
-                uint256 place = lists.uintAt(at + LIST_BYTES + i * ITEM_BYTES, 3);
-                if (place < before) return ListSkip.ORDER;
-                before = place + 1;
-                (uint256 bundle, uint256 seat) = (place >> 8, place & 0xff);
-                if (bundle < c.from || bundle >= c.to || seat >= c.seats) return ListSkip.RANGE;
-                uint256 drawn = c.drawn[(bundle - c.from) * c.seats + seat];
-                if (drawn == 0) return ListSkip.NOT_PENDING;
-                if (drawn != member + 1) return ListSkip.NOT_DRAWN;
-                uint256 ordinal = bundle * c.seats + seat;
-                uint256 word = c.words[ordinal / TaggedBits.BITS - c.firstWord];
-                if ((word >> (ordinal % TaggedBits.BITS)) & 1 == 1) return ListSkip.DUPLICATE;
+            if reason {
+                for { let done := items.offset } lt(done, at) { done := add(done, 35) } {
+                    let place := shr(232, calldataload(done))
+                    let bundle := sub(shr(8, place), from)
+                    mstore(add(holders, shl(5, add(mul(bundle, seats), and(place, 0xff)))), member)
+                }
             }
-            return ListSkip.NONE;
         }
-    }
-
-    function _markCommitted(CommitContext memory c, bytes calldata lists, uint256 at, uint256 count) private pure {
-        // unchecked: as for `_judgeList`, which has passed
-        unchecked {
-            for (uint256 i; i < count; ++i) {
-                uint256 place = lists.uintAt(at + LIST_BYTES + i * ITEM_BYTES, 3);
-                uint256 ordinal = (place >> 8) * c.seats + (place & 0xff);
-                c.words[ordinal / TaggedBits.BITS - c.firstWord] |= 1 << (ordinal % TaggedBits.BITS);
-            }
-        }
+        return ListSkip(reason);
     }
 }

@@ -55,10 +55,29 @@ abstract contract MarketStorage is IMarketEvents {
 
     enum BitKind {
         STATUS, // two bits a bundle: settled, and the parity of the round that it waits for
-        COMMITTED // one bit a seat, tagged with the round too
+        COMMITTED, // one bit a seat, tagged with the round too
+        REVEALED // likewise
+    }
+
+    /// @dev Bits of one kind in memory, a word at a time.
+    struct BitReader {
+        uint256 key; // of word 0
+        uint256 tag;
+        uint256 round;
+        uint256 index; // of the word in hand
+        uint256 word;
+    }
+
+    /// @dev Bits to be set or flipped, gathered word by word: each word is written once if they ascend.
+    struct BitWriter {
+        uint256 key;
+        uint256 tag;
+        uint256 index;
+        uint256 word;
     }
 
     uint256 internal constant BUNDLES_PER_WORD = TaggedBits.BITS / 2;
+    uint256 private constant NO_WORD = type(uint256).max;
 
     IStakeRegistry public immutable REGISTRY;
     IDisputes public immutable DISPUTES;
@@ -151,18 +170,85 @@ abstract contract MarketStorage is IMarketEvents {
     }
 
     function _bitKey(uint64 batchId, BitKind kind, uint256 word) internal pure returns (uint256) {
-        return (uint256(uint16(batchId)) << 16) | (uint256(kind) << 15) | word;
+        // 4096 bundles of 255 seats fill fewer than 2^13 words.
+        return (uint256(uint16(batchId)) << 16) | (uint256(kind) << 13) | word;
     }
 
     function _bitTag(Batch storage b, BitKind kind) internal view returns (uint256) {
         uint256 sequence = b.id >> 16;
-        return (sequence << 8) | (kind == BitKind.COMMITTED ? b.round : 0);
+        return (sequence << 8) | (kind == BitKind.STATUS ? 0 : b.round);
+    }
+
+    function _bitReader(Batch storage b, BitKind kind) internal view returns (BitReader memory) {
+        return BitReader(_bitKey(b.id, kind, 0), _bitTag(b, kind), b.round, NO_WORD, 0);
+    }
+
+    function _isSet(BitReader memory r, uint256 ordinal) internal view returns (bool) {
+        // unchecked: numbers of bits
+        unchecked {
+            _turnTo(r, ordinal / TaggedBits.BITS);
+            return (r.word >> (ordinal % TaggedBits.BITS)) & 1 == 1;
+        }
+    }
+
+    /// @dev Whether a bundle waits for the present round.
+    function _isPending(BitReader memory r, uint256 bundle) internal view returns (bool) {
+        // unchecked: numbers of bits
+        unchecked {
+            _turnTo(r, bundle / BUNDLES_PER_WORD);
+            return _isPendingBits(r.word, bundle % BUNDLES_PER_WORD, r.round);
+        }
+    }
+
+    function _turnTo(BitReader memory r, uint256 index) private view {
+        if (r.index == index) return;
+        (r.index, r.word) = (index, TaggedBits.load(_bits, r.key | index, r.tag));
+    }
+
+    function _bitWriter(Batch storage b, BitKind kind) internal view returns (BitWriter memory) {
+        return BitWriter(_bitKey(b.id, kind, 0), _bitTag(b, kind), NO_WORD, 0);
+    }
+
+    function _setBit(BitWriter memory w, uint256 ordinal) internal {
+        // unchecked: numbers of bits
+        unchecked {
+            _moveTo(w, ordinal / TaggedBits.BITS);
+            w.word |= 1 << (ordinal % TaggedBits.BITS);
+        }
+    }
+
+    /// @dev A carried bundle waits for a round of the other parity from now on, all others for none.
+    function _markSettled(BitWriter memory w, uint256 bundle, bool isCarried) internal {
+        // unchecked: numbers of bits
+        unchecked {
+            _moveTo(w, bundle / BUNDLES_PER_WORD);
+            // Widened first: the literals alone are a uint8, whose shift would lose the bits of every bundle from the
+            // fifth on.
+            w.word ^= uint256(isCarried ? 2 : 1) << (2 * (bundle % BUNDLES_PER_WORD));
+        }
+    }
+
+    function _moveTo(BitWriter memory w, uint256 index) private {
+        if (w.index == index) return;
+        _flush(w);
+        (w.index, w.word) = (index, TaggedBits.load(_bits, w.key | index, w.tag));
+    }
+
+    function _flush(BitWriter memory w) internal {
+        if (w.index != NO_WORD) TaggedBits.store(_bits, w.key | w.index, w.tag, w.word);
     }
 
     /// @dev Whether the two status bits say that a bundle waits for this round.
     function _isPendingBits(uint256 data, uint256 position, uint256 round) internal pure returns (bool) {
         uint256 pair = data >> (2 * position);
         return pair & 1 == 0 && (pair >> 1) & 1 == round & 1;
+    }
+
+    /// @dev Keep and tell rows of outcomes; they make one page of the batch's chain, together with the round.
+    function _tellOutcomes(Batch storage b, bytes memory outcomes) internal {
+        uint8 round = b.round;
+        b.outcomeHash = keccak256(abi.encodePacked(b.outcomeHash, keccak256(abi.encodePacked(round, outcomes))));
+        emit BundlesSettled(b.id, round, outcomes);
     }
 
     function _lockBond(address owner, uint256 amount) internal {

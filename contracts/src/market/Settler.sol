@@ -1,52 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {Buffer, Buffers} from "../libraries/Cursor.sol";
+import {Buffer, Buffers, Cursor} from "../libraries/Cursor.sol";
 import {MalformedPage as PageError} from "../libraries/Cursor.sol";
 import {Statements} from "../libraries/Statements.sol";
 import {LoadedTable, TableReader} from "../libraries/TableReader.sol";
-import {TaggedBits} from "../libraries/TaggedBits.sol";
+import {ClassTable} from "../types/ClassTable.sol";
 import {FineKind} from "../types/FineKind.sol";
+import {BPS} from "../types/Limits.sol";
 import {Params} from "../types/Params.sol";
 import {Settlement} from "../types/Settlement.sol";
 import {MarketStorage} from "./MarketStorage.sol";
-import {SettlementReader, Work} from "./SettlementReader.sol";
+import {Openings, Place, SettlementReader, Works} from "./SettlementReader.sol";
 
 /// @title Openings, verdicts and payment
 /// @notice The market runs this code on its own storage; both together would be too large for one contract.
 contract Settler is MarketStorage {
     using Buffers for Buffer;
+    using Cursor for bytes;
+    using Place for uint256;
+    using SettlementReader for bytes;
     using TableReader for LoadedTable;
 
     /// @dev One settle call: what it knows, and what it owes when it ends.
     struct SettleContext {
-        LoadedTable table;
+        ClassTable source;
+        LoadedTable table; // its units are read when a committee is drawn
         bytes32 domain;
         uint256 seats;
         uint256 round;
-        uint256 shares; // seats × (1 + rounds): how many prices a bundle's escrow holds
+        uint256 shares; // seats × (1 + rounds): how many prices a bundle's escrow holds in the first round
         uint256 fee;
+        uint256 auditBps;
         bool isLast; // no fresh round is left
         bool isVoided;
         bool isOver; // window 4 is past
-        Work[] works;
-        uint256[] opened; // by work and seat, see SettlementReader
-        uint256[] earned; // wei by member
+        bool isJudged;
+        Works works;
+        uint256[] seen; // by work and seat, see SettlementReader
+        uint256[] earned; // seats << 96 | wei, by member
         uint256 fromEscrow;
         uint256 fromPots;
         uint256 leftInPots;
         uint256 fees;
+        uint256 auditFees;
         address requester; // whose escrow and refund are gathered before they are written
         uint256 escrow;
         uint256 refund;
-        Buffer verdicts;
+        Buffer outcomes;
         Buffer carry;
         uint256 processed;
         uint256 carried;
+        BitWriter statuses;
+        BitReader committed;
+        BitReader revealed;
     }
 
-    /// @dev One bundle while it is decided.
+    /// @dev One bundle while it is decided; one for all, since memory costs more the more of it there is.
     struct Decision {
+        uint256 place;
+        address requester;
+        uint256 price;
+        uint256 shares;
+        uint256 pot;
+        uint256 opened; // seats with a vote, of all rounds
         uint256[] voters; // members with a vote, standing ones first; `count` of them
         bytes32[] votes; // beside them
         uint256 count;
@@ -54,12 +71,57 @@ contract Settler is MarketStorage {
         uint256 open; // seats of this round with a vote
         bytes32 vote;
         bool isConflict;
-        uint256[] committee; // drawn only where it is needed
+        uint256[] abstainers; // members, once a seat; `abstained` of them
+        uint256 abstained;
+        uint256[] silent; // kind << 16 | member; `silences` of them
+        uint256 silences;
+        uint256[] committee;
+        bool isDrawn;
     }
+
+    uint256 private constant ONE_SEAT = 1 << 96;
+    uint256 private constant STRICT = 1;
+    uint256 private constant CONSOLATION = 5; // where nobody can be right, a seat earns the price divided by this
+    uint256 private constant ROW_BYTES = 38;
+    uint256 private constant CARRY_BYTES = 59;
 
     constructor(Params memory params_, address registry, address disputes, address beacon)
         MarketStorage(params_, registry, disputes, beacon)
     {}
+
+    /// @notice See `IComputeMarket.reveal`.
+    function reveal(uint64 batchId, bytes32[] calldata commitPages, bytes calldata votes, bytes calldata openings)
+        external
+    {
+        Batch storage b = _batchIn(batchId, BatchStatus.ASSIGNED);
+        if (!_isPast(b, 3)) revert WindowOpen("settle");
+        if (_isPast(b, 4)) revert WindowPast("reveal");
+        if (Statements.fold(0, commitPages) != b.commitHash) revert HashMismatch("commitPages");
+        uint256 bundles = b.bundles;
+        Openings memory o;
+        (o.seats, o.domain) = (b.seats, _domain(b, Statements.STAGE_BUNDLE, b.round));
+        o.table = TableReader.loadRows(REGISTRY.tableAt(b.classId, b.table));
+        o.places = new uint256[](1);
+        o.places[0] = SettlementReader.readOneList(votes);
+        o.workOf = new uint256[](bundles);
+        BitReader memory pending = _bitReader(b, BitKind.STATUS);
+        for (uint256 bundle; bundle < bundles; ++bundle) {
+            if (_isPending(pending, bundle)) o.workOf[bundle] = bundle + 1;
+        }
+        o.seen = new uint256[](bundles * o.seats);
+        SettlementReader.rebuild(o, commitPages, votes, openings);
+        BitWriter memory bits = _bitWriter(b, BitKind.REVEALED);
+        bool isEmpty = true;
+        for (uint256 i; i < o.seen.length; ++i) {
+            if (o.seen[i] & SettlementReader.CODE_MASK == 0) continue;
+            if (o.seen[i] & SettlementReader.CODE_MASK >= SettlementReader.HIDDEN) continue;
+            _setBit(bits, i);
+            isEmpty = false;
+        }
+        if (isEmpty) revert PageError();
+        _flush(bits);
+        emit OpeningsRevealed(batchId, b.round, votes, openings);
+    }
 
     /// @notice See `IComputeMarket.settle`.
     function settle(uint64 batchId, Settlement calldata s) external {
@@ -70,30 +132,36 @@ contract Settler is MarketStorage {
         _authenticate(b, s);
         c.works = c.round == 0 ? SettlementReader.readRecords(s.page) : SettlementReader.readCarried(s.page);
         _readOpened(b, c, s);
-        c.verdicts = Buffers.allocate(35 * c.works.length);
-        c.carry = Buffers.allocate(c.works.length * (83 + 2 * c.shares));
-        for (uint256 i; i < c.works.length; ++i) {
-            if (!c.works[i].isLeft) _decide(b, c, i);
+        c.outcomes = Buffers.allocate(c.works.count * (ROW_BYTES + 2 * c.seats * (1 + c.round)));
+        Decision memory d = _newDecision(c);
+        for (uint256 i; i < c.works.count; ++i) {
+            if (c.works.places[i].isLeft()) continue;
+            ++c.processed;
+            if (!_acceptAtOnce(c, s.votes, i)) _decide(b, c, s, d, i);
         }
-        _storeStatuses(b, c);
+        if (c.processed == 0) return;
+        _flush(c.statuses);
         _pay(c);
         _endSettle(b, c);
     }
 
     function _settleContext(Batch storage b) private view returns (SettleContext memory c) {
-        c.table = TableReader.load(REGISTRY.tableAt(b.classId, b.table));
+        c.source = REGISTRY.tableAt(b.classId, b.table);
+        c.table = TableReader.loadRows(c.source);
         c.domain = _domain(b, Statements.STAGE_BUNDLE, b.round);
-        (c.seats, c.round, c.fee) = (b.seats, b.round, b.feeWei);
-        c.shares = uint256(b.seats) * (1 + uint256(b.rounds));
-        c.isLast = b.round == b.rounds;
+        (c.seats, c.round, c.fee, c.auditBps) = (b.seats, b.round, b.feeWei, _params.auditBps);
+        c.shares = c.seats * (1 + uint256(b.rounds));
+        (c.isLast, c.isJudged) = (b.round == b.rounds, b.judged);
         c.isVoided = b.status == BatchStatus.VOIDED;
         c.isOver = !c.isVoided && _isPast(b, 4);
         c.earned = new uint256[](c.table.memberCount);
+        c.statuses = _bitWriter(b, BitKind.STATUS);
+        (c.committed, c.revealed) = (_bitReader(b, BitKind.COMMITTED), _bitReader(b, BitKind.REVEALED));
     }
 
     function _authenticate(Batch storage b, Settlement calldata s) private view {
-        bytes32 chain = Statements.fold(keccak256(abi.encodePacked(s.prior, keccak256(s.page))), s.tail);
-        if (chain != (b.round == 0 ? b.postHash : b.carryHash)) revert HashMismatch("page");
+        bytes32 page = Statements.chain(s.prior, keccak256(s.page));
+        if (Statements.fold(page, s.tail) != (b.round == 0 ? b.postHash : b.carryHash)) revert HashMismatch("page");
         if (Statements.fold(0, s.commitPages) != b.commitHash) revert HashMismatch("commitPages");
     }
 
@@ -104,132 +172,279 @@ contract Settler is MarketStorage {
             SettlementReader.readVotes(c.works, s.votes);
         }
         // Bundles that do not wait for this round are left alone, whatever the caller says of them.
-        uint256 tag = _bitTag(b, BitKind.STATUS);
-        for (uint256 i; i < c.works.length; ++i) {
-            uint256 bundle = c.works[i].bundle;
-            uint256 data = TaggedBits.load(_bits, _bitKey(b.id, BitKind.STATUS, bundle / BUNDLES_PER_WORD), tag);
-            if (!_isPendingBits(data, bundle % BUNDLES_PER_WORD, c.round)) c.works[i].isLeft = true;
+        BitReader memory pending = _bitReader(b, BitKind.STATUS);
+        uint256[] memory places = c.works.places;
+        for (uint256 i; i < places.length; ++i) {
+            if (!_isPending(pending, places[i].bundle())) places[i] = places[i].leave();
         }
-        c.opened = SettlementReader.readOpenings(c.works, s.commitPages, s.openings, c.table, c.domain, c.seats);
+        if (c.isVoided) return;
+        Openings memory o;
+        (o.seats, o.domain, o.table) = (c.seats, c.domain, c.table);
+        SettlementReader.index(c.works, o);
+        SettlementReader.rebuild(o, s.commitPages, s.votes, s.openings);
+        c.seen = o.seen;
     }
 
-    function _decide(Batch storage b, SettleContext memory c, uint256 index) private {
-        Work memory w = c.works[index];
-        Decision memory d = _gather(c, w, index);
-        if (d.isConflict) {
-            if (c.isOver) _fineSilent(c, w, d, index);
-            w.verdict = Verdict.DISPUTED;
-            _openDispute(b, c, w, d);
-        } else if (d.open == c.seats) {
-            w.verdict = Verdict.ACCEPTED;
-            _accept(c, w, d);
-        } else {
-            if (!c.isVoided) {
-                if (!c.isOver) revert TooEarly(uint16(w.bundle));
-                _fineSilent(c, w, d, index);
+    function _newDecision(SettleContext memory c) private pure returns (Decision memory d) {
+        // Every seat that was ever drawn for a bundle has at most one entry in each.
+        uint256 most = c.seats * (1 + c.round);
+        (d.voters, d.votes, d.abstainers) = (new uint256[](most), new bytes32[](most), new uint256[](most));
+        (d.silent, d.committee) = (new uint256[](c.seats), new uint256[](c.seats));
+    }
+
+    /// @dev The usual case, apart because it is most of what is paid for: the first round, and every seat opened the
+    /// same vote.
+    function _acceptAtOnce(SettleContext memory c, bytes calldata votes, uint256 index) private returns (bool) {
+        if (c.round > 0 || c.isVoided) return false;
+        uint256 seats = c.seats;
+        uint256 at = index * seats;
+        // unchecked: sums of money far below 2^96, and indices
+        unchecked {
+            uint256 code = c.seen[at] & SettlementReader.CODE_MASK;
+            if (code == 0 || code >= SettlementReader.HIDDEN) return false;
+            for (uint256 seat = 1; seat < seats; ++seat) {
+                if (c.seen[at + seat] & SettlementReader.CODE_MASK != code) return false;
             }
-            w.verdict = c.isVoided || c.isLast ? Verdict.VOID : Verdict.CARRIED;
-            if (w.verdict == Verdict.VOID) _void(c, w, d);
-            else _carry(c, w, d);
+            uint256 place = c.works.places[index];
+            uint256 money = c.works.money[index];
+            uint256 price = uint96(money);
+            _startRow(c, place.bundle(), Verdict.ACCEPTED, votes.voteAt(place, code - 1), seats, seats);
+            for (uint256 seat; seat < seats; ++seat) {
+                uint256 member = c.seen[at + seat] >> 16;
+                c.earned[member] += price | ONE_SEAT;
+                c.outcomes.append(member, 2);
+            }
+            _markSettled(c.statuses, place.bundle(), false);
+            uint256 auditFee = _auditFeeOf(c, price);
+            c.fromEscrow += price * seats;
+            c.fees += c.fee;
+            c.auditFees += auditFee;
+            uint256 refund = price * (c.shares - seats);
+            _gatherRelease(c, address(uint160(money >> 96)), refund + price * seats + c.fee + auditFee, refund);
+            return true;
         }
-        ++c.processed;
-        c.verdicts.append(w.bundle, 2);
-        c.verdicts.append(uint256(w.verdict), 1);
-        c.verdicts.append(w.verdict == Verdict.ACCEPTED ? uint256(d.vote) : 0, 32);
     }
 
-    /// @dev Who has voted what, and how many seats of the round have a vote.
-    function _gather(SettleContext memory c, Work memory w, uint256 index) private pure returns (Decision memory d) {
-        d.standing = w.voters.length;
-        (d.voters, d.votes) = (new uint256[](d.standing + c.seats), new bytes32[](d.standing + c.seats));
+    function _decide(Batch storage b, SettleContext memory c, Settlement calldata s, Decision memory d, uint256 index)
+        private
+    {
+        _load(c, s.page, d, index);
+        if (!c.isVoided) _gather(c, s.votes, d, index);
+        Verdict verdict;
+        if (c.isVoided) {
+            verdict = Verdict.VOID;
+            _void(c, d, 0);
+        } else {
+            if (d.silences > 0 && !c.isOver) revert TooEarly(uint16(d.place.bundle()));
+            verdict = _settleDecision(b, c, d);
+        }
+        bool isOver = verdict == Verdict.ACCEPTED || verdict == Verdict.VOID;
+        uint256 told = isOver && !d.isConflict ? d.count : 0;
+        _startRow(c, d.place.bundle(), verdict, told > 0 ? d.vote : bytes32(0), isOver ? d.opened : 0, told);
+        for (uint256 i; i < told; ++i) {
+            c.outcomes.append(d.voters[i], 2);
+        }
+        _markSettled(c.statuses, d.place.bundle(), verdict == Verdict.CARRIED);
+    }
+
+    /// @dev What earlier rounds left of a bundle.
+    function _load(SettleContext memory c, bytes calldata page, Decision memory d, uint256 index) private pure {
+        uint256 money = c.works.money[index];
+        (d.place, d.requester, d.price) = (c.works.places[index], address(uint160(money >> 96)), uint96(money));
+        (d.shares, d.pot, d.opened, d.standing, d.vote) = (c.shares, 0, 0, 0, 0);
+        (d.open, d.isConflict, d.abstained, d.silences, d.isDrawn) = (0, false, 0, 0, false);
+        if (c.round > 0) {
+            uint256 at = d.place.record();
+            (d.shares, d.pot, d.opened) = (page.uintAt(at + 37, 2), page.uintAt(at + 39, 16), page.uintAt(at + 55, 2));
+            d.standing = page.uintAt(at + 57, 1);
+            at += SettlementReader.CARRY_HEAD_BYTES;
+            if (d.standing > 0) {
+                d.vote = bytes32(page.uintAt(at, 32));
+                at += 32;
+            }
+            for (uint256 i; i < d.standing; ++i) {
+                (d.voters[i], d.votes[i]) = (page.uintAt(at + 2 * i, 2), d.vote);
+            }
+            at += 2 * d.standing;
+            d.abstained = page.uintAt(at, 1);
+            for (uint256 i; i < d.abstained; ++i) {
+                d.abstainers[i] = page.uintAt(at + 1 + 2 * i, 2);
+            }
+        }
+        d.count = d.standing;
+    }
+
+    /// @dev What the seats of this round did.
+    function _gather(SettleContext memory c, bytes calldata votes, Decision memory d, uint256 index) private view {
+        uint256 first = d.place.bundle() * c.seats;
+        for (uint256 seat; seat < c.seats; ++seat) {
+            uint256 seen = c.seen[index * c.seats + seat];
+            uint256 code = seen & SettlementReader.CODE_MASK;
+            uint256 member = seen >> 16;
+            if (code > 0 && code < SettlementReader.HIDDEN) {
+                ++d.open;
+                _addVote(d, member, votes.voteAt(d.place, code - 1));
+                continue;
+            }
+            bool isOmitted = code == 0 ? _isSet(c.committed, first + seat) : _isSet(c.revealed, first + seat);
+            if (isOmitted) revert SeatOmitted(uint16(d.place.bundle()), uint8(seat));
+            if (code == 0) member = _drawnFor(c, d, seat);
+            if (_isStanding(d, member)) {
+                ++d.open;
+            } else if (code == SettlementReader.ABSTAINED) {
+                d.abstainers[d.abstained++] = member;
+            } else {
+                FineKind kind = code == 0 ? FineKind.SILENT : FineKind.UNREVEALED;
+                d.silent[d.silences++] = (uint256(kind) << 16) | member;
+            }
+        }
+        d.opened += d.open;
+    }
+
+    function _addVote(Decision memory d, uint256 member, bytes32 vote) private pure {
+        if (d.count == 0) d.vote = vote;
+        else if (vote != d.vote) d.isConflict = true;
+        if (d.standing > 0 && vote == d.votes[0] && _isStanding(d, member)) return;
+        (d.voters[d.count], d.votes[d.count]) = (member, vote);
+        ++d.count;
+    }
+
+    function _isStanding(Decision memory d, uint256 member) private pure returns (bool) {
         for (uint256 i; i < d.standing; ++i) {
-            (d.voters[i], d.votes[i]) = (w.voters[i], w.vote);
-        }
-        (d.count, d.vote) = (d.standing, w.vote);
-        for (uint256 seat; seat < c.seats; ++seat) {
-            uint256 opened = c.opened[index * c.seats + seat];
-            if (opened == 0) continue;
-            ++d.open;
-            bytes32 vote = w.votes[(opened & 0xffff) - 1];
-            if (d.count == 0) d.vote = vote;
-            else if (vote != d.vote) d.isConflict = true;
-            if (_isStanding(w, opened >> 16) && vote == w.vote) continue;
-            (d.voters[d.count], d.votes[d.count]) = (opened >> 16, vote);
-            ++d.count;
-        }
-        if (c.isVoided || d.open == c.seats) return d;
-        d.committee = new uint256[](c.seats);
-        c.table.draw(c.domain, w.bundle, c.seats, d.committee, 0);
-        for (uint256 seat; seat < c.seats; ++seat) {
-            if (c.opened[index * c.seats + seat] == 0 && _isStanding(w, d.committee[seat])) ++d.open;
-        }
-    }
-
-    function _isStanding(Work memory w, uint256 member) private pure returns (bool) {
-        for (uint256 i; i < w.voters.length; ++i) {
-            if (w.voters[i] == member) return true;
+            if (d.voters[i] == member) return true;
         }
         return false;
     }
 
-    function _fineSilent(SettleContext memory c, Work memory w, Decision memory d, uint256 index) private {
-        if (d.open == c.seats) return;
-        for (uint256 seat; seat < c.seats; ++seat) {
-            if (c.opened[index * c.seats + seat] != 0 || _isStanding(w, d.committee[seat])) continue;
-            (, uint24 operatorId) = c.table.row(d.committee[seat]);
-            w.pot += REGISTRY.fine(operatorId, 2 * w.price, FineKind.SILENT);
+    function _drawnFor(SettleContext memory c, Decision memory d, uint256 seat) private view returns (uint256) {
+        if (!d.isDrawn) {
+            c.table.loadUnits(c.source);
+            c.table.draw(c.domain, d.place.bundle(), c.seats, d.committee, 0);
+            d.isDrawn = true;
+        }
+        return d.committee[seat];
+    }
+
+    function _settleDecision(Batch storage b, SettleContext memory c, Decision memory d) private returns (Verdict) {
+        uint256 drawn = c.seats * (1 + c.round);
+        if (d.isConflict) {
+            _fineAll(c, d);
+            if (c.isJudged) {
+                _openDispute(b, c, d);
+                return Verdict.DISPUTED;
+            }
+            for (uint256 i; i < d.count; ++i) {
+                c.earned[d.voters[i]] += (d.price / CONSOLATION) | (i < d.standing ? 0 : ONE_SEAT);
+            }
+            _void(c, d, d.count);
+            return Verdict.VOID;
+        }
+        if (d.open < c.seats && !c.isLast) {
+            _fineSilent(c, d);
+            _carry(c, d);
+            return Verdict.CARRIED;
+        }
+        bool isEnough = d.open == c.seats
+            || (d.place.flags() & STRICT == 0 && d.opened >= c.seats && 20 * d.opened >= 9 * drawn);
+        if (isEnough) {
+            _fineAll(c, d);
+            _accept(c, d);
+            return Verdict.ACCEPTED;
+        }
+        if (d.abstained == drawn) {
+            for (uint256 i; i < d.abstained; ++i) {
+                c.earned[d.abstainers[i]] += d.price / CONSOLATION;
+            }
+            _void(c, d, d.abstained);
+        } else {
+            _fineAll(c, d);
+            _void(c, d, 0);
+        }
+        return Verdict.VOID;
+    }
+
+    function _fineAll(SettleContext memory c, Decision memory d) private {
+        for (uint256 i; i < d.abstained; ++i) {
+            _fine(c, d, d.abstainers[i], d.price, FineKind.ABSTAINED);
+        }
+        _fineSilent(c, d);
+    }
+
+    function _fineSilent(SettleContext memory c, Decision memory d) private {
+        for (uint256 i; i < d.silences; ++i) {
+            _fine(c, d, d.silent[i] & 0xffff, 2 * d.price, FineKind(d.silent[i] >> 16));
         }
     }
 
-    function _accept(SettleContext memory c, Work memory w, Decision memory d) private {
-        uint256 due = w.price * d.count;
-        uint256 fresh = w.price * (d.count - d.standing);
-        uint256 fromPot = w.pot < fresh ? w.pot : fresh;
+    function _fine(SettleContext memory c, Decision memory d, uint256 member, uint256 amount, FineKind kind) private {
+        (, uint24 operatorId) = c.table.row(member);
+        d.pot += REGISTRY.fine(operatorId, amount, kind);
+    }
+
+    function _accept(SettleContext memory c, Decision memory d) private {
+        uint256 due = d.price * d.count;
+        uint256 fresh = d.price * (d.count - d.standing);
+        uint256 fromPot = d.pot < fresh ? d.pot : fresh;
         for (uint256 i; i < d.count; ++i) {
-            c.earned[d.voters[i]] += w.price;
+            c.earned[d.voters[i]] += d.price | (i < d.standing ? 0 : ONE_SEAT);
         }
+        uint256 auditFee = _auditFeeOf(c, d.price);
         c.fromEscrow += due - fromPot;
         c.fromPots += fromPot;
-        c.leftInPots += w.pot - fromPot;
+        c.leftInPots += d.pot - fromPot;
         c.fees += c.fee;
-        uint256 escrow = w.price * c.shares + c.fee;
-        _gatherRelease(c, w.requester, escrow, escrow - c.fee - (due - fromPot));
+        c.auditFees += auditFee;
+        uint256 escrow = _escrowOf(c, d);
+        _gatherRelease(c, d.requester, escrow, escrow - c.fee - auditFee - (due - fromPot));
     }
 
-    function _void(SettleContext memory c, Work memory w, Decision memory d) private {
-        uint256 share = d.count == 0 ? 0 : w.pot / d.count;
-        if (share > w.price) share = w.price;
+    /// @dev Ends a bundle without a result; `earners` of its seats get a consolation from the escrow.
+    function _void(SettleContext memory c, Decision memory d, uint256 earners) private {
+        uint256 due = d.price / CONSOLATION * earners;
+        c.fromEscrow += due;
+        c.leftInPots += d.pot;
+        uint256 escrow = _escrowOf(c, d);
+        _gatherRelease(c, d.requester, escrow, escrow - due);
+    }
+
+    function _escrowOf(SettleContext memory c, Decision memory d) private pure returns (uint256) {
+        return d.price * d.shares + c.fee + _auditFeeOf(c, d.price);
+    }
+
+    function _auditFeeOf(SettleContext memory c, uint256 price) private pure returns (uint256) {
+        return (price * c.auditBps + BPS - 1) / BPS;
+    }
+
+    function _carry(SettleContext memory c, Decision memory d) private pure {
+        if (c.carried++ == 0) c.carry = Buffers.allocate(c.works.count * (CARRY_BYTES + 32 + 2 * d.voters.length));
+        Buffer memory carry = c.carry;
+        carry.append(d.place.bundle(), 2);
+        carry.append(uint160(d.requester), 20);
+        carry.append(d.price, 12);
+        carry.append(d.place.tasks(), 2);
+        carry.append(d.place.flags(), 1);
+        carry.append(d.shares, 2);
+        carry.append(d.pot, 16);
+        carry.append(d.opened, 2);
+        carry.append(d.count, 1);
+        if (d.count > 0) carry.append(uint256(d.vote), 32);
         for (uint256 i; i < d.count; ++i) {
-            c.earned[d.voters[i]] += share;
+            carry.append(d.voters[i], 2);
         }
-        c.fromPots += share * d.count;
-        c.leftInPots += w.pot - share * d.count;
-        uint256 escrow = w.price * c.shares + c.fee;
-        _gatherRelease(c, w.requester, escrow, escrow);
-    }
-
-    function _carry(SettleContext memory c, Work memory w, Decision memory d) private pure {
-        ++c.carried;
-        c.carry.append(w.bundle, 2);
-        c.carry.append(uint160(w.requester), 20);
-        c.carry.append(w.price, 12);
-        c.carry.append(w.pot, 16);
-        c.carry.append(d.count, 1);
-        if (d.count > 0) c.carry.append(uint256(d.vote), 32);
-        for (uint256 i; i < d.count; ++i) {
-            c.carry.append(d.voters[i], 2);
+        carry.append(d.abstained, 1);
+        for (uint256 i; i < d.abstained; ++i) {
+            carry.append(d.abstainers[i], 2);
         }
     }
 
-    function _openDispute(Batch storage b, SettleContext memory c, Work memory w, Decision memory d) private {
-        uint256 escrow = w.price * c.shares + c.fee;
+    function _openDispute(Batch storage b, SettleContext memory c, Decision memory d) private {
         Buffer memory record = Buffers.allocate(163 + 34 * d.count);
         record.append(b.id, 8);
-        record.append(w.bundle, 2);
-        record.append(uint160(w.requester), 20);
-        record.append(w.price, 12);
-        record.append(w.pot, 16);
-        record.append(escrow, 16);
+        record.append(d.place.bundle(), 2);
+        record.append(uint160(d.requester), 20);
+        record.append(d.price, 12);
+        record.append(d.pot, 16);
+        record.append(_escrowOf(c, d), 16);
         record.append(c.fee, 8);
         record.append(uint160(msg.sender), 20);
         record.append(b.classId, 4);
@@ -241,6 +456,19 @@ contract Settler is MarketStorage {
             record.append(uint256(d.votes[i]), 32);
         }
         DISPUTES.open(record.finish());
+    }
+
+    function _startRow(
+        SettleContext memory c,
+        uint256 bundle,
+        Verdict verdict,
+        bytes32 vote,
+        uint256 opened,
+        uint256 voters
+    ) private pure {
+        c.outcomes.append((bundle << 8) | uint256(verdict), 3);
+        c.outcomes.append(uint256(vote), 32);
+        c.outcomes.append((opened << 8) | voters, 3);
     }
 
     /// @dev Neighbours of one requester cost one write.
@@ -258,38 +486,18 @@ contract Settler is MarketStorage {
         if (c.fees > 0) _accounts[msg.sender].free += uint128(c.fees);
         uint256[] memory entries = c.table.entries(c.earned);
         if (entries.length > 0) REGISTRY.credit{value: c.fromEscrow}(entries, c.fromPots);
+        if (c.auditFees > 0) REGISTRY.donate{value: c.auditFees}();
         if (c.leftInPots > 0) REGISTRY.releasePot(c.leftInPots);
     }
 
-    function _storeStatuses(Batch storage b, SettleContext memory c) private {
-        uint256 tag = _bitTag(b, BitKind.STATUS);
-        uint256 current = type(uint256).max; // word in hand: bundles ascend, so each is written once
-        uint256 data;
-        for (uint256 i; i < c.works.length; ++i) {
-            Work memory w = c.works[i];
-            if (w.verdict == Verdict.NONE) continue;
-            uint256 key = _bitKey(b.id, BitKind.STATUS, w.bundle / BUNDLES_PER_WORD);
-            if (key != current) {
-                if (current != type(uint256).max) TaggedBits.store(_bits, current, tag, data);
-                (current, data) = (key, TaggedBits.load(_bits, key, tag));
-            }
-            uint256 position = 2 * (w.bundle % BUNDLES_PER_WORD);
-            // A carried bundle now waits for a round of the other parity; all others wait for none. Widened first: the
-            // literals alone are a uint8, whose shift would lose the bits of every bundle from the fifth on.
-            data ^= uint256(w.verdict == Verdict.CARRIED ? 2 : 1) << position;
-        }
-        if (current != type(uint256).max) TaggedBits.store(_bits, current, tag, data);
-    }
-
     function _endSettle(Batch storage b, SettleContext memory c) private {
-        if (c.processed == 0) return;
         uint8 round = b.round;
         if (c.carried > 0) {
             bytes memory page = c.carry.finish();
-            b.nextCarryHash = keccak256(abi.encodePacked(b.nextCarryHash, keccak256(page)));
+            b.nextCarryHash = Statements.chain(b.nextCarryHash, keccak256(page));
             emit BundlesCarried(b.id, round, page);
         }
-        emit BundlesSettled(b.id, round, c.verdicts.finish());
+        _tellOutcomes(b, c.outcomes.finish());
         b.pending -= uint16(c.processed);
         b.carried += uint16(c.carried);
         if (b.pending > 0) return;

@@ -131,7 +131,8 @@ def _on_page(chain: ChainView, network: Network, event: events.PagePosted, logge
         return
     page = encoding.encode_record_page(keccak(event.page), number, records)
     batch.post_hash = encoding.fold(batch.post_hash, [keccak(page)])
-    expanded = iter(expand_record_page(number, [record for group in records for record in group]))
+    shares = batch.terms.seats * (1 + batch.terms.rounds)
+    expanded = iter(expand_record_page(number, [record for group in records for record in group], shares))
     for signed in accepted:
         job_id = encoding.compute_job_id(network.separator, signed.order)
         for job_bundle in range(count_bundles(signed.order.task_count)):
@@ -197,9 +198,9 @@ def _on_commit_page(chain: ChainView, network: Network, event: events.CommitPage
 
 def _on_settled(chain: ChainView, network: Network, event: events.BundlesSettled, logged: Logged) -> None:
     if batch := chain.batches.get(event.batch_id):
-        for bundle, verdict, vote in encoding.decode_verdicts(event.verdicts):
-            batch.pending.discard(bundle)
-            batch.verdicts[bundle] = verdict, vote
+        for row in encoding.decode_outcomes(event.outcomes):
+            batch.pending.discard(row.bundle)
+            batch.verdicts[row.bundle] = row.verdict, row.vote
 
 
 def _on_carried(chain: ChainView, network: Network, event: events.BundlesCarried, logged: Logged) -> None:

@@ -6,7 +6,7 @@ from tests.adversarial.lying_node import LyingCore
 from tests.unit.node.simulation import Network0
 
 from quorate.protocol import events as ev
-from quorate.protocol.encoding import decode_verdicts
+from quorate.protocol.encoding import decode_outcomes
 from quorate.protocol.types import Stage, Verdict, Vote
 from quorate_node.core import instructions as ins
 from quorate_node.core.core import Core
@@ -15,7 +15,7 @@ from quorate_node.core.state import BundleKey, Settings, Work, WorkStatus
 
 
 def verdicts(net: Network0) -> list[Verdict]:
-    return [verdict for event in net.found(ev.BundlesSettled) for _, verdict, _ in decode_verdicts(event.verdicts)]
+    return [row.verdict for event in net.found(ev.BundlesSettled) for row in decode_outcomes(event.outcomes)]
 
 
 def is_settled(net: Network0, batches: int = 1) -> bool:
