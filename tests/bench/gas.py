@@ -1,0 +1,131 @@
+"""What a job costs in gas on deployed contracts: 1000 operators, 3 seats, 500 distinct orders, slots used before.
+
+Gas is that of receipts, with the floor price of calldata (EIP-7623). --check compares with tests/bench/gas.json and
+fails beyond 2 %; --write writes that file. Parameters are those of the production preset.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from _bench import Bench
+from tests.differential.chain import running_chain
+from tests.differential.market_day import MarketDay, Spent
+
+from quorate.protocol.paging import MAX_TRANSACTION_GAS
+from quorate.protocol.params import PRODUCTION
+
+SNAPSHOT = Path(__file__).with_name("gas.json")
+TOLERANCE = 0.02
+JOBS = 500
+CALLS = ("post", "beacon", "commit", "settle")
+WARM_UP = 2
+"""Batches before the one that counts: the first writes slots that were never written."""
+
+
+def measure(bench: Bench, day: MarketDay, kind: str, requesters: int, page_jobs: int, warm_up: int = WARM_UP) -> None:
+    """Whole lives of batches; rows of the last one are kept under `kind`."""
+    actors = day.make_requesters(requesters)
+    for turn in range(warm_up + 1):
+        spent = day.live(actors, JOBS, page_jobs)
+        record(bench, kind if turn == warm_up else f"{kind}, slots new", spent)
+
+
+def record(bench: Bench, kind: str, spent: Iterable[Spent]) -> None:
+    """A row for each transaction."""
+    for each in spent:
+        bench.record("transactions", {"kind": kind, "name": each.name, "gas": each.gas, "bytes": each.bytes})
+
+
+def per_job(rows: list[dict[str, Any]], kind: str, jobs: int) -> dict[str, float]:
+    """Gas a job by call, and in total."""
+    found: Counter[str] = Counter()
+    for row in rows:
+        if row["kind"] == kind:
+            found[row["name"]] += row["gas"]
+    return {name: round(found[name] / jobs) for name in CALLS} | {"total": round(sum(found.values()) / jobs)}
+
+
+def compute_figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """All figures, from rows alone."""
+    largest = max(rows, key=lambda row: row["gas"])
+    direct = [row for row in rows if row["kind"] == "direct"]
+    return {
+        "per_job": per_job(rows, "pages of 500", JOBS),
+        "total_pages_100": per_job(rows, "pages of 100", JOBS)["total"],
+        "total_500_requesters": per_job(rows, "500 requesters", JOBS)["total"],
+        "total_slots_new": per_job(rows, "pages of 500, slots new", WARM_UP * JOBS)["total"],
+        "direct_total": sum(row["gas"] for row in direct) or None,
+        "direct": [[row["name"], row["gas"]] for row in direct],
+        "table": next(row["gas"] for row in rows if row["kind"] == "table"),
+        "largest_transaction": largest["gas"],
+        "largest_is": f"{largest['name']}, {largest['kind']}",
+        "limit": MAX_TRANSACTION_GAS,
+    }
+
+
+def compare(figures: dict[str, Any], snapshot: dict[str, Any]) -> list[str]:
+    """What differs by more than the tolerance."""
+    found = []
+    for name, wanted in _flatten(snapshot):
+        have = dict(_flatten(figures)).get(name)
+        if have is None or abs(have - wanted) > TOLERANCE * wanted:
+            found.append(f"{name}: {wanted} in {SNAPSHOT.name}, {have} now")
+    return found
+
+
+def _flatten(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    rows: list[tuple[str, float]] = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            rows += _flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float):
+            rows.append((f"{prefix}{name}", value))
+    return rows
+
+
+def run(bench: Bench) -> dict[str, Any]:
+    """Measure all on one chain."""
+    with running_chain(params=PRODUCTION) as (rpc, deployment):
+        day = MarketDay(rpc, deployment, bench.args.operators)
+        record(bench, "table", [Spent("advanceEra", day.table_gas, 0)])
+        bench.say(f"{bench.args.operators} operators have a table")
+        for kind, requesters, page_jobs, warm_up in (
+            ("pages of 500", 50, 500, WARM_UP),
+            ("pages of 100", 50, 100, 1),
+            ("500 requesters", 500, 500, 1),
+        ):
+            measure(bench, day, kind, requesters, page_jobs, warm_up)
+            bench.say(f"measured {kind}")
+        actors = day.make_requesters(50)
+        for seats, jobs in ((3, 2000), (21, 200)):
+            record(bench, f"{jobs} jobs, {seats} seats, pages as they fit", day.live(actors, jobs, jobs, seats))
+            bench.say(f"measured {jobs} jobs of {seats} seats")
+    return compute_figures(bench.rows("transactions"))
+
+
+def main() -> None:
+    """Run it."""
+    arguments: dict[str, dict[str, Any]] = {
+        "--operators": {"type": int, "default": 1000, "help": "members of the class (default: 1000)"},
+        "--check": {"action": "store_true", "help": f"fail where {SNAPSHOT.name} differs by more than 2 %%"},
+        "--write": {"action": "store_true", "help": f"write {SNAPSHOT.name}"},
+    }
+    bench = Bench("gas", __doc__ or "", arguments)
+    figures = run(bench)
+    bench.finish(figures)
+    if bench.args.write:
+        SNAPSHOT.write_text(json.dumps(figures, indent=1) + "\n")
+    if bench.args.check and (differs := compare(figures, json.loads(SNAPSHOT.read_text()))):
+        sys.exit(
+            "\n".join(["gas: other figures than committed; if that is meant: scripts/bench gas --write", *differs])
+        )
+
+
+if __name__ == "__main__":
+    main()
