@@ -15,11 +15,11 @@ from typing import Any
 from tests.adversarial.population import CLASS, CLASS_PRICE, Population, make_address, split_equally, split_liars
 from tests.adversarial.strategies import STRATEGIES, Act, Sight, Strategy
 
+from quorate.protocol.classes import Earning
 from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.committee import compute_committee
 from quorate.protocol.hashing import keccak
 from quorate.protocol.params import FUEL_UNIT, MAX_BUNDLES, PRODUCTION, Params
-from quorate.protocol.registry import Earning
 from quorate.protocol.settlement import (
     Ballot,
     BundleOutcome,
@@ -114,7 +114,8 @@ class Economy:
                 "void_share": sum(row["verdict"] == "VOID" for row in rows) / count,
                 "honest_stake": honest / self.first_stakes[0],
                 "liar_stake": liars / self.people.invested if self.people.invested else 0.0,
-                "liars_drawn": sum(m.operator_id in self.people.ever_liars for m in batch.table.members),
+                "liars_jailed": len(self.people.jailed & self.people.ever_liars),
+                "liars_in_table": sum(m.operator_id in self.people.ever_liars for m in batch.table.members),
                 "honest_slashed": len(self.people.honest_slashed),
                 "treasury": self.people.registry.treasury,
             }
@@ -185,7 +186,7 @@ class BatchPlay:
         rows = compute_committee(domain, record.bundle, self.plan.seats, table.units, len(table.members))
         ids = tuple(int(table.members[row].operator_id) for row in rows)
         standing = tuple((int(table.members[m].operator_id), record.vote or honest) for m in record.voters)
-        sight = Sight((self.first, record.bundle), self.people.era, honest, ids, self.liars, standing)
+        sight = Sight((self.first, record.bundle), tally.rounds, self.people.era, honest, ids, self.liars, standing)
         tally.rounds += 1
         opened: dict[int, Vote] = {}
         self.hidden.clear()

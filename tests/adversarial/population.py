@@ -87,9 +87,9 @@ class Population:
         return Call(sender, Block(self.now, self.now), value)
 
     def note(self, events: list[ev.Event]) -> None:
-        """Remember which honest operators lost stake to a slash."""
+        """Remember which honest operators were slashed or jailed."""
         for event in events:
-            if isinstance(event, ev.OperatorSlashed) and event.operator_id in self.honest:
+            if isinstance(event, ev.OperatorSlashed | ev.OperatorJailed) and event.operator_id in self.honest:
                 self.honest_slashed.add(event.operator_id)
 
     # members
@@ -146,12 +146,27 @@ class Population:
         self.registry.apply_advance_era(self.call(make_address("creator", 0)), CLASS, *medians)
 
     def pass_era(self) -> None:
-        """A fault era ends: liars that were ejected or shrunk are made whole again, and the next table is built."""
+        """A fault era ends: anybody has the faults judged, who has sat out its jail comes back, liars that were ejected
+        or shrunk are made whole again, and the next table is built."""
         self.now += self.params.era_period
+        self._judge_faults()
         if not self.deplete:
             for liar in sorted(self.liars):
                 self._restore(liar)
         self.advance_era()
+
+    def _judge_faults(self) -> None:
+        anybody = self.call(make_address("creator", 0))
+        for number, operator in self.registry.operators.items():
+            if operator.faults.failed:
+                self.note(self.registry.apply_judge(anybody, number))
+            if 0 < operator.jailed_until <= self.now:
+                self.registry.apply_rejoin(self.call(operator.owner))
+
+    @property
+    def jailed(self) -> set[int]:
+        """Operators that no next table will have."""
+        return {int(number) for number, operator in self.registry.operators.items() if operator.jailed_until}
 
     def _restore(self, liar: int) -> None:
         operator, wanted = self.registry.operators[OperatorId(liar)], self.units[liar]

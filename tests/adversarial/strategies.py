@@ -7,6 +7,7 @@ for each of them in each window of a class vote.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,10 +40,11 @@ class Said:
 class Sight:
     """What liars see of one bundle in one round; operators by id, `standing` the opened votes of earlier rounds.
 
-    `era` is the fault era. `honest` is the result that running the program gives: liars can run it as well.
+    `bundle` is (batch, bundle), `era` the fault era. `honest` is the result that running the program gives: liars can run it as well.
     """
 
     bundle: tuple[int, int]
+    round: int
     era: int
     honest: Vote
     committee: tuple[int, ...]
@@ -129,11 +131,34 @@ class SilentUnlessUnanimous(LieIfUnanimous):
 
 
 class Grief(Strategy):
-    """One seat of theirs in every committee commits and never opens, the others earn: delay as cheap as it gets."""
+    """One seat of theirs in every committee commits and never opens, the others earn: delay as cheap as it gets.
+
+    A liar fails only as often in a fault era as jails nobody: three times, or one seat in twenty.
+    """
+
+    def __init__(self) -> None:
+        self._failed: Counter[tuple[int, int]] = Counter()  # by (operator, era)
+        self._done: Counter[tuple[int, int]] = Counter()
+        self._failing: dict[tuple[int, int, int], int | None] = {}  # seat by bundle and round
 
     def say(self, sight: Sight, seat: int) -> Said:
-        first = next(i for i, operator in enumerate(sight.committee) if operator in sight.liars)
-        return Said(Act.HIDE if seat == first else Act.VOTE, sight.honest)
+        key = (sight.committee[seat], sight.era)
+        place = (*sight.bundle, sight.round)
+        if place not in self._failing:
+            self._failing[place] = self._choose(sight)
+        if self._failing[place] == seat:
+            self._failed[key] += 1
+            return Said(Act.HIDE, sight.honest)
+        self._done[key] += 1
+        return Said(Act.VOTE, sight.honest)
+
+    def _choose(self, sight: Sight) -> int | None:
+        for seat, operator in enumerate(sight.committee):
+            key = (operator, sight.era)
+            failed = self._failed[key] + 1
+            if operator in sight.liars and (failed <= 3 or 20 * failed <= failed + self._done[key]):
+                return seat
+        return None
 
 
 class DisjointGroups(Strategy):
