@@ -7,13 +7,13 @@ encoded, so ten thousand bundles take minutes instead of hours.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.adversarial.population import CLASS, CLASS_PRICE, Population, make_address, split_equally, split_liars
-from tests.adversarial.strategies import STRATEGIES, Act, Sight, Strategy
+from tests.adversarial.strategies import STRATEGIES, Act, Said, Sight, Strategy
 
 from quorate.protocol.classes import Earning
 from quorate.protocol.commitment import compute_round_domain
@@ -23,8 +23,10 @@ from quorate.protocol.params import FUEL_UNIT, MAX_BUNDLES, PRODUCTION, Params
 from quorate.protocol.settlement import (
     Ballot,
     BundleOutcome,
+    Fine,
     RoundTerms,
     carry_record,
+    compute_fines,
     compute_task_price,
     decide_bundle,
 )
@@ -32,7 +34,6 @@ from quorate.protocol.types import (
     BatchId,
     CarryRecord,
     DisputeRecord,
-    FineKind,
     Stage,
     Table,
     Verdict,
@@ -79,7 +80,27 @@ class Tally:
     verdict: Verdict | None = None
     vote: Vote | None = None
     disputed: bool = False
+    extended: bool = False
     executed: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Page:
+    """What the bundles of one settle call come to; rows of the table."""
+
+    earned: Counter[int] = field(default_factory=Counter)
+    seats: Counter[int] = field(default_factory=Counter)
+    from_pot: int = 0
+    to_treasury: int = 0
+    audit_fees: int = 0
+
+    def add(self, outcome: BundleOutcome) -> None:
+        """One more bundle."""
+        self.earned.update(outcome.payments)
+        self.seats.update(outcome.fresh)
+        self.from_pot += outcome.from_pot
+        self.to_treasury += outcome.to_treasury
+        self.audit_fees += outcome.audit_fee
 
 
 class Economy:
@@ -143,7 +164,7 @@ class BatchPlay:
         self.price = compute_task_price(FUEL, CLASS_PRICE, FUEL_UNIT)
         self.tallies = [Tally(first + i) for i in range(count)]
         self.disputes: list[DisputeRecord] = []
-        self.hidden: set[int] = set()  # rows that committed to the present bundle and do not open
+        self.void: dict[int, CarryRecord] = {}  # what can be extended
         self.as_market = self.people.call(self.people.world.market.address)
         self.as_disputes = self.people.call(self.people.world.disputes.address)
 
@@ -152,32 +173,48 @@ class BatchPlay:
         return Vote(keccak(b"result %d" % (self.first + bundle)))
 
     def play(self) -> None:
-        """All rounds, then the disputes."""
-        requester = make_address("requester", 0)
-        pending = [CarryRecord(i, requester, self.price, 0, None, ()) for i in range(len(self.tallies))]
-        for round_ in range(self.plan.rounds + 1):
-            pending = self._play_round(round_, pending)
+        """All rounds, then the disputes, then the rounds that requesters buy for what came to nothing, and theirs."""
+        requester, shares = make_address("requester", 0), self.plan.seats * (1 + self.plan.rounds)
+        bundles = range(len(self.tallies))
+        self._play_rounds([CarryRecord(i, requester, self.price, 1, 0, shares) for i in bundles], 0, self.plan.rounds)
+        self._judge_all()
+        if extended := [record for record in self.void.values() if record.voters]:
+            more = self.plan.rounds + 1
+            self._play_rounds([self._extend(record, more) for record in extended], more, self.plan.rounds + more)
+            self._judge_all()
+
+    def _extend(self, record: CarryRecord, rounds: int) -> CarryRecord:
+        """What `extend` makes of a VOID bundle: its votes stand, everything else begins anew."""
+        self.tallies[record.bundle].extended = True
+        shares = len(record.voters) + self.plan.seats * rounds
+        return replace(record, pot=0, abstainers=(), shares=shares)
+
+    def _judge_all(self) -> None:
         for record in self.disputes:
             self._judge(record)
+        self.disputes.clear()
 
-    def _play_round(self, round_: int, pending: list[CarryRecord]) -> list[CarryRecord]:
-        domain = self.economy.domain(self.first, round_)
-        terms = RoundTerms(self.plan.seats, round_, self.plan.rounds, 0)
+    def _play_rounds(self, pending: list[CarryRecord], first: int, last: int) -> None:
+        for round_ in range(first, last + 1):
+            terms = RoundTerms(self.plan.seats, round_, last, 0, self.plan.params.audit_bps)
+            pending = self._play_round(terms, pending)
+
+    def _play_round(self, terms: RoundTerms, pending: list[CarryRecord]) -> list[CarryRecord]:
+        domain = self.economy.domain(self.first, terms.round)
         carried: list[CarryRecord] = []
-        earned: dict[int, int] = defaultdict(int)
-        from_pot = to_treasury = 0
+        page = Page()
         for record in pending:
             ballot = self._fill(domain, record)
             # Whoever settles waits for window 4 where it must; then what is silent is fined.
-            outcome = decide_bundle(ballot, terms, True, self._holdings(ballot.committee))
-            self._apply(record, outcome)
-            for member, amount in outcome.payments.items():
-                earned[member] += amount
-            from_pot += outcome.from_pot
-            to_treasury += outcome.to_treasury
+            taken = self._fine(compute_fines(ballot, terms))
+            outcome = decide_bundle(ballot, terms, True, taken)
+            page.add(outcome)
+            self._learn(record, outcome)
             if outcome.verdict is Verdict.CARRIED:
                 carried.append(carry_record(record, outcome))
-        self._pay(earned, from_pot, to_treasury)
+        self._pay(page.earned, page.seats, page.from_pot, page.to_treasury)
+        if page.audit_fees:
+            self.people.registry.apply_donate(replace(self.as_market, value=page.audit_fees))
         return carried
 
     def _fill(self, domain: bytes, record: CarryRecord) -> Ballot:
@@ -189,34 +226,36 @@ class BatchPlay:
         sight = Sight((self.first, record.bundle), tally.rounds, self.people.era, honest, ids, self.liars, standing)
         tally.rounds += 1
         opened: dict[int, Vote] = {}
-        self.hidden.clear()
+        acts: dict[int, Act] = {}
         for seat, operator in enumerate(ids):
-            if operator not in self.liars:
-                opened[seat] = honest
-                tally.executed.add(operator)
-                continue
-            said = self.strategy.say(sight, seat)
+            said = self.strategy.say(sight, seat) if operator in self.liars else Said(Act.VOTE, honest)
             tally.attacked |= said.act is not Act.VOTE or said.vote != honest
+            acts[seat] = said.act
             if said.act in (Act.VOTE, Act.HIDE):
                 tally.executed.add(operator)
-            if said.act is Act.HIDE:
-                self.hidden.add(rows[seat])
             if said.act is Act.VOTE and said.vote is not None:
                 opened[seat] = said.vote
-        return Ballot(record, rows, opened)
+        abstained = frozenset(seat for seat, act in acts.items() if act is Act.ABSTAIN)
+        committed = frozenset(seat for seat, act in acts.items() if act is not Act.SILENT)
+        return Ballot(record, rows, opened, abstained, committed)
 
-    def _holdings(self, rows: tuple[int, ...]) -> Mapping[int, int]:
-        registry = self.people.registry
-        return {row: registry.holdings(self.table.members[row].operator_id) for row in rows}
+    def _fine(self, fines: Sequence[Fine]) -> int:
+        """Take what can be taken; wei that came of it."""
+        registry, rows = self.people.registry, self.table.members
+        before = registry.pots
+        for fine in fines:
+            operator = rows[fine.member].operator_id
+            self.people.note(registry.apply_fine(self.as_market, operator, fine.amount, fine.kind))
+        return registry.pots - before
 
-    def _apply(self, record: CarryRecord, outcome: BundleOutcome) -> None:
-        registry, rows, tally = self.people.registry, self.table.members, self.tallies[record.bundle]
-        for member, asked, _ in outcome.fines:
-            kind = FineKind.UNREVEALED if member in self.hidden else FineKind.SILENT
-            self.people.note(registry.apply_fine(self.as_market, rows[member].operator_id, asked, kind))
+    def _learn(self, record: CarryRecord, outcome: BundleOutcome) -> None:
+        tally = self.tallies[record.bundle]
         tally.verdict, tally.vote = outcome.verdict, outcome.vote
+        self.void.pop(record.bundle, None)
         if outcome.verdict is Verdict.DISPUTED:
             self.disputes.append(self._make_dispute(record, outcome))
+        elif outcome.verdict is Verdict.VOID and not tally.extended:
+            self.void[record.bundle] = carry_record(record, outcome)
 
     def _make_dispute(self, record: CarryRecord, outcome: BundleOutcome) -> DisputeRecord:
         return DisputeRecord(
@@ -234,13 +273,13 @@ class BatchPlay:
             votes=outcome.voters,
         )
 
-    def _pay(self, earned: Mapping[int, int], from_pot: int, to_treasury: int) -> None:
-        registry = self.people.registry
-        if earned:
-            value = sum(earned.values()) - from_pot
-            rows = self.table.members
-            entries = sorted(Earning(rows[m].operator_id, amount, amount // self.price) for m, amount in earned.items())
-            registry.apply_credit(replace(self.as_market, value=value), entries, from_pot)
+    def _pay(self, earned: Mapping[int, int], seats: Mapping[int, int], from_pot: int, to_treasury: int) -> None:
+        """Credit rows of the table with wei and with seats that they filled."""
+        registry, rows = self.people.registry, self.table.members
+        if earned or seats:
+            members = sorted(earned.keys() | seats.keys())
+            entries = sorted(Earning(rows[m].operator_id, earned.get(m, 0), seats.get(m, 0)) for m in members)
+            registry.apply_credit(replace(self.as_market, value=sum(earned.values()) - from_pot), entries, from_pot)
         if to_treasury:
             registry.apply_release_pot(self.as_market, to_treasury)
 
@@ -262,7 +301,7 @@ class BatchPlay:
 
     def _punish(self, record: DisputeRecord, outcome: DisputeOutcome) -> None:
         registry, rows = self.people.registry, self.table.members
-        self._pay(outcome.earnings, 0, 0)
+        self._pay(outcome.earnings, {}, 0, 0)
         before = registry.pots
         for member, together in outcome.wrong:
             self.people.note(registry.apply_slash(self.as_disputes, rows[member].operator_id, together))
@@ -292,6 +331,7 @@ class BatchPlay:
                 "executions": len(tally.executed),
                 "class_votes": tally.class_votes,
                 "disputed": tally.disputed,
+                "extended": tally.extended,
                 "verdict": tally.verdict.name if tally.verdict else "PENDING",
                 "wrong_accepted": is_wrong,
                 "wrong_final": is_wrong,

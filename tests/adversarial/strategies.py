@@ -40,7 +40,7 @@ class Said:
 class Sight:
     """What liars see of one bundle in one round; operators by id, `standing` the opened votes of earlier rounds.
 
-    `bundle` is (batch, bundle), `era` the fault era. `honest` is the result that running the program gives: liars can run it as well.
+    `bundle` is (batch, bundle), `era` the fault era. `honest` is what running the program gives: liars can run it too.
     """
 
     bundle: tuple[int, int]

@@ -10,6 +10,7 @@ from tests.differential.parties import Parties
 
 from quorate.chain.errors import error_table
 from quorate.protocol import events as ev
+from quorate.protocol.encoding import decode_outcomes
 from quorate.protocol.job import BATCH_TRANSITIONS, BUNDLE_TRANSITIONS, BatchStatus, BundleStatus
 from quorate.protocol.types import Verdict
 
@@ -55,9 +56,8 @@ class WatchedParties(Parties):
                 for bundle in self.batch(event.batch_id).pending:
                     self._bundles.setdefault((event.batch_id, bundle), BundleStatus.PENDING)
             case ev.BundlesSettled():
-                for at in range(0, len(event.verdicts), 35):
-                    bundle = int.from_bytes(event.verdicts[at : at + 2], "big")
-                    self._move(event.batch_id, bundle, VERDICTS[Verdict(event.verdicts[at + 2])])
+                for row in decode_outcomes(event.outcomes):
+                    self._move(event.batch_id, row.bundle, VERDICTS[row.verdict])
             case ev.RoundStarted():
                 for bundle in self.batch(event.batch_id).pending:
                     self._move(event.batch_id, bundle, BundleStatus.PENDING)
