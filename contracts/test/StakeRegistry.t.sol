@@ -2,12 +2,11 @@
 pragma solidity ^0.8.28;
 
 import {IStakeRegistry} from "../src/interfaces/IStakeRegistry.sol";
+import {DataContract} from "../src/libraries/DataContract.sol";
 import {ClassTable} from "../src/types/ClassTable.sol";
-import {FineKind} from "../src/types/FineKind.sol";
-import {Params} from "../src/types/Params.sol";
-import {Batches} from "./support/Batches.sol";
+import {System} from "./support/System.sol";
 
-contract StakeRegistryTest is Batches {
+contract StakeRegistryTest is System {
     address internal owner = makeAddr("owner");
     address internal key = makeAddr("key");
 
@@ -39,6 +38,10 @@ contract StakeRegistryTest is Batches {
         enter(1 ether);
         vm.expectRevert(invalid("signingKey"));
         registry.register(address(0));
+        vm.deal(stranger, type(uint128).max);
+        vm.expectRevert(invalid("amount"));
+        vm.prank(stranger);
+        registry.register{value: uint256(type(uint96).max) + 1}(key);
         checkBooks();
     }
 
@@ -57,7 +60,48 @@ contract StakeRegistryTest is Batches {
         }
         vm.expectRevert(IStakeRegistry.OperatorUnknown.selector);
         registry.stake{value: 1}(6);
+        vm.deal(stranger, type(uint128).max);
+        vm.expectRevert(invalid("amount"));
+        vm.prank(stranger);
+        registry.stake{value: uint256(type(uint96).max) - 8 ether}(2);
         checkBooks();
+    }
+
+    function test_StakingKeepsWhatSharesItsWord() public {
+        for (uint256 i; i < 4; ++i) {
+            addOperator(i, 1 ether);
+        }
+        uint256[] memory entries = new uint256[](2);
+        (entries[0], entries[1]) = ((2 << 128) | (7 << 96), (3 << 128) | (9 << 96));
+        vm.prank(address(market));
+        registry.credit(entries, 0);
+        registry.stake{value: 5 ether}(2);
+        registry.stake{value: 6 ether}(3);
+        (,,,,,,, uint24 seats, uint8 era) = registry.faults(2);
+        vm.assertEq(abi.encode(seats, era), abi.encode(7, vm.getBlockTimestamp() / 60 % 256));
+        (,,,,,,, seats,) = registry.faults(3);
+        vm.assertEq(seats, 9);
+        vm.assertEq(stakeOf(2), 6 ether);
+        vm.assertEq(stakeOf(3), 7 ether);
+    }
+
+    function test_TheOwnerRotatesTheSigningKey() public {
+        enter(4 ether);
+        vm.expectRevert(invalid("signingKey"));
+        vm.prank(owner);
+        registry.setSigningKey(address(0));
+        vm.prank(key); // signs for the operator, but does not own it
+        vm.expectRevert(IStakeRegistry.OperatorUnknown.selector);
+        registry.setSigningKey(stranger);
+        vm.expectEmit(address(registry));
+        emit IStakeRegistry.SigningKeyChanged(1, stranger);
+        vm.prank(owner);
+        registry.setSigningKey(stranger);
+        (address itsOwner, address itsKey,,,,,,) = registry.operator(1);
+        vm.assertEq(itsOwner, owner);
+        vm.assertEq(itsKey, stranger);
+        (,,,,,,, bool dirty,) = registry.class_(1);
+        vm.assertFalse(dirty, "it is in no class");
     }
 
     function test_OnlyOperators() public {
@@ -75,6 +119,8 @@ contract StakeRegistryTest is Batches {
         registry.leave(1);
         vm.expectRevert(IStakeRegistry.OperatorUnknown.selector);
         registry.setAsk(1, 1);
+        vm.expectRevert(IStakeRegistry.OperatorUnknown.selector);
+        registry.rejoin();
     }
 
     function test_Endpoint() public {
@@ -98,7 +144,7 @@ contract StakeRegistryTest is Batches {
         registry.join(1, 6, PRICE, 1);
         vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.InsufficientStake.selector, 4 ether, 4 ether + 1));
         registry.unstake(4 ether + 1);
-        uint40 release = uint40(vm.getBlockTimestamp() + 720);
+        uint40 release = uint40(vm.getBlockTimestamp() + 5400);
         vm.expectEmit(address(registry));
         emit IStakeRegistry.Unstaked(1, 1 ether, release);
         registry.unstake(1 ether);
@@ -107,9 +153,9 @@ contract StakeRegistryTest is Batches {
         registry.withdraw();
         registry.unstake(1 ether); // all of it waits anew
         vm.warp(release);
-        vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.NotReleased.selector, release + 719));
+        vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.NotReleased.selector, release + 5399));
         registry.withdraw();
-        vm.warp(release + 719);
+        vm.warp(release + 5399);
         vm.expectEmit(address(registry));
         emit IStakeRegistry.Withdrawn(1, 2 ether);
         registry.withdraw();
@@ -123,22 +169,33 @@ contract StakeRegistryTest is Batches {
 
     function test_CreateClass() public {
         vm.expectEmit(address(registry));
-        emit IStakeRegistry.ClassCreated(2, "two", 5, 7, true);
-        registry.createClass{value: 0.1 ether}("two", 5, 7, true);
-        (bytes32 profile, uint128 unitWei, uint64 price,, uint32 era, uint40 eraEnd, uint16 table, bool dirty,) =
-            registry.class_(2);
-        vm.assertEq(abi.encode(profile, unitWei, price, era, table), abi.encode(bytes32("two"), 5, 7, 0, 0));
-        vm.assertEq(eraEnd, vm.getBlockTimestamp());
-        vm.assertFalse(dirty);
+        emit IStakeRegistry.ClassCreated(2, "two", uint128(UNIT), 2 * PRICE, false);
+        registry.createClass{value: 0.1 ether}("two", uint128(UNIT), 2 * PRICE, false);
+        checkNewClass();
         vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.WrongValue.selector, 1, 0.1 ether));
-        registry.createClass{value: 1}("two", 5, 7, true);
+        registry.createClass{value: 1}("two", uint128(UNIT), 7, true);
         vm.expectRevert(invalid("unitWei"));
-        registry.createClass{value: 0.1 ether}("two", 0, 7, true);
+        registry.createClass{value: 0.1 ether}("two", uint128(UNIT) - 1, 7, true);
         vm.expectRevert(invalid("price"));
-        registry.createClass{value: 0.1 ether}("two", 5, 0, true);
+        registry.createClass{value: 0.1 ether}("two", uint128(UNIT), 0, true);
+        vm.expectRevert(invalid("price"));
+        registry.createClass{value: 0.1 ether}("two", uint128(UNIT), 2 * PRICE + 1, true);
         (, uint256 deposits,) = registry.ledgers();
         vm.assertEq(deposits, 0.2 ether);
         checkBooks();
+    }
+
+    function checkNewClass() internal view {
+        (bytes32 profile,, uint64 price,, uint32 era, uint40 eraEnd, uint16 table, bool dirty, bool judged) =
+            registry.class_(2);
+        vm.assertEq(abi.encode(profile, price, era, table), abi.encode(bytes32("two"), 2 * PRICE, 0, 0));
+        vm.assertEq(eraEnd, vm.getBlockTimestamp());
+        vm.assertFalse(dirty);
+        vm.assertFalse(judged);
+        (,,,,, judged) = registry.currentTable(2);
+        vm.assertFalse(judged);
+        (,,,,, judged) = registry.currentTable(1);
+        vm.assertTrue(judged);
     }
 
     function test_JoinLeaveAndAsk() public {
@@ -154,6 +211,8 @@ contract StakeRegistryTest is Batches {
         registry.setAsk(1, 8);
         vm.expectRevert(invalid("ask"));
         registry.setAsk(1, 0);
+        vm.expectRevert(invalid("ask"));
+        registry.setAsk(1, 2 * PRICE + 1);
         (uint16 units, uint64 ask, uint64 capacity) = registry.member(1, 1);
         vm.assertEq(abi.encode(units, ask, capacity), abi.encode(6, 8, 9));
         vm.expectEmit(address(registry));
@@ -167,6 +226,8 @@ contract StakeRegistryTest is Batches {
         registry.setAsk(1, 8);
         vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.ClassUnknown.selector, 2));
         registry.leave(2);
+        vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.ClassUnknown.selector, 2));
+        registry.setAsk(2, 1);
         (,,, uint128 allocated,,,,) = registry.operator(1);
         vm.assertEq(allocated, 0);
     }
@@ -178,6 +239,8 @@ contract StakeRegistryTest is Batches {
         registry.join(1, 0, 1, 1);
         vm.expectRevert(invalid("ask"));
         registry.join(1, 1, 0, 1);
+        vm.expectRevert(invalid("ask"));
+        registry.join(1, 1, 2 * PRICE + 1, 1);
         vm.expectRevert(invalid("capacity"));
         registry.join(1, 1, 1, 0);
         vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.InsufficientStake.selector, 10 ether, 11 ether));
@@ -206,7 +269,7 @@ contract StakeRegistryTest is Batches {
         vm.assertEq(abi.encode(ids[0], ids[1], ids[2]), abi.encode(1, 4, 3));
         (uint16 units,,) = registry.member(1, 4);
         vm.assertEq(units, 4);
-        registry.advanceEra(1, PRICE, 1);
+        advanceEraOf(1);
         (ClassTable memory table, bytes memory u, bytes memory rows) = tableOf(1, 1);
         vm.assertEq(table.unitCount, 8);
         vm.assertEq(u, hex"00000000010001000100010002000200" hex"02");
@@ -221,15 +284,15 @@ contract StakeRegistryTest is Batches {
         addMember(1, 3);
         vm.expectEmit(address(registry));
         emit IStakeRegistry.EraAdvanced(1, 1, 1, PRICE, uint40(vm.getBlockTimestamp() + 60));
-        registry.advanceEra(1, PRICE, 1);
+        registry.advanceEra(1, PRICE, CAPACITY / 3);
         (ClassTable memory first, bytes memory units, bytes memory rows) = tableOf(1, 1);
         vm.assertEq(units, hex"0000000000000100010001");
         vm.assertEq(rows.length, 1 + 46);
-        vm.assertEq(first.capacity, 2 * CAPACITY);
+        vm.assertEq(first.capacity, CAPACITY / 3 * 5, "the median unit's, for all units");
         vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.EraNotOver.selector, vm.getBlockTimestamp() + 60));
-        registry.advanceEra(1, PRICE, 1);
+        registry.advanceEra(1, PRICE, CAPACITY / 3);
         tick(60, 1);
-        registry.advanceEra(1, 12345, 1); // not dirty: the median is ignored
+        registry.advanceEra(1, 12345, 67); // not dirty: the medians are ignored
         (,,,, uint32 era,, uint16 table,,) = registry.class_(1);
         vm.assertEq(era, 2);
         vm.assertEq(table, 1, "no change, no new table");
@@ -238,7 +301,7 @@ contract StakeRegistryTest is Batches {
         (,,,,,,, bool dirty,) = registry.class_(1);
         vm.assertTrue(dirty);
         tick(60, 1);
-        registry.advanceEra(1, PRICE, 1);
+        advanceEraOf(1);
         (,, bytes memory newRows) = tableOf(1, 2);
         (address now_,) = rowOf(newRows, 0);
         vm.assertEq(now_, key);
@@ -250,7 +313,7 @@ contract StakeRegistryTest is Batches {
 
     function test_AnEmptyClassHasAnEmptyTable() public {
         addMember(0, 2);
-        registry.advanceEra(1, PRICE, 1);
+        advanceEraOf(1);
         vm.prank(ownerOf(0));
         registry.leave(1);
         tick(60, 1);
@@ -267,11 +330,11 @@ contract StakeRegistryTest is Batches {
         for (uint256 i; i < 3; ++i) {
             addOperator(i, 10 ether);
             vm.prank(ownerOf(i));
-            registry.join(1, units[i], asks[i], 1);
+            registry.join(1, units[i], asks[i], units[i]);
         }
         uint64[6] memory wrong = [uint64(10), 15, 21, 30, 0, type(uint64).max];
         for (uint256 i; i < 6; ++i) {
-            vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.WrongMedian.selector, wrong[i]));
+            vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.WrongMedian.selector, "ask"));
             registry.advanceEra(1, wrong[i], 1);
         }
         registry.advanceEra(1, 20, 1);
@@ -279,186 +342,93 @@ contract StakeRegistryTest is Batches {
         vm.assertEq(median, 20);
     }
 
+    function test_WhoDeclaresMuchAloneChangesNoCapacity() public {
+        uint64[3] memory capacities = [uint64(300), 50, type(uint64).max]; // 100, 25 and a boast a unit
+        uint16[3] memory units = [uint16(3), 2, 4]; // 2 of 9 at 25, 5 of 9 at 100
+        for (uint256 i; i < 3; ++i) {
+            addOperator(i, 10 ether);
+            vm.prank(ownerOf(i));
+            registry.join(1, units[i], PRICE, capacities[i]);
+        }
+        uint64[5] memory wrong = [uint64(25), 99, 101, 0, type(uint64).max / 4];
+        for (uint256 i; i < 5; ++i) {
+            vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.WrongMedian.selector, "capacity"));
+            registry.advanceEra(1, PRICE, wrong[i]);
+        }
+        registry.advanceEra(1, PRICE, 100);
+        vm.assertEq(registry.tableAt(1, 1).capacity, 900);
+        vm.prank(ownerOf(0));
+        registry.leave(1); // the boaster has most units now
+        tick(60, 1);
+        registry.advanceEra(1, PRICE, type(uint64).max / 4);
+        vm.assertEq(registry.tableAt(1, 2).capacity, type(uint64).max, "held to 64 bits");
+    }
+
+    function test_ATableThatGasDoesNotSufficeForIsNotStored() public {
+        addMember(0, 6000);
+        addMember(1, 6000);
+        bytes memory data = abi.encodeCall(registry.advanceEra, (1, PRICE, CAPACITY / 6000));
+        (bool done, bytes memory answer) = address(registry).call{gas: 4_000_000}(data);
+        vm.assertFalse(done);
+        vm.assertEq(answer, abi.encodeWithSelector(DataContract.DataNotStored.selector));
+        (,,,, uint32 era,, uint16 table, bool dirty,) = registry.class_(1);
+        vm.assertEq(abi.encode(era, table, dirty), abi.encode(0, 0, true));
+        (done,) = address(registry).call{gas: 8_000_000}(data);
+        vm.assertTrue(done);
+    }
+
+    function test_EraOfAnUnknownClass() public {
+        vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.ClassUnknown.selector, 0));
+        registry.advanceEra(0, 0, 0);
+        vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.ClassUnknown.selector, 2));
+        registry.advanceEra(2, 0, 0);
+    }
+
+    function test_PriceFollowsTheAsksEraByEra() public {
+        for (uint256 i; i < 3; ++i) {
+            addMember(i, 1);
+        }
+        vm.prank(ownerOf(0));
+        registry.setAsk(1, 1); // one alone moves nothing
+        uint64 price = PRICE;
+        for (uint256 era = 1; era <= 12; ++era) {
+            if (era == 3) setAskOf(1, 2 * PRICE);
+            if (era == 3) setAskOf(2, 2 * PRICE);
+            if (era == 9) setAskOf(1, 4 * PRICE / 5);
+            advanceEraOf(1);
+            (,, uint64 now_, uint64 median,,,,,) = registry.class_(1);
+            uint64 step = price / 10;
+            if (era < 3) vm.assertEq(now_, PRICE);
+            else if (era < 9) vm.assertEq(now_, price + step, "up a tenth");
+            else vm.assertEq(now_, price - step < median ? median : price - step, "down again");
+            price = now_;
+            tick(60, 1);
+        }
+    }
+
+    function setAskOf(uint256 member, uint64 value) internal {
+        vm.prank(ownerOf(member));
+        registry.setAsk(1, value);
+    }
+
     function test_ThePriceMovesByATenthAtMost() public {
         addMember(0, 1);
         vm.prank(ownerOf(0));
-        registry.setAsk(1, type(uint64).max);
-        registry.advanceEra(1, type(uint64).max, 1);
+        registry.setAsk(1, 2 * PRICE);
+        advanceEraOf(1);
         (,, uint64 price,,,,,,) = registry.class_(1);
         vm.assertEq(price, PRICE + PRICE / 10);
         vm.prank(ownerOf(0));
         registry.setAsk(1, PRICE + 5);
         tick(60, 1);
-        registry.advanceEra(1, PRICE + 5, 1);
+        advanceEraOf(1);
         (,, price,,,,,,) = registry.class_(1);
         vm.assertEq(price, PRICE + 5, "never past its goal");
-        registry.createClass{value: 0.1 ether}("", 1, 3, true); // 3 / 10 = 0, but it moves
+        registry.createClass{value: 0.1 ether}("", uint128(UNIT), 3, true); // 3 / 10 = 0, but it moves
         vm.prank(ownerOf(0));
         registry.join(2, 1, 1, 1);
         registry.advanceEra(2, 1, 1);
         (,, price,,,,,,) = registry.class_(2);
         vm.assertEq(price, 2);
-    }
-
-    // Money of the protocol ---------------------------------------------------------------------------------------
-
-    function test_StrangersMoveNothing() public {
-        enter(10 ether);
-        uint256[] memory entries = new uint256[](1);
-        entries[0] = (1 << 128) | 1;
-        vm.expectRevert(IStakeRegistry.Unauthorized.selector);
-        registry.credit{value: 1}(entries, 0);
-        vm.expectRevert(IStakeRegistry.Unauthorized.selector);
-        registry.fine(1, 1, FineKind.SILENT);
-        vm.expectRevert(IStakeRegistry.Unauthorized.selector);
-        registry.slash(1, true);
-        vm.expectRevert(IStakeRegistry.Unauthorized.selector);
-        registry.releasePot(0);
-        vm.expectRevert(IStakeRegistry.Unauthorized.selector);
-        vm.prank(address(market)); // fines, but does not slash
-        registry.slash(1, true);
-        vm.expectRevert(IStakeRegistry.Unauthorized.selector);
-        vm.prank(address(disputes)); // slashes, but does not fine
-        registry.fine(1, 1, FineKind.SILENT);
-        vm.assertEq(stakeOf(1), 10 ether);
-    }
-
-    function test_CreditIsExact() public {
-        enter(10 ether);
-        uint256[] memory entries = new uint256[](1);
-        entries[0] = (uint256(1) << 128) | 5;
-        vm.deal(address(market), 1 ether);
-        vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.WrongValue.selector, 6, 5));
-        vm.prank(address(market));
-        registry.credit{value: 6}(entries, 0);
-        vm.expectRevert(); // more than the pots hold
-        vm.prank(address(market));
-        registry.credit{value: 4}(entries, 1);
-        vm.prank(address(market));
-        registry.fine(1, 3, FineKind.SILENT);
-        vm.expectEmit(address(registry));
-        emit IStakeRegistry.Credited(entries);
-        vm.prank(address(market));
-        registry.credit{value: 2}(entries, 3);
-        vm.assertEq(stakeOf(1), 10 ether + 2);
-        vm.deal(address(market), 0); // given from nowhere above
-        checkBooks();
-    }
-
-    function test_FineTakesStakeThenUnbondingThenNothing() public {
-        enter(10 ether);
-        vm.startPrank(owner);
-        registry.join(1, 4, PRICE, 1);
-        registry.unstake(5 ether);
-        vm.stopPrank();
-        vm.expectEmit(address(registry));
-        emit IStakeRegistry.OperatorFined(1, 3 ether, FineKind.SILENT);
-        vm.prank(address(market));
-        vm.assertEq(registry.fine(1, 3 ether, FineKind.SILENT), 3 ether);
-        (uint16 units,,) = registry.member(1, 1);
-        vm.assertEq(units, 2, "allocations shrink to the stake that is left");
-        vm.prank(address(market));
-        vm.assertEq(registry.fine(1, 4 ether, FineKind.SILENT), 4 ether);
-        vm.assertEq(unbondingOf(1), 3 ether);
-        vm.assertEq(registry.members(1).length, 0, "no unit is left");
-        vm.prank(address(market));
-        vm.assertEq(registry.fine(1, 100 ether, FineKind.SILENT), 3 ether, "no more than there is");
-        vm.prank(address(market));
-        vm.assertEq(registry.fine(1, 1, FineKind.SILENT), 0);
-        checkBooks();
-    }
-
-    function test_ShrinkingOverSeveralClasses() public {
-        enter(10 ether);
-        registry.createClass{value: 0.1 ether}("two", uint128(UNIT / 2), 1, true);
-        registry.createClass{value: 0.1 ether}("three", uint128(UNIT), 1, true);
-        vm.startPrank(owner);
-        registry.join(1, 5, 1, 1);
-        registry.join(2, 8, 1, 1);
-        registry.join(3, 1, 1, 1);
-        vm.stopPrank();
-        vm.prank(address(market));
-        registry.fine(1, 4 ether, FineKind.SILENT); // 6 of 10 are left: floor(3), floor(4.8), floor(0.6)
-        (uint16 one,,) = registry.member(1, 1);
-        (uint16 two,,) = registry.member(2, 1);
-        (uint16 three,,) = registry.member(3, 1);
-        vm.assertEq(abi.encode(one, two, three), abi.encode(3, 4, 0));
-        (,,, uint128 allocated,,,,) = registry.operator(1);
-        vm.assertEq(allocated, 5 ether);
-        vm.assertEq(registry.operatorClasses(1).length, 2);
-        checkBooks();
-    }
-
-    function test_LoneWrongVotesCost20Then40Then100Percent() public {
-        enter(10 ether);
-        vm.startPrank(owner);
-        registry.join(1, 5, PRICE, 1);
-        registry.unstake(4 ether);
-        vm.stopPrank();
-        vm.expectEmit(address(registry));
-        emit IStakeRegistry.OperatorSlashed(1, 2 ether, false);
-        vm.prank(address(disputes));
-        registry.slash(1, false);
-        vm.assertEq(stakeOf(1), 4 ether, "of stake and unbonding, stake first");
-        vm.prank(address(disputes));
-        vm.assertEq(registry.slash(1, false), 3.2 ether);
-        vm.prank(address(disputes));
-        vm.assertEq(registry.slash(1, false), 4.8 ether);
-        (,, uint128 held,, uint128 unbonding,, uint8 loneWrong, bool ejected) = registry.operator(1);
-        vm.assertEq(abi.encode(held, unbonding, loneWrong, ejected), abi.encode(0, 0, 3, true));
-        vm.assertEq(registry.members(1).length, 0);
-        registry.stake{value: 10 ether}(1);
-        vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.Ejected.selector, 1));
-        vm.prank(owner);
-        registry.join(1, 1, 1, 1);
-        vm.prank(owner);
-        registry.unstake(10 ether); // what came later is its own
-        checkBooks();
-    }
-
-    function test_WrongTogetherCostsAll() public {
-        enter(10 ether);
-        vm.prank(address(disputes));
-        vm.assertEq(registry.slash(1, true), 10 ether);
-        (,,,,,, uint8 loneWrong, bool ejected) = registry.operator(1);
-        vm.assertEq(loneWrong, 0);
-        vm.assertTrue(ejected);
-        checkBooks();
-    }
-
-    function test_PotsAndTreasury() public {
-        enter(10 ether);
-        vm.prank(address(market));
-        registry.fine(1, 3 ether, FineKind.SILENT);
-        vm.expectEmit(address(registry));
-        emit IStakeRegistry.TreasuryGrew(1 ether);
-        vm.prank(address(disputes));
-        registry.releasePot(1 ether);
-        registry.donate{value: 5}();
-        (uint256 pots, uint256 treasury) = potsAndTreasury();
-        vm.assertEq(pots, 2 ether);
-        vm.assertEq(treasury, 1 ether + 5);
-        vm.expectRevert();
-        vm.prank(address(market));
-        registry.releasePot(2 ether + 1);
-        checkBooks();
-    }
-
-    function test_RefusesUnsafeParameters() public {
-        Params memory p = localParams();
-        // 2 × (60 + 10 + 3 × 70 + 5 + 20 + 10) = 630
-        p.unbondingPeriod = 630;
-        vm.deployCode("StakeRegistry.sol:StakeRegistry", abi.encode(p, address(1), address(2), address(3)));
-        p.unbondingPeriod = 629;
-        vm.expectRevert(IStakeRegistry.UnsafeParameters.selector);
-        this.deployRegistry(p);
-        vm.assertEq(abi.encode(registry.params()), abi.encode(localParams()));
-        vm.assertEq(abi.encode(market.params()), abi.encode(localParams()));
-        vm.assertEq(abi.encode(disputes.params()), abi.encode(localParams()));
-        vm.assertEq(market.domainSeparator(), separator());
-    }
-
-    function deployRegistry(Params memory p) external {
-        vm.deployCode("StakeRegistry.sol:StakeRegistry", abi.encode(p, address(1), address(2), address(3)));
     }
 }

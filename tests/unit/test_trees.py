@@ -78,7 +78,8 @@ def test_every_method_that_changes_state_has_its_tree() -> None:
 
 def test_no_tree_is_of_a_method_that_is_gone() -> None:
     methods = {method for path in ABIS for method in list_methods(path, views=True)}
-    assert not {path.stem for path in TREES} - methods
+    constructors = {f"{path.stem}.constructor" for path in ABIS}
+    assert not {path.stem for path in TREES} - methods - constructors
 
 
 @pytest.mark.parametrize("path", TREES, ids=lambda path: path.stem)

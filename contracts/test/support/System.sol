@@ -23,6 +23,7 @@ abstract contract System {
     IStakeRegistry internal registry;
     IComputeMarket internal market;
     IDisputes internal disputes;
+    address internal challenges;
     address internal beacon;
 
     address internal collator = makeAddr("collator");
@@ -78,6 +79,7 @@ abstract contract System {
         address m = vm.computeCreateAddress(address(this), nonce + 1);
         address d = vm.computeCreateAddress(address(this), nonce + 2);
         address c = vm.computeCreateAddress(address(this), nonce + 3);
+        challenges = c;
         registry = IStakeRegistry(vm.deployCode("StakeRegistry.sol:StakeRegistry", abi.encode(p, m, d, c)));
         market = IComputeMarket(vm.deployCode("ComputeMarket.sol:ComputeMarket", abi.encode(p, r, d, beacon)));
         disputes = IDisputes(vm.deployCode("Disputes.sol:Disputes", abi.encode(p, r, m)));
