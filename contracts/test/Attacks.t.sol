@@ -5,6 +5,7 @@ import {IComputeMarket} from "../src/interfaces/IComputeMarket.sol";
 import {IDisputes} from "../src/interfaces/IDisputes.sol";
 import {IMarketEvents} from "../src/interfaces/IMarketEvents.sol";
 import {IStakeRegistry} from "../src/interfaces/IStakeRegistry.sol";
+import {Params} from "../src/types/Params.sol";
 import {Settlement} from "../src/types/Settlement.sol";
 import {ClassVotes} from "./support/ClassVotes.sol";
 

@@ -2,8 +2,6 @@
 pragma solidity ^0.8.28;
 
 import {IMarketEvents} from "../src/interfaces/IMarketEvents.sol";
-import {IStakeRegistry} from "../src/interfaces/IStakeRegistry.sol";
-import {ClassTable} from "../src/types/ClassTable.sol";
 import {Settlement} from "../src/types/Settlement.sol";
 import {Batches} from "./support/Batches.sol";
 
@@ -55,35 +53,6 @@ contract GasTest is Batches {
             tokens += data[i] == 0 ? 1 : 4;
         }
         if (used < 21_000 + 10 * tokens) used = 21_000 + 10 * tokens;
-    }
-
-    function advanceCall() internal view returns (bytes memory) {
-        (uint64 ask, uint64 capacity) = mediansOf(CLASS);
-        return abi.encodeCall(registry.advanceEra, (CLASS, ask, capacity));
-    }
-
-    function test_TableOf1000Members() public {
-        vm.pauseGasMetering();
-        uint256 used = spend(true, address(registry), advanceCall());
-        emit log_named_uint("advanceEra, 1000 members, 10,000 units", used);
-        vm.assertLt(used, 16_000_000, "an era fits a transaction");
-    }
-
-    function test_TableOfTheFullestClass() public {
-        vm.pauseGasMetering();
-        for (uint256 i = 1000; i < 1024; ++i) {
-            addMember(i, 83);
-        }
-        addOperator(1024, 100 ether);
-        vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.LimitReached.selector, "members"));
-        vm.prank(ownerOf(1024));
-        registry.join(CLASS, 1, PRICE, 1);
-        uint256 used = spend(true, address(registry), advanceCall());
-        emit log_named_uint("advanceEra, 1024 members, 11,992 units", used);
-        vm.assertLt(used, 1 << 24, "EIP-7825's limit for a transaction");
-        ClassTable memory table = registry.tableAt(CLASS, 1);
-        vm.assertLe(table.units.code.length, 24_576, "a table is a contract, and no larger than one may be");
-        vm.assertLe(table.members.code.length, 24_576, "rows too");
     }
 
     function test_GasOfPost() public {
