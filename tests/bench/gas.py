@@ -103,6 +103,8 @@ def run(bench: Bench) -> dict[str, Any]:
             measure(bench, day, kind, requesters, page_jobs, warm_up)
             bench.say(f"measured {kind}")
         actors = day.make_requesters(50)
+        for kind in ("direct, slots new", "direct"):
+            record(bench, kind, day.live_directly(actors[0]))
         for seats, jobs in ((3, 2000), (21, 200)):
             record(bench, f"{jobs} jobs, {seats} seats, pages as they fit", day.live(actors, jobs, jobs, seats))
             bench.say(f"measured {jobs} jobs of {seats} seats")

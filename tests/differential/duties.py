@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from tests.differential.actors import OUTSIDER, OWNERS, REQUESTERS, UNIT_WEI
+from tests.differential.actors import OUTSIDER, OWNERS, PARAMS, REQUESTERS, UNIT_WEI
 from tests.differential.backend import Backend
 from tests.differential.driver import Model
 from tests.differential.voting import Voting
@@ -18,14 +18,15 @@ from tests.differential.voting import Voting
 from quorate.chain.abi import Contract
 from quorate.protocol import events as ev
 from quorate.protocol.classes import Earning
+from quorate.protocol.params import Params
 from quorate.protocol.types import FineKind, OperatorId
 
 
 class Duties(Voting):
     """`loose` is what the pots hold of fines that were sent from here, and no bundle or dispute counts on."""
 
-    def __init__(self, backend: Backend) -> None:
-        super().__init__(backend)
+    def __init__(self, backend: Backend, params: Params = PARAMS) -> None:
+        super().__init__(backend, params)
         self.loose = 0
 
     def _act_as(self, name: str, args: Sequence[Any], model: Model, value: int = 0) -> list[ev.Event] | None:

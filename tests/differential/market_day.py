@@ -17,13 +17,13 @@ from tests.differential.parties import Parties
 from quorate.chain.abi import Contract
 from quorate.chain.rpc import JsonRpc
 from quorate.chain.types import Deployment, parse_hex, to_hex
-from quorate.protocol.committing import apply_commit
+from quorate.protocol.committing import apply_commit, apply_reveal
 from quorate.protocol.encoding import encode_commit_lists, encode_post_page
 from quorate.protocol.hashing import keccak
 from quorate.protocol.market import Batch
 from quorate.protocol.paging import split_orders
 from quorate.protocol.params import ETHER, PRODUCTION, Params
-from quorate.protocol.planning import plan_settlement
+from quorate.protocol.planning import Reveal, plan_reveals, plan_settlement
 from quorate.protocol.types import CommitItem, JobOrder, SignedOrder, Terms
 from quorate.protocol.world import World
 
@@ -200,12 +200,12 @@ class MarketDay(Parties):
             sign_list(market.separator, domain, row, rows[row], tuple(items))
             for row, items in sorted(self.choose(batch, bundles).items())
         ]
-        self._send_commit(batch.batch_id, bundles.start, bundles.stop, encode_commit_lists(lists))
+        self._send_commit(self.collator, batch.batch_id, bundles.start, bundles.stop, encode_commit_lists(lists))
         return self.spend("commit")
 
-    def _send_commit(self, batch_id: int, start: int, end: int, page: bytes) -> None:
+    def _send_commit(self, sender: Actor, batch_id: int, start: int, end: int, page: bytes) -> None:
         self.act(
-            self.collator.address, Contract.MARKET, "commit", (batch_id, start, end, page),
+            sender.address, Contract.MARKET, "commit", (batch_id, start, end, page),
             lambda c: apply_commit(self.world.market, c, batch_id, start, end, page),
         )  # fmt: skip
 
@@ -216,6 +216,36 @@ class MarketDay(Parties):
         assert planned is not None
         self._send_settle(self.collator.address, batch.batch_id, planned.settlement)
         return self.spend("settle")
+
+    def live_directly(self, requester: Actor, seats: int = 3) -> list[Spent]:
+        """One job without a collator: its requester posts it, each operator commits and reveals for itself."""
+        collator, self.collator = self.collator, requester
+        batch, spent = self.post_batch([requester], 1, 1, seats)
+        self.collator = collator
+        market, batch_id = self.world.market, batch.batch_id
+        spent.append(self.draw(batch))
+        committee = [self.operators[row] for row in market.committee(batch, 0)]
+        domain, rows = market.round_domain(batch), market.table_of(batch).members
+        self._wait_for_window(batch, 1)
+        chosen = self.choose(batch, range(1))
+        for actor, row in zip(committee, market.committee(batch, 0), strict=True):
+            lists = [sign_list(market.separator, domain, row, rows[row], tuple(chosen[row]))]
+            self._send_commit(actor, batch_id, 0, 1, encode_commit_lists(lists))
+            spent.append(self.spend("commit"))
+        self._wait_for_window(batch, 3)
+        for seat, actor in enumerate(committee):
+            (planned,) = plan_reveals(self.view(batch, True), [(0, seat)])
+            self._send_reveal(actor, batch_id, planned)
+            spent.append(self.spend("reveal"))
+        self._wait_for_window(batch, 4)
+        return [*spent, self.settle_page(batch, 0)]
+
+    def _send_reveal(self, sender: Actor, batch_id: int, planned: Reveal) -> None:
+        pages, votes, openings = planned.commit_pages, planned.votes, planned.openings
+        self.act(
+            sender.address, Contract.MARKET, "reveal", (batch_id, pages, votes, openings),
+            lambda c: apply_reveal(self.world.market, c, batch_id, pages, votes, openings),
+        )  # fmt: skip
 
     def live(self, requesters: Sequence[Actor], jobs: int, page_jobs: int, seats: int = 3) -> list[Spent]:
         """One batch from its first page until it is settled."""

@@ -1,6 +1,6 @@
 """The same random actions on the pure model and on the deployed contracts: state, money, events, errors must agree.
 
-QUORATE_DIFFERENTIAL_ACTIONS sets about how many actions are sent in all (1200 when unset: about 15 s).
+QUORATE_DIFFERENTIAL_ACTIONS sets about how many actions are sent in all (2000 when unset: about 25 s).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.differential.projection import compare_tables
 from quorate.chain.rpc import JsonRpc
 from quorate.chain.types import Deployment
 
-ACTIONS = int(os.environ.get("QUORATE_DIFFERENTIAL_ACTIONS", "1200"))
+ACTIONS = int(os.environ.get("QUORATE_DIFFERENTIAL_ACTIONS", "2000"))
 STEPS = 60
 """Steps of one run; those of `mixed` are three, others find nothing to do. The start of each run is 18 actions."""
 SEEDS = st.integers(0, 2**32 - 1)
