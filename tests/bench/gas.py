@@ -10,18 +10,16 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from _bench import Bench
 from tests.differential.chain import running_chain
+from tests.differential.gas_snapshot import SNAPSHOT
 from tests.differential.market_day import MarketDay, Spent
 
 from quorate.protocol.paging import MAX_TRANSACTION_GAS
 from quorate.protocol.params import PRODUCTION
 
-SNAPSHOT = Path(__file__).with_name("gas.json")
-TOLERANCE = 0.02
 JOBS = 500
 CALLS = ("post", "beacon", "commit", "settle")
 WARM_UP = 2
@@ -67,26 +65,6 @@ def compute_figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "largest_is": f"{largest['name']}, {largest['kind']}",
         "limit": MAX_TRANSACTION_GAS,
     }
-
-
-def compare(figures: dict[str, Any], snapshot: dict[str, Any]) -> list[str]:
-    """What differs by more than the tolerance."""
-    found = []
-    for name, wanted in _flatten(snapshot):
-        have = dict(_flatten(figures)).get(name)
-        if have is None or abs(have - wanted) > TOLERANCE * wanted:
-            found.append(f"{name}: {wanted} in {SNAPSHOT.name}, {have} now")
-    return found
-
-
-def _flatten(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    rows: list[tuple[str, float]] = []
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            rows += _flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float):
-            rows.append((f"{prefix}{name}", value))
-    return rows
 
 
 def run(bench: Bench) -> dict[str, Any]:
