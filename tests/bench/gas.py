@@ -14,7 +14,7 @@ from typing import Any
 
 from _bench import Bench
 from tests.differential.chain import running_chain
-from tests.differential.gas_snapshot import SNAPSHOT
+from tests.differential.gas_snapshot import SNAPSHOT, compare_with_snapshot
 from tests.differential.market_day import MarketDay, Spent
 
 from quorate.protocol.paging import MAX_TRANSACTION_GAS
@@ -101,10 +101,8 @@ def main() -> None:
     bench.finish(figures)
     if bench.args.write:
         SNAPSHOT.write_text(json.dumps(figures, indent=1) + "\n")
-    if bench.args.check and (differs := compare(figures, json.loads(SNAPSHOT.read_text()))):
-        sys.exit(
-            "\n".join(["gas: other figures than committed; if that is meant: scripts/bench gas --write", *differs])
-        )
+    if bench.args.check and (differs := compare_with_snapshot(figures)):
+        sys.exit("\n".join(differs))
 
 
 if __name__ == "__main__":
