@@ -13,7 +13,9 @@ from _bench import Bench
 from tests.differential.campaign import run_campaign
 from tests.differential.chain import running_chain
 from tests.differential.mutants import MUTANTS, make_mutant
-from tests.differential.watching import find_errors, list_errors, list_transitions
+from tests.differential.watching import NOT_MODELLED, find_errors, list_errors, list_transitions
+
+from quorate.chain.abi import load_artifact
 
 
 def compute_figures(rows: list[dict[str, Any]], mutant: str | None) -> dict[str, Any]:
@@ -34,6 +36,7 @@ def compute_figures(rows: list[dict[str, Any]], mutant: str | None) -> dict[str,
         "errors_seen": len(errors),
         "errors_in_abis": len(every),
         "errors_missing": sorted(every - errors),
+        "errors_not_modelled": NOT_MODELLED,
         "states_seen": dict(sorted(seen.items())),
         "states_missing": sorted(set(list_transitions()) - seen.keys()),
         "actions_per_s": round(sum(row["actions"] for row in rows) / sum(row["seconds"] for row in rows), 1),
@@ -65,7 +68,8 @@ def main() -> None:
 
     with running_chain(artifacts) as (rpc, deployment):
         began = time.perf_counter()
-        run_campaign(rpc, deployment, bench.args.actions, bench.args.seed, tell, bench.args.stop_at)
+        load = artifacts.__getitem__ if artifacts else load_artifact
+        run_campaign(rpc, deployment, bench.args.actions, bench.args.seed, tell, bench.args.stop_at, load)
     bench.finish(compute_figures(bench.rows("runs"), bench.args.mutant))
 
 

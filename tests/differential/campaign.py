@@ -9,9 +9,11 @@ from random import Random
 from typing import Any
 
 from tests.differential.backend import AnvilBackend
+from tests.differential.deployments import DEPLOYMENTS, check_deployments
 from tests.differential.projection import compare_tables
 from tests.differential.watching import WatchedParties
 
+from quorate.chain.abi import Contract, load_artifact
 from quorate.chain.rpc import JsonRpc
 from quorate.chain.types import Deployment
 from quorate.protocol.errors import QuorateError
@@ -38,10 +40,12 @@ def run_campaign(
     seed: int,
     told: Callable[[dict[str, Any]], None] = lambda row: None,
     most_mismatches: int | None = None,
+    load: Callable[[Contract], dict[str, Any]] = load_artifact,
 ) -> Findings:
     """Send about so many actions, each run on contracts that nobody has used.
 
-    `told` gets a row for each run. Ends early with so many mismatches, if that is given.
+    `told` gets a row for each run. Ends early with so many mismatches, if that is given. `load` gives what was
+    deployed.
     """
     found = Findings()
     while found.actions < actions and (most_mismatches is None or len(found.mismatches) < most_mismatches):
@@ -49,6 +53,9 @@ def run_campaign(
         parties = WatchedParties(AnvilBackend(rpc, deployment))
         row: dict[str, Any] = {"run": found.runs, "seed": f"{seed} {found.runs}", "mismatch": None}
         try:
+            if found.runs == 0:
+                parties.tally += check_deployments(rpc, deployment, Random(seed), load)
+                parties.actions += DEPLOYMENTS
             _play(parties, Random(row["seed"]), min(RUN_ACTIONS, actions - found.actions))
             compare_tables(rpc, deployment, parties.world)
         except (AssertionError, QuorateError) as error:

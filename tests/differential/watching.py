@@ -21,6 +21,13 @@ VERDICTS = {
     Verdict.VOID: BundleStatus.VOID,
 }
 
+NOT_MODELLED = {
+    "DataNotStored": "a creation that runs out of gas",
+    "MoreGas": "too little gas for a contract wallet",
+    "TransferFailed": "a receiver that refuses money",
+}
+"""Custom errors that the pure model cannot foresee, with their cause: Forge's tests provoke them."""
+
 
 class WatchedParties(Parties):
     """Parties whose every step leaves a mark in `seen`: "batch POSTING → AWAITING", "bundle PENDING → VOID", …"""
