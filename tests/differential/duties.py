@@ -59,15 +59,15 @@ class Duties(Voting):
         kind = rng.choice((*FineKind, FineKind.SILENT, FineKind.UNREVEALED))
         for _ in range(rng.choice((1, 4, 5))):
             amount = rng.choice((0, 1, 1, UNIT_WEI // 10, 3 * UNIT_WEI))
-            self._take(
-                self._act_as(
-                    "fine", (whom, amount, kind), lambda c, amount=amount: registry.apply_fine(c, whom, amount, kind)
-                )
-            )
+            self._fine(whom, amount, kind)
         if rng.random() < 0.5:
             self.wait(1, registry.params.era_period)
             if rng.random() < 0.7:
                 self.act(OUTSIDER.address, Contract.REGISTRY, "judge", (whom,), lambda c: registry.apply_judge(c, whom))
+
+    def _fine(self, whom: OperatorId, amount: int, kind: FineKind) -> None:
+        registry = self.world.registry
+        self._take(self._act_as("fine", (whom, amount, kind), lambda c: registry.apply_fine(c, whom, amount, kind)))
 
     def _credit(self, rng: Random, operators: list[OperatorId]) -> None:
         """Earnings out of the pots, with seats; now and then not all that was said."""
