@@ -133,6 +133,7 @@ class Economy:
                 "count": count,
                 "all_theirs": self.people.compute_capture(batch.table, self.plan.seats),
                 "void_share": sum(row["verdict"] == "VOID" for row in rows) / count,
+                "void_first_share": sum(row["extended"] or row["verdict"] == "VOID" for row in rows) / count,
                 "honest_stake": honest / self.first_stakes[0],
                 "liar_stake": liars / self.people.invested if self.people.invested else 0.0,
                 "liars_jailed": len(self.people.jailed & self.people.ever_liars),

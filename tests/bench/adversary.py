@@ -58,6 +58,7 @@ def compute_figures(bundles: Sequence[dict[str, Any]], eras: Sequence[dict[str, 
         "wrong_is_within": interval[0] <= wrong <= interval[1] if is_exact else None,
         "void": sum(row["verdict"] == "VOID" for row in bundles),
         "void_by_era": [round(era["void_share"], 3) for era in eras],
+        "void_before_extension_by_era": [round(era["void_first_share"], 3) for era in eras],
         "extended": sum(row["extended"] for row in bundles),
         "disputes": sum(row["disputed"] for row in bundles),
         "overhead": round(sum(row["executions"] for row in bundles) / count, 3),
@@ -83,7 +84,8 @@ def draw_picture(eras: Sequence[dict[str, Any]], title: str, path: Path) -> None
     top.plot(at, [era["liar_stake"] for era in eras], label="liars: left of all that they put in", color="tab:red")
     top.set_ylabel("stake, 1 = put in")
     top.set_ylim(bottom=0)
-    low.step(at, [era["void_share"] for era in eras], where="mid", label="bundles VOID", color="tab:gray")
+    low.step(at, [era["void_share"] for era in eras], where="mid", label="VOID, after an extension", color="tab:gray")
+    low.step(at, [era["void_first_share"] for era in eras], where="mid", label="VOID at first", color="tab:blue")
     low.step(at, [era["share"] for era in eras], where="mid", label="liars' share of the table", color="tab:orange")
     low.set_xlabel("bundles posted")
     low.set_ylim(0, 1.02)
