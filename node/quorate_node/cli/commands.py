@@ -176,6 +176,20 @@ def _withdraw(gateway: JsonRpcGateway, key: SigningAccount) -> dict[str, Any]:
     return {"transaction": _send(gateway, key, calls.withdraw()), "withdrawn_wei": before}
 
 
+def rejoin(home: Path) -> dict[str, Any]:
+    """Have operators drawn again whose jail is over."""
+    gateway, keys = _open_owners(home)
+    return _for_each(keys, lambda key: _rejoin(gateway, key))
+
+
+def _rejoin(gateway: JsonRpcGateway, key: SigningAccount) -> dict[str, Any]:
+    operator_id = gateway.operator_of(key.address)
+    found: dict[str, Any] = {"operator_id": operator_id}
+    if not gateway.faults(operator_id).jailed_until:
+        return found | {"problem": "it is not in jail"}
+    return found | {"transaction": _send(gateway, key, calls.rejoin())}
+
+
 def status(home: Path) -> dict[str, Any]:
     """Chain and node; the node's part is None when it does not answer."""
     config, gateway = _open(home)
@@ -193,8 +207,16 @@ def status(home: Path) -> dict[str, Any]:
             "unbonding_wei": info.unbonding,
             "release_at": info.release_at,
             "ejected": info.ejected,
-        }
+        } | _describe_faults(gateway, operator_id)
     return found | {"node": _ask_node(config.listen)}
+
+
+def _describe_faults(gateway: JsonRpcGateway, operator_id: int) -> dict[str, Any]:
+    faults = gateway.faults(operator_id)
+    found: dict[str, Any] = {"failed_seats": faults.failed, "jailed_until": faults.jailed_until}
+    if faults.jailed_until:
+        found["problem"] = f"in jail: `quorate-node rejoin` from {faults.jailed_until} (unix seconds) on"
+    return found
 
 
 def _keystore_address(path: Path) -> str:

@@ -142,6 +142,14 @@ def withdraw(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT
     show(commands.withdraw(home.expanduser()), output)
 
 
+@app.command(epilog="Example: quorate-node rejoin")
+def rejoin(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) -> None:
+    """Be drawn again after a jail, which follows an era in which too many seats failed."""
+    from quorate_node.cli import commands
+
+    show(commands.rejoin(home.expanduser()), output)
+
+
 @app.command(epilog="Example: quorate-node status --output json")
 def status(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) -> None:
     """Show stake and classes by the chain, and what the running node says: also why it gets no work."""

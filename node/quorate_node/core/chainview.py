@@ -80,6 +80,18 @@ def _on_endpoint(chain: ChainView, network: Network, event: events.EndpointAnnou
     chain.operators[event.operator_id].url = event.url
 
 
+def _on_jailed(chain: ChainView, network: Network, event: events.OperatorJailed, logged: Logged) -> None:
+    chain.operators[event.operator_id].jailed_until = event.until
+
+
+def _on_released(chain: ChainView, network: Network, event: events.OperatorReleased, logged: Logged) -> None:
+    chain.operators[event.operator_id].jailed_until = 0
+
+
+def _on_slashed(chain: ChainView, network: Network, event: events.OperatorSlashed, logged: Logged) -> None:
+    chain.operators[event.operator_id].ejected |= event.ejected
+
+
 def _on_class(chain: ChainView, network: Network, event: events.ClassCreated, logged: Logged) -> None:
     chain.classes[event.class_id] = ClassView(event.profile, event.price, logged.timestamp)
 
@@ -272,6 +284,9 @@ _HANDLERS: dict[type, Callable[[ChainView, Network, Any, Logged], None]] = {
     events.OperatorRegistered: _on_registered,
     events.SigningKeyChanged: _on_key,
     events.EndpointAnnounced: _on_endpoint,
+    events.OperatorJailed: _on_jailed,
+    events.OperatorReleased: _on_released,
+    events.OperatorSlashed: _on_slashed,
     events.ClassCreated: _on_class,
     events.EraAdvanced: _on_era,
     events.BatchOpened: _on_opened,

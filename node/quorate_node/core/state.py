@@ -172,11 +172,13 @@ class ClassView:
 
 @dataclass(slots=True)
 class OperatorView:
-    """An operator's public side."""
+    """An operator's public side; `jailed_until` in unix seconds, 0 outside of a jail."""
 
     owner: Address
     signing_key: Address
     url: str = ""
+    jailed_until: int = 0
+    ejected: bool = False
 
 
 @dataclass(slots=True)

@@ -55,10 +55,23 @@ def _describe_class(states: Sequence[State], class_id: int) -> dict[str, Any]:
         "members": len(table.members) if table else 0,
         "units": sum(1 for member in table.units if member in rows) if table else 0,
     }
-    if missing := len(states) - len(rows):
-        who = "this operator is" if len(states) == 1 else f"{missing} of {len(states)} operators are"
-        described["problem"] = f"{who} not in the present table: join the class, and wait for the next era"
+    if missing := [each for each in states if not table or find_member(table, each.identity.operator_id) is None]:
+        reasons = Counter(explain_absence(each) for each in missing)
+        described["problem"] = "; ".join(
+            reason if len(states) == 1 else f"{count} of {len(states)} operators: {reason}"
+            for reason, count in reasons.items()
+        )
     return described
+
+
+def explain_absence(state: State) -> str:
+    """Why an operator is not in the present table of a class, and what helps."""
+    view = state.chain.operators.get(state.identity.operator_id or 0)
+    if view and view.ejected:
+        return "ejected for a wrong vote: this operator cannot work again"
+    if view and view.jailed_until:
+        return f"in jail, for too many seats failed: `quorate-node rejoin` from {view.jailed_until} (unix seconds) on"
+    return "not in the present table: join the class, and wait for the next era"
 
 
 def _count_seats(state: State) -> int:

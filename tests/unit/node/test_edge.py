@@ -18,6 +18,7 @@ from quorate.chain.types import AccountInfo, NonceWindow
 from quorate.messages import CommitmentsMessage, OpeningsMessage, OrderMessage
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ConfigurationError, DataError, ValidationError
+from quorate.protocol.params import LOCAL
 from quorate.protocol.types import CommitItem, CommitList, Opening, SignatureKind, SignedOrder, Vote
 from quorate.storage.embedded import EmbeddedStore
 from quorate_node.cli.commands import parse_amount
@@ -211,14 +212,14 @@ class TestCollator:
         [
             ({"task_count": 0}, "EMPTY"),
             ({"flags": 2}, "UNSUPPORTED"),
-            ({"fuel_limit": 10**13 + 1}, "UNSUPPORTED"),
+            ({"fuel_limit": LOCAL.max_task_fuel + 1}, "UNSUPPORTED"),
             ({"valid_until": 1}, "EXPIRED"),
             ({"class_id": 9}, "CLASS"),
             ({"seats": 5}, "SEATS"),
             ({"rounds": 3}, "TERMS"),
             ({"min_units": 10**6}, "UNITS"),
             ({"max_price": 1}, "PRICE"),
-            ({"fuel_limit": 10**12}, "PERIOD"),
+            ({"fuel_limit": LOCAL.max_task_fuel}, "PERIOD"),
             ({"task_count": 1 << 20, "fuel_limit": 1}, "FULL"),
             ({"task_count": 1 << 20, "fuel_limit": 10**6, "max_price": 10**18}, "DEPOSIT"),
         ],
