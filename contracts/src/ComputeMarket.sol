@@ -7,6 +7,7 @@ import {Committing} from "./market/Committing.sol";
 import {MarketStorage} from "./market/MarketStorage.sol";
 import {Posting} from "./market/Posting.sol";
 import {Settler} from "./market/Settler.sol";
+import {Extension} from "./types/Extension.sol";
 import {Params} from "./types/Params.sol";
 import {Settlement} from "./types/Settlement.sol";
 
@@ -15,11 +16,14 @@ import {Settlement} from "./types/Settlement.sol";
 contract ComputeMarket is Accounts, Posting, Committing {
     /// @notice The code behind `settle` and `reveal`, made by this contract and fixed for good.
     address public immutable SETTLER;
+    /// @notice Likewise the code behind `extend` and `proveAudit`; made beside, since a creation's code is limited too.
+    address public immutable EXTENDER;
 
-    constructor(Params memory params_, address registry, address disputes, address beacon)
+    constructor(Params memory params_, address registry, address disputes, address beacon, address extender)
         MarketStorage(params_, registry, disputes, beacon)
     {
         SETTLER = address(new Settler(params_, registry, disputes, beacon));
+        EXTENDER = extender;
     }
 
     /// @inheritdoc IComputeMarket
@@ -30,6 +34,24 @@ contract ComputeMarket is Accounts, Posting, Committing {
     /// @inheritdoc IComputeMarket
     function settle(uint64, Settlement calldata) external {
         _delegate(SETTLER);
+    }
+
+    /// @inheritdoc IComputeMarket
+    function extend(uint64, Extension calldata) external {
+        _delegate(EXTENDER);
+    }
+
+    /// @inheritdoc IComputeMarket
+    function proveAudit(uint64, bytes calldata) external {
+        _delegate(EXTENDER);
+    }
+
+    /// @inheritdoc IComputeMarket
+    function reverse(uint64 batchId, uint16 bundle) external returns (bool first) {
+        if (msg.sender != address(DISPUTES)) revert Unauthorized();
+        Batch storage b = _batch(batchId);
+        first = _struckByte(b, bundle) & UNDONE == 0;
+        if (first) _setStruckByte(b, bundle, 0xff);
     }
 
     /// @dev Ends the call with what the module answers to the same calldata.

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = ROOT / "contracts"
 ABI = ROOT / "client" / "quorate" / "chain" / "abi"
 BUILD = ROOT / ".tools" / "forge" / "abi"
-NAMES = ("StakeRegistry", "ComputeMarket", "Disputes", "HeaderBeacon")
+NAMES = ("StakeRegistry", "ComputeMarket", "Disputes", "Challenges", "HeaderBeacon", "Extender")
 
 
 def compile_contracts() -> None:

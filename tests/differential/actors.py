@@ -39,7 +39,7 @@ PARAMS = Params(
     publish_period=4,
     vote_commit_period=10,
     vote_reveal_period=5,
-    audit_period=5,
+    audit_period=7,
     fault_memory=200,
     beacon_delay=1,
     block_period=1,
@@ -92,6 +92,8 @@ class KnownBatch:
 
     pages: list[bytes] = field(default_factory=list)
     next_pages: list[bytes] = field(default_factory=list)
+    record_pages: list[bytes] = field(default_factory=list)  # of all rounds, like the next
+    outcome_pages: list[bytes] = field(default_factory=list)
     commit_pages: list[tuple[CommitList, ...]] = field(default_factory=list)
     openings: dict[bytes, Opening] = field(default_factory=dict)  # by commitment
     withheld: set[bytes] = field(default_factory=set)

@@ -141,8 +141,10 @@ class Driver:
                     self.batches[event.batch_id].next_pages.append(event.page)
                 case ev.RoundAwaited():
                     known = self.batches[event.batch_id]
-                    self.batches[event.batch_id] = KnownBatch(pages=known.next_pages)
+                    kept_pages = known.next_pages, [], known.record_pages, known.outcome_pages
+                    self.batches[event.batch_id] = KnownBatch(*kept_pages)
                 case ev.BundlesSettled():
+                    self.batches[event.batch_id].outcome_pages.append(bytes((event.round,)) + event.outcomes)
                     self.tally.update(f"verdict {row.verdict.name}" for row in decode_outcomes(event.outcomes))
                 case ev.OpeningsRevealed():
                     known = self.batches[event.batch_id]
@@ -178,6 +180,7 @@ class Driver:
         if any(groups):
             record = encode_record_page(keccak(event.page), event.first_bundle, groups)
             self.batches[event.batch_id].pages.append(record)
+            self.batches[event.batch_id].record_pages.append(record)
 
     def batch(self, batch_id: int) -> Batch:
         """A batch of the model."""

@@ -14,8 +14,8 @@ from tests.differential.actors import (
     SIGNERS,
     UNIT_WEI,
 )
+from tests.differential.doubts import Doubts
 from tests.differential.driver import CAPACITY, CLASS
-from tests.differential.duties import Duties
 
 from quorate.chain.abi import Contract
 from quorate.protocol.context import ZERO_ADDRESS
@@ -23,7 +23,7 @@ from quorate.protocol.params import ETHER
 from quorate.protocol.types import FineKind, OperatorId
 
 
-class Parties(Duties):
+class Parties(Doubts):
     """Everybody: what owners, requesters and outsiders do besides the rounds."""
 
     def registry(self, rng: Random) -> None:
@@ -157,6 +157,7 @@ class Parties(Duties):
     STEPS = (
         ("post", 18), ("prove_beacon", 14), ("commit", 20), ("settle", 18), ("reveal", 5), ("commit_votes", 14),
         ("settle_votes", 8), ("expire", 2), ("registry", 8), ("era", 4), ("money", 2), ("duty", 5), ("slash", 0.1),
+        ("extend", 10), ("prove_audit", 4),
     )  # fmt: skip
 
     def step(self, rng: Random) -> None:

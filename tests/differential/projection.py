@@ -152,6 +152,9 @@ def _ask_batch(q: Questions, world: World, b: Batch) -> None:
         key,
         (b.beacon, b.post_hash, b.commit_hash, b.carry_hash, b.next_carry_hash, b.outcome_hash),
     )
+    q.ask(where, "batchFlags", key, (b.judged, b.audit_drawn, b.queued, b.open_disputes))
+    for bundle, struck in b.struck.items():
+        q.ask(where, "struckBelow", (*key, bundle), (struck & 127,))
     if runs:
         q.ask(where, "roundDomain", key, (world.market.round_domain(b),))
     for bundle in range(min(b.bundles, 8) + 1):

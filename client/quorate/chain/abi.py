@@ -17,12 +17,14 @@ from quorate.protocol.hashing import keccak
 
 
 class Contract(StrEnum):
-    """The four contracts of a deployment; the value is the name of the Solidity contract."""
+    """The contracts of a deployment; the value is the name of the Solidity contract."""
 
     REGISTRY = "StakeRegistry"
     MARKET = "ComputeMarket"
     DISPUTES = "Disputes"
+    CHALLENGES = "Challenges"
     BEACON = "HeaderBeacon"
+    EXTENDER = "Extender"  # code that the market runs on its own storage
 
 
 @dataclass(frozen=True, slots=True)

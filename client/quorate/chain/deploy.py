@@ -1,4 +1,4 @@
-"""Deployment of the four contracts. Here, where nothing is hot, web3 does the work; it is imported on use."""
+"""Deployment of the contracts. Here, where nothing is hot, web3 does the work; it is imported on use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from quorate.chain.account import SigningAccount
 from quorate.chain.rpc import HOW_TO_START
 from quorate.chain.transactions import compute_create_address
 from quorate.chain.types import Deployment, parse_address, to_hex
+from quorate.protocol.context import ZERO_ADDRESS
 from quorate.protocol.errors import ChainUnavailable, ProtocolViolation
 from quorate.protocol.params import Params
 from quorate.protocol.types import Address
@@ -17,7 +18,9 @@ from quorate.protocol.types import Address
 if TYPE_CHECKING:
     from web3 import Web3
 
-ORDER = (Contract.BEACON, Contract.REGISTRY, Contract.MARKET, Contract.DISPUTES)
+ORDER = (
+    Contract.BEACON, Contract.REGISTRY, Contract.MARKET, Contract.DISPUTES, Contract.CHALLENGES, Contract.EXTENDER
+)  # fmt: skip
 CREATION_GAS = 12_000_000
 """Above what each creation needs; unused gas is not paid."""
 
@@ -38,21 +41,30 @@ def connect(rpc_url: str, deployer: SigningAccount) -> Web3:
 
 def predict(chain_id: int, deployer: Address, nonce: int, block: int) -> Deployment:
     """Addresses that `deploy` will give when the deployer's next transaction has number `nonce`."""
-    beacon, registry, market, disputes, challenges = (compute_create_address(deployer, nonce + i) for i in range(5))
-    return Deployment(chain_id, registry, market, disputes, challenges, beacon, block)
+    found = predict_addresses(deployer, nonce)
+    fields = {contract.name.lower(): found[contract] for contract in ORDER if contract is not Contract.EXTENDER}
+    return Deployment(chain_id, **fields, block=block)
 
 
-def build_arguments(params: Params, deployment: Deployment) -> dict[Contract, tuple[Any, ...]]:
+def predict_addresses(deployer: Address, nonce: int) -> dict[Contract, Address]:
+    """Address of each contract, when the deployer's next transaction has number `nonce`."""
+    return {contract: compute_create_address(deployer, nonce + i) for i, contract in enumerate(ORDER)}
+
+
+def build_arguments(
+    params: Params, deployment: Deployment, extender_address: Address = ZERO_ADDRESS
+) -> dict[Contract, tuple[Any, ...]]:
     """Constructor arguments. The contracts know each other from birth, so their addresses are predicted."""
-    values = params.as_tuple()
-    d = deployment
-    registry, market, disputes, challenges, beacon = (
-        to_checksum(address) for address in (d.registry, d.market, d.disputes, d.challenges, d.beacon)
+    values, d = params.as_tuple(), deployment
+    registry, market, disputes, challenges, beacon, extender = map(
+        to_checksum, (d.registry, d.market, d.disputes, d.challenges, d.beacon, extender_address)
     )
     return {
         Contract.BEACON: (),
         Contract.REGISTRY: (values, market, disputes, challenges),
-        Contract.MARKET: (values, registry, disputes, beacon),
+        Contract.MARKET: (values, registry, disputes, beacon, extender),
+        Contract.CHALLENGES: (values, registry, market, disputes),
+        Contract.EXTENDER: (values, registry, disputes, beacon),
         Contract.DISPUTES: (values, registry, market),
     }
 
@@ -82,7 +94,8 @@ def deploy(
     sender = web3.eth.account.from_key(deployer.key).address
     nonce = web3.eth.get_transaction_count(sender)
     found = predict(web3.eth.chain_id, deployer.address, nonce, web3.eth.block_number)
-    arguments = build_arguments(params, found)
+    addresses = predict_addresses(deployer.address, nonce)
+    arguments = build_arguments(params, found, addresses[Contract.EXTENDER])
     hashes = []
     for offset, contract in enumerate(ORDER):
         artifact = load(contract)
@@ -92,6 +105,6 @@ def deploy(
     for contract, transaction in zip(ORDER, hashes, strict=True):
         receipt = web3.eth.wait_for_transaction_receipt(transaction, timeout=timeout_s, poll_latency=0.05)
         created = receipt["contractAddress"]
-        if receipt["status"] != 1 or created is None or parse_address(created) != found.address_of(contract):
+        if receipt["status"] != 1 or created is None or parse_address(created) != addresses[contract]:
             raise ProtocolViolation("CreationFailed", contract.value, hint="its constructor reverted; check Params")
     return found

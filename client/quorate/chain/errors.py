@@ -49,6 +49,13 @@ HINTS = {
     "DataNotStored": "the table's data contract was not created; give the transaction more gas",
     "DisputeUnknown": "no such dispute; it may be settled",
     "MoreGas": "give the transaction more gas: a requester's contract wallet must be asked with 50,000",
+    "NotExtendable": "only bundles that ended void with votes, or whose committee was convicted, get more rounds",
+    "AlreadyDrawn": "the auditors of this batch are drawn",
+    "NotJudged": "the class does not judge its programs deterministic: nobody votes on them",
+    "NotAccepted": "the bundle's acceptance does not stand in the outcomes that were shown, or counts no more",
+    "AlreadyChallenged": "the same leaf was claimed for the task before",
+    "NotDrawn": "no audit of the bundle, or not by this auditor",
+    "AlreadyAudited": "the bundle's auditor has answered",
     "BeaconUnavailable": "the block is not mined yet, or older than 256 blocks",
     "BeaconMismatch": "that is not the header of the block",
 }

@@ -11,7 +11,7 @@ from quorate.chain.types import Deployment, LoggedEvent, parse_hex, to_hex
 from quorate.protocol import events
 from quorate.protocol.events import Event
 
-EVENT_CONTRACTS = (Contract.REGISTRY, Contract.MARKET, Contract.DISPUTES)
+EVENT_CONTRACTS = (Contract.REGISTRY, Contract.MARKET, Contract.DISPUTES, Contract.CHALLENGES)
 
 
 @cache

@@ -70,11 +70,12 @@ class Deployment:
     block: int = 0
 
     def address_of(self, contract: Contract) -> Address:
-        """Address of one of the four."""
+        """Address of a contract that others call."""
         return {
             Contract.REGISTRY: self.registry,
             Contract.MARKET: self.market,
             Contract.DISPUTES: self.disputes,
+            Contract.CHALLENGES: self.challenges,
             Contract.BEACON: self.beacon,
         }[contract]
 

@@ -22,6 +22,16 @@ def compute_committee(
     return tuple(drawn)
 
 
+def compute_auditor(
+    audit_domain: bytes, bundle: int, number: int, units: Sequence[int], member_count: int, sitting: Sequence[int]
+) -> int | None:
+    """Row of a bundle's auditor `number` (0 or 1); `sitting` are its voters and the auditors before. None when
+    nobody is left."""
+    if len(set(sitting)) >= member_count:
+        return None
+    return _draw_seat(audit_domain, bundle, number, units, member_count, sitting)
+
+
 def _draw_seat(
     round_domain: bytes, bundle: int, seat: int, units: Sequence[int], member_count: int, taken: Sequence[int]
 ) -> int:

@@ -91,7 +91,8 @@ def compute_domain_separator(chain_id: int, market: Address) -> bytes:
     return keccak(encode(["bytes32", "bytes32", "bytes32", "uint256", "address"], values))
 
 
-def _typed_digest(separator: bytes, struct_hash: bytes) -> bytes:
+def compute_typed_digest(separator: bytes, struct_hash: bytes) -> bytes:
+    """EIP-712 digest of a struct."""
     return keccak(b"\x19\x01" + separator + struct_hash)
 
 
@@ -105,13 +106,13 @@ def compute_job_id(separator: bytes, order: JobOrder) -> JobId:
             order.max_fee, order.valid_until, order.strategy, order.flags,
         )
     )  # fmt: skip
-    return JobId(_typed_digest(separator, keccak(ORDER_TYPEHASH + bytes(12) + order.requester + words)))
+    return JobId(compute_typed_digest(separator, keccak(ORDER_TYPEHASH + bytes(12) + order.requester + words)))
 
 
 def compute_list_digest(separator: bytes, round_domain: bytes, operator_id: int, items_hash: bytes) -> bytes:
     """EIP-712 digest that a member signs over its commitments of one page."""
     struct = COMMIT_LIST_TYPEHASH + round_domain + operator_id.to_bytes(32, "big") + items_hash
-    return _typed_digest(separator, keccak(struct))
+    return compute_typed_digest(separator, keccak(struct))
 
 
 # post ---------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from quorate.protocol.types import Address
 
-REGISTRY, MARKET, DISPUTES = "StakeRegistry", "ComputeMarket", "Disputes"
+REGISTRY, MARKET, DISPUTES, CHALLENGES = "StakeRegistry", "ComputeMarket", "Disputes", "Challenges"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,13 @@ class DisputesEvent(Event):
     """An event of Disputes."""
 
     contract: ClassVar[str] = DISPUTES
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengesEvent(Event):
+    """An event of Challenges."""
+
+    contract: ClassVar[str] = CHALLENGES
 
 
 # StakeRegistry ------------------------------------------------------------------------------------------------------
@@ -341,6 +348,25 @@ class RoundAwaited(MarketEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class BatchExtended(MarketEvent):
+    """A settled batch has fresh rounds, up to `rounds`, under another collator."""
+
+    name: ClassVar[str] = "BatchExtended"
+    batch_id: int
+    collator: Address
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditDrawn(MarketEvent):
+    """Which accepted bundles are audited by whom is known."""
+
+    name: ClassVar[str] = "AuditDrawn"
+    batch_id: int
+    beacon: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class BatchVoided(MarketEvent):
     """Its bundles can only be settled void."""
 
@@ -391,3 +417,30 @@ class DisputeSettled(DisputesEvent):
     bundle: int
     verdict: int
     vote: bytes
+
+
+# Challenges ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ResultChallenged(ChallengesEvent):
+    """Somebody says that a task of an accepted bundle has another leaf."""
+
+    name: ClassVar[str] = "ResultChallenged"
+    batch_id: int
+    bundle: int
+    task: int
+    challenger: Address
+    dispute_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class BundleAudited(ChallengesEvent):
+    """An auditor's vote; `dispute_id` is 0 where it is the accepted one."""
+
+    name: ClassVar[str] = "BundleAudited"
+    batch_id: int
+    bundle: int
+    operator_id: int
+    vote: bytes
+    dispute_id: int

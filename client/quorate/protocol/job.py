@@ -49,8 +49,8 @@ BATCH_TRANSITIONS: Mapping[BatchStatus, frozenset[BatchStatus]] = {
     BatchStatus.AWAITING: frozenset({BatchStatus.ASSIGNED, BatchStatus.VOIDED}),
     BatchStatus.ASSIGNED: frozenset({BatchStatus.AWAITING, BatchStatus.SETTLED}),
     BatchStatus.VOIDED: frozenset({BatchStatus.SETTLED}),
-    # The slot is reused under a new id; under its old one a settled batch moves no more.
-    BatchStatus.SETTLED: frozenset(),
+    # By an extension. The slot is reused under a new id; under its old one the batch then moves no more.
+    BatchStatus.SETTLED: frozenset({BatchStatus.AWAITING}),
 }
 
 BUNDLE_TRANSITIONS: Mapping[BundleStatus, frozenset[BundleStatus]] = {
@@ -59,8 +59,9 @@ BUNDLE_TRANSITIONS: Mapping[BundleStatus, frozenset[BundleStatus]] = {
     ),
     BundleStatus.CARRIED: frozenset({BundleStatus.PENDING, BundleStatus.VOID}),
     BundleStatus.DISPUTED: frozenset({BundleStatus.ACCEPTED, BundleStatus.VOID}),
-    BundleStatus.ACCEPTED: frozenset(),
-    BundleStatus.VOID: frozenset(),
+    # A committee that was convicted is followed by another; a reversal voids.
+    BundleStatus.ACCEPTED: frozenset({BundleStatus.CARRIED, BundleStatus.VOID}),
+    BundleStatus.VOID: frozenset({BundleStatus.CARRIED}),
 }
 
 JOB_TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 NONCE_WINDOW = 256
 SLOT_BITS = 16
+UNDONE = 128
+"""The bundle was reversed, or its convicted committee extended: nobody is refunded for it (again)."""
 
 
 @dataclass(slots=True)
@@ -82,6 +84,11 @@ class Batch:
     judged: bool = True
     queued: bool = False
     audit_drawn: bool = False
+    struck: dict[int, int] = field(default_factory=dict)  # by bundle: least round whose outcome counts, and UNDONE
+
+    def is_live(self, bundle: int, round_: int) -> bool:
+        """Whether the outcome that a round gave to a bundle still counts."""
+        return round_ >= self.struck.get(bundle, 0) & (UNDONE - 1)
 
     def move(self, wanted: BatchStatus) -> None:
         """Change the status along its table."""
@@ -202,8 +209,7 @@ class Market:
 
     def open_batch(self, call: Call, terms: Terms) -> Batch:
         """Lock the bond and take a slot; every requirement of opening must hold already."""
-        self.free[call.sender] -= self.params.batch_bond
-        self.bonds += self.params.batch_bond
+        self.lock_bond(call.sender)
         self.sequence += 1
         slot = self._take_slot(call.now)
         state = self.registry.get_class(terms.class_id)
@@ -225,15 +231,26 @@ class Market:
         self.settled_slots.append(slot)
         return len(self.slots)
 
+    def lock_bond(self, owner: Address) -> None:
+        """Move a batch's bond out of a free deposit that has it."""
+        self.free[owner] -= self.params.batch_bond
+        self.bonds += self.params.batch_bond
+
+    def is_audited(self, batch: Batch) -> bool:
+        """Whether auditors are drawn for a settled batch: a class vote must be able to follow, in time."""
+        return batch.judged and batch.terms.commit_period <= self.params.audit_period
+
     def await_beacon(self, batch: Batch, block: Block) -> None:
         """Fix the block whose header decides the committees."""
         batch.beacon_block = block.number + self.params.beacon_delay
         batch.move(BatchStatus.AWAITING)
 
-    def finish(self, batch: Batch, now: int) -> list[ev.Event]:
+    def finish(self, batch: Batch, block: Block) -> list[ev.Event]:
         """Settle a batch of which nothing is pending: the bond returns unless it is lost, the slot will."""
         self._return_bond(batch)
-        batch.final_at = now + self.params.challenge_period
+        batch.final_at = block.timestamp + self.params.challenge_period
+        if self.is_audited(batch):
+            batch.beacon_block = block.number + self.params.beacon_delay
         batch.move(BatchStatus.SETTLED)
         if not batch.queued:
             batch.queued = True
@@ -270,7 +287,7 @@ class Market:
         if batch.status is BatchStatus.POSTING:
             require(call.now >= batch.open_time + self.params.post_period, "WindowOpen", "post")
             if batch.bundles == 0:
-                return self.finish(batch, call.now)
+                return self.finish(batch, call.block)
             self._return_bond(batch)
             batch.pending = set(range(batch.bundles))
             found: list[ev.Event] = []
@@ -286,6 +303,15 @@ class Market:
         self.bonds -= lost
         self.balance -= lost
         return self.registry.apply_donate(replace(call, sender=self.address, value=lost))
+
+    def apply_reverse(self, call: Call, batch_id: int, bundle: int) -> bool:
+        """`reverse(batchId, bundle)`: only disputes; whether it was neither reversed nor undone before."""
+        require(call.sender == self.disputes.address, "Unauthorized")
+        batch = self.get_batch(batch_id)
+        is_first = not batch.struck.get(bundle, 0) & UNDONE
+        if is_first:
+            batch.struck[bundle] = 0xFF
+        return is_first
 
     # money of disputes
 

@@ -184,7 +184,7 @@ def _accept(market: Market, call: Call, batch: Batch, order: JobOrder, task_pric
 
 def _close(market: Market, call: Call, batch: Batch) -> list[ev.Event]:
     if batch.bundles == 0:
-        return market.finish(batch, call.now)
+        return market.finish(batch, call.block)
     batch.pending = set(range(batch.bundles))
     market.await_beacon(batch, call.block)
     return [ev.BatchClosed(batch.batch_id, batch.bundles, batch.beacon_block)]

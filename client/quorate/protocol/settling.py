@@ -214,7 +214,7 @@ class _Run:
             if batch.carried:
                 self.events += market.start_next_round(batch, self.call.block)
             else:
-                self.events += market.finish(batch, self.call.now)
+                self.events += market.finish(batch, self.call.block)
         return self.events
 
     def _entries(self) -> list[Earning]:

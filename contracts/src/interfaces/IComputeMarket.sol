@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {Extension} from "../types/Extension.sol";
 import {Params} from "../types/Params.sol";
 import {Settlement} from "../types/Settlement.sol";
 import {Terms} from "../types/Terms.sol";
@@ -19,6 +20,14 @@ interface IComputeMarket is IMarketEvents {
     function reveal(uint64 batchId, bytes32[] calldata commitPages, bytes calldata votes, bytes calldata openings)
         external;
     function settle(uint64 batchId, Settlement calldata settlement) external;
+
+    /// @notice More rounds for bundles that ended void, or were accepted by a committee that was convicted since.
+    function extend(uint64 batchId, Extension calldata extension) external;
+    /// @notice Draw the auditors of a settled batch.
+    function proveAudit(uint64 batchId, bytes calldata header) external;
+    /// @notice Undo an accepted bundle after a challenge or an audit; only disputes.
+    /// @return first whether it was neither reversed before, nor its convicted committee extended
+    function reverse(uint64 batchId, uint16 bundle) external returns (bool first);
 
     /// @notice Money of a disputed bundle after its vote; only disputes. The rest of `escrow` returns to the requester.
     /// @param entries operators' earnings, (operator id << 128 | amount), ascending
@@ -60,6 +69,14 @@ interface IComputeMarket is IMarketEvents {
             bytes32 nextCarryHash,
             bytes32 outcomeHash
         );
+    /// @return judged whether a conflict, a challenge or an audit goes to a class vote
+    /// @return auditDrawn whether the beacon of its audits was proven
+    function batchFlags(uint64 batchId)
+        external
+        view
+        returns (bool judged, bool auditDrawn, bool isQueued, uint16 openDisputes);
+    /// @notice Least round whose outcome of a bundle still counts.
+    function struckBelow(uint64 batchId, uint16 bundle) external view returns (uint8);
     function roundDomain(uint64 batchId) external view returns (bytes32);
     function isPending(uint64 batchId, uint16 bundle) external view returns (bool);
     function hasCommitted(uint64 batchId, uint16 bundle, uint8 seat) external view returns (bool);

@@ -50,6 +50,10 @@ interface IMarketEvents {
     event BundlesCarried(uint64 indexed batchId, uint8 round, bytes page);
     /// @param beaconBlock block whose header decides the next round's committees
     event RoundAwaited(uint64 indexed batchId, uint8 round, uint48 beaconBlock);
+    /// @param rounds highest round that the batch may come to
+    event BatchExtended(uint64 indexed batchId, address indexed collator, uint8 rounds);
+    /// @param beacon what the auditors of the batch's accepted bundles are drawn by
+    event AuditDrawn(uint64 indexed batchId, bytes32 beacon);
     event BatchVoided(uint64 indexed batchId);
     event BatchSettled(uint64 indexed batchId, uint40 finalAt);
 
@@ -66,6 +70,8 @@ interface IMarketEvents {
     error InsufficientDeposit(uint256 available, uint256 asked);
     error NothingToWithdraw();
     error TransferFailed();
+    error NotExtendable(uint16 bundle);
+    error AlreadyDrawn();
     error TooEarly(uint16 bundle);
     error SeatOmitted(uint16 bundle, uint8 seat);
 }

@@ -9,6 +9,7 @@ library Statements {
     bytes32 internal constant STATEMENT_TAG = keccak256("Quorate.Statement.v1");
     uint256 internal constant STAGE_BUNDLE = 0;
     uint256 internal constant STAGE_CLASS_VOTE = 1;
+    uint256 internal constant STAGE_AUDIT = 2;
     bytes32 internal constant COMMIT_LIST_TYPEHASH =
         keccak256("CommitList(bytes32 roundDomain,uint32 operatorId,bytes32 itemsHash)");
     bytes32 internal constant DOMAIN_TYPEHASH =

@@ -120,6 +120,25 @@ library TableReader {
         }
     }
 
+    /// @notice Draw one more seat of a bundle, for a member that does not sit already; there is one.
+    /// @param isSitting by member
+    function drawAnother(
+        LoadedTable memory table,
+        bytes32 roundDomain,
+        uint256 bundle,
+        uint256 seat,
+        bool[] memory isSitting
+    ) internal pure returns (uint256 member) {
+        for (uint256 attempt; attempt < MAX_DRAW_ATTEMPTS; ++attempt) {
+            bytes32 seed = keccak256(abi.encodePacked(roundDomain, uint32(bundle), uint8(seat), uint8(attempt)));
+            member = _unit(table, uint256(seed) % table.unitCount);
+            if (!isSitting[member]) return member;
+        }
+        while (isSitting[member]) {
+            member = (member + 1) % table.memberCount;
+        }
+    }
+
     function _unit(LoadedTable memory table, uint256 index) private pure returns (uint256 member) {
         bytes memory units = table.units;
         assembly ("memory-safe") {

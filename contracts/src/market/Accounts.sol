@@ -116,6 +116,17 @@ abstract contract Accounts is MarketStorage, IComputeMarket {
     }
 
     /// @inheritdoc IComputeMarket
+    function batchFlags(uint64 batchId) external view returns (bool, bool, bool, uint16) {
+        Batch storage b = _batch(batchId);
+        return (b.judged, b.auditDrawn, b.queued, b.openDisputes);
+    }
+
+    /// @inheritdoc IComputeMarket
+    function struckBelow(uint64 batchId, uint16 bundle) external view returns (uint8) {
+        return uint8(_struckBelow(_batch(batchId), bundle));
+    }
+
+    /// @inheritdoc IComputeMarket
     function roundDomain(uint64 batchId) external view returns (bytes32) {
         Batch storage b = _batch(batchId);
         return _domain(b, Statements.STAGE_BUNDLE, b.round);

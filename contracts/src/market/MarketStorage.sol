@@ -56,7 +56,8 @@ abstract contract MarketStorage is IMarketEvents {
     enum BitKind {
         STATUS, // two bits a bundle: settled, and the parity of the round that it waits for
         COMMITTED, // one bit a seat, tagged with the round too
-        REVEALED // likewise
+        REVEALED, // likewise
+        STRUCK // a byte a bundle: the least round whose outcome counts, and REFUNDED
     }
 
     /// @dev Bits of one kind in memory, a word at a time.
@@ -77,6 +78,9 @@ abstract contract MarketStorage is IMarketEvents {
     }
 
     uint256 internal constant BUNDLES_PER_WORD = TaggedBits.BITS / 2;
+    uint256 private constant STRUCK_PER_WORD = TaggedBits.BITS / 8;
+    /// @dev In a struck byte: the bundle was reversed, or its convicted committee extended.
+    uint256 internal constant UNDONE = 128;
     uint256 private constant NO_WORD = type(uint256).max;
 
     IStakeRegistry public immutable REGISTRY;
@@ -145,6 +149,7 @@ abstract contract MarketStorage is IMarketEvents {
     function _finishBatch(Batch storage b) internal {
         b.status = BatchStatus.SETTLED;
         b.finalAt = uint40(block.timestamp + _params.challengePeriod);
+        if (_isAudited(b)) b.beaconBlock = uint48(block.number + _params.beaconDelay);
         if (!b.queued) {
             b.queued = true;
             _queueSlot(uint16(b.id));
@@ -176,7 +181,7 @@ abstract contract MarketStorage is IMarketEvents {
 
     function _bitTag(Batch storage b, BitKind kind) internal view returns (uint256) {
         uint256 sequence = b.id >> 16;
-        return (sequence << 8) | (kind == BitKind.STATUS ? 0 : b.round);
+        return (sequence << 8) | (kind == BitKind.STATUS || kind == BitKind.STRUCK ? 0 : b.round);
     }
 
     function _bitReader(Batch storage b, BitKind kind) internal view returns (BitReader memory) {
@@ -242,6 +247,30 @@ abstract contract MarketStorage is IMarketEvents {
     function _isPendingBits(uint256 data, uint256 position, uint256 round) internal pure returns (bool) {
         uint256 pair = data >> (2 * position);
         return pair & 1 == 0 && (pair >> 1) & 1 == round & 1;
+    }
+
+    function _struckByte(Batch storage b, uint256 bundle) internal view returns (uint256) {
+        uint256 key = _bitKey(b.id, BitKind.STRUCK, bundle / STRUCK_PER_WORD);
+        uint256 data = TaggedBits.load(_bits, key, _bitTag(b, BitKind.STRUCK));
+        return (data >> (8 * (bundle % STRUCK_PER_WORD))) & 0xff;
+    }
+
+    /// @dev The least round whose outcome of the bundle counts.
+    function _struckBelow(Batch storage b, uint256 bundle) internal view returns (uint256) {
+        return _struckByte(b, bundle) & (UNDONE - 1);
+    }
+
+    function _setStruckByte(Batch storage b, uint256 bundle, uint256 value) internal {
+        uint256 key = _bitKey(b.id, BitKind.STRUCK, bundle / STRUCK_PER_WORD);
+        uint256 tag = _bitTag(b, BitKind.STRUCK);
+        uint256 shift = 8 * (bundle % STRUCK_PER_WORD);
+        uint256 data = TaggedBits.load(_bits, key, tag) & ~(uint256(0xff) << shift);
+        TaggedBits.store(_bits, key, tag, data | (value << shift));
+    }
+
+    /// @dev Whether auditors are drawn for a settled batch: a class vote must be able to follow, in time.
+    function _isAudited(Batch storage b) internal view returns (bool) {
+        return b.judged && b.commitPeriod <= _params.auditPeriod;
     }
 
     /// @dev Keep and tell rows of outcomes; they make one page of the batch's chain, together with the round.

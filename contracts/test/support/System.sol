@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IChallenges} from "../../src/interfaces/IChallenges.sol";
 import {IComputeMarket} from "../../src/interfaces/IComputeMarket.sol";
 import {IDisputes} from "../../src/interfaces/IDisputes.sol";
 import {IStakeRegistry} from "../../src/interfaces/IStakeRegistry.sol";
@@ -23,7 +24,7 @@ abstract contract System {
     IStakeRegistry internal registry;
     IComputeMarket internal market;
     IDisputes internal disputes;
-    address internal challenges;
+    IChallenges internal challenges;
     address internal beacon;
 
     address internal collator = makeAddr("collator");
@@ -79,10 +80,13 @@ abstract contract System {
         address m = vm.computeCreateAddress(address(this), nonce + 1);
         address d = vm.computeCreateAddress(address(this), nonce + 2);
         address c = vm.computeCreateAddress(address(this), nonce + 3);
-        challenges = c;
+        address e = vm.computeCreateAddress(address(this), nonce + 4);
         registry = IStakeRegistry(vm.deployCode("StakeRegistry.sol:StakeRegistry", abi.encode(p, m, d, c)));
-        market = IComputeMarket(vm.deployCode("ComputeMarket.sol:ComputeMarket", abi.encode(p, r, d, beacon)));
+        market = IComputeMarket(vm.deployCode("ComputeMarket.sol:ComputeMarket", abi.encode(p, r, d, beacon, e)));
         disputes = IDisputes(vm.deployCode("Disputes.sol:Disputes", abi.encode(p, r, m)));
+        challenges = IChallenges(vm.deployCode("Challenges.sol:Challenges", abi.encode(p, r, m, d)));
+        vm.assertEq(vm.deployCode("Extender.sol:Extender", abi.encode(p, r, d, beacon)), e);
+        vm.assertEq(address(challenges), c);
         vm.assertEq(address(registry), r);
         vm.assertEq(address(market), m);
         vm.assertEq(address(disputes), d);
@@ -230,6 +234,7 @@ abstract contract System {
             address(registry).balance, owed, "registry: balance = stake + unbonding + pots + deposits + treasury"
         );
         vm.assertEq(address(disputes).balance, 0, "disputes hold no money");
+        vm.assertEq(address(challenges).balance, 0, "nor do challenges");
     }
 
     /// @dev Signing key and operator id of a member of a table.
