@@ -235,5 +235,5 @@ def test_other_chain_ids_and_empty_chains(gateway: JsonRpcGateway, tmp_path: Pat
 
 
 def test_unsafe_parameters_are_refused_before_and_by_the_constructor() -> None:
-    with pytest.raises(ValidationError, match="unbonding_period"):
+    with pytest.raises(ValidationError, match=r"UnsafeParameters\(unbondingPeriod\)"):
         replace(LOCAL, unbonding_period=100).check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,13 +16,19 @@ from pathlib import Path
 
 import pytest
 
+from quorate.chain import calls
+from quorate.chain.account import DEVNET_SCRYPT_N, SigningAccount, save_keystore
+from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.rpc import JsonRpc
+from quorate.chain.types import Deployment
 from quorate.devnet import Devnet, DevnetOptions, NodeFailed, load_state, stop_devnet
 from quorate.devnet import anvil as anvil_module
 from quorate.devnet.anvil import find_anvil, start_anvil
+from quorate.devnet.enroll import set_balances
 from quorate.devnet.guard import is_alive, read_start
 from quorate.devnet.process import ProcessGroup, pick_ports
 from quorate.protocol.errors import Busy, ChainUnavailable, ConfigurationError
+from quorate.protocol.params import ETHER, PRODUCTION
 
 pytestmark = pytest.mark.anvil
 
@@ -257,11 +264,36 @@ def test_the_command_line_of_a_devnet(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "devnet")
 
 
+def test_contracts_on_a_chain_that_runs_already(tmp_path: Path) -> None:
+    """Deployed with a preset by a keystore's key; an operator can register, and a second run overwrites nothing."""
+    options = DevnetOptions(home=tmp_path / "net", nodes=0, collators=frozenset(), block_time_s=0.1)
+    with Devnet(options) as devnet:
+        wallet = {"QUORATE_RPC_URL": devnet.rpc_url, "QUORATE_PASSPHRASE": "open"}
+        account = SigningAccount.create()
+        save_keystore(tmp_path / "key.json", account, b"open", DEVNET_SCRYPT_N)
+        set_balances(devnet.gateway.rpc, [account], 100 * ETHER)
+        wallet["QUORATE_KEYSTORE"] = str(tmp_path / "key.json")
+        cheap = run("deploy", "--preset", "production", "--unit", "0.5ether", home=tmp_path, **wallet)
+        assert (cheap.returncode, "below 0.6 ether" in cheap.stderr) == (2, True)
+        done = run("deploy", "--preset", "production", "--output", "json", home=tmp_path, **wallet)
+        assert done.returncode == 0, done.stderr
+        gateway = JsonRpcGateway(devnet.rpc_url, Deployment.load(tmp_path / "deployment.json"))
+        gateway.check()
+        assert gateway.params() == PRODUCTION
+        info = gateway.class_info(1)
+        assert (info.unit_wei, info.price, info.judged) == (ETHER, 10**9, True)
+        gateway.wait(gateway.send(account, calls.register(account.address), value=ETHER))
+        gateway.wait(gateway.send(account, calls.join(1, 1, 10**9, 10**9)))
+        again = run("deploy", "--preset", "local", home=tmp_path, **wallet)
+        assert (again.returncode, "exists" in again.stderr) == (2, True)
+        gateway.close()
+
+
 def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
     commands = ["devnet up", "devnet down", "devnet status", "wasm run", "job list", "job describe", "job get"]
-    for command in [*commands, "job wait", "account deposit", "account withdraw", "account balance"]:
+    for command in [*commands, "job wait", "account deposit", "account withdraw", "account balance", "deploy"]:
         shown = run(*command.split(), "--help", home=tmp_path)
-        assert f"Example: quorate {command}" in " ".join(shown.stdout.split()), command
+        assert re.search(f"Example: quorate (--rpc-url [^ ]+ )?{command}", " ".join(shown.stdout.split())), command
         assert "--output" in shown.stdout
 
 
