@@ -69,9 +69,10 @@ JOB_TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
     # A fresh round waits for its beacon again.
     JobStatus.ASSIGNED: frozenset({JobStatus.POSTED, JobStatus.DISPUTED, JobStatus.ACCEPTED, JobStatus.VOID}),
     JobStatus.DISPUTED: frozenset({JobStatus.ACCEPTED, JobStatus.VOID}),
-    JobStatus.ACCEPTED: frozenset({JobStatus.FINAL}),
+    # A reversal voids, a convicted committee is followed by another.
+    JobStatus.ACCEPTED: frozenset({JobStatus.FINAL, JobStatus.VOID, JobStatus.POSTED}),
     JobStatus.FINAL: frozenset(),
-    JobStatus.VOID: frozenset(),
+    JobStatus.VOID: frozenset({JobStatus.POSTED}),
 }
 
 _Status = TypeVar("_Status", BatchStatus, BundleStatus, JobStatus)

@@ -40,10 +40,13 @@ def test_every_unlisted_pair_is_refused_with_its_history(table: dict) -> None:  
 
 
 def test_terminal_statuses_stay() -> None:
-    assert not BATCH_TRANSITIONS[BatchStatus.SETTLED]
-    assert not BUNDLE_TRANSITIONS[BundleStatus.ACCEPTED]
-    assert not BUNDLE_TRANSITIONS[BundleStatus.VOID]
     assert not JOB_TRANSITIONS[JobStatus.FINAL]
+
+
+def test_only_an_extension_leaves_what_is_settled() -> None:
+    assert BATCH_TRANSITIONS[BatchStatus.SETTLED] == {BatchStatus.AWAITING}
+    assert BUNDLE_TRANSITIONS[BundleStatus.VOID] == {BundleStatus.CARRIED}
+    assert BUNDLE_TRANSITIONS[BundleStatus.ACCEPTED] == {BundleStatus.CARRIED, BundleStatus.VOID}
 
 
 @pytest.mark.parametrize(
