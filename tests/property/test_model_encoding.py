@@ -14,16 +14,27 @@ from quorate.protocol.encoding import (
     decode_carry_page,
     decode_commit_lists,
     decode_dispute_record,
+    decode_outcomes,
     decode_vote_lists,
     decode_votes,
     encode_carry_page,
     encode_commit_lists,
     encode_dispute_record,
+    encode_outcomes,
     encode_vote_lists,
     encode_votes,
 )
 from quorate.protocol.errors import ValidationError
-from quorate.protocol.types import Address, CarryRecord, CommitItem, CommitList, DisputeRecord, Vote
+from quorate.protocol.types import (
+    Address,
+    CarryRecord,
+    CommitItem,
+    CommitList,
+    DisputeRecord,
+    OutcomeRow,
+    Verdict,
+    Vote,
+)
 
 B32, U16 = st.binary(min_size=32, max_size=32), st.integers(0, 0xFFFF)
 VOTES = B32.map(Vote)
@@ -37,7 +48,17 @@ LISTS = st.builds(CommitList, U16, st.lists(ITEMS, min_size=1, max_size=4).map(t
 def carry_records(draw: st.DrawFn) -> CarryRecord:
     voters = tuple(draw(st.lists(U16, max_size=4)))
     vote = draw(VOTES) if voters else None
-    return CarryRecord(draw(U16), draw(ADDRESSES), draw(st.integers(0, 2**96 - 1)), draw(U16), vote, voters)
+    abstainers = tuple(draw(st.lists(U16, max_size=4)))
+    price, tasks, flags, pot = draw(st.integers(0, 2**96 - 1)), draw(U16), draw(st.integers(0, 1)), draw(U16)
+    return CarryRecord(
+        draw(U16), draw(ADDRESSES), price, tasks, flags, draw(U16), pot, draw(U16), vote, voters, abstainers
+    )
+
+
+@st.composite
+def outcome_rows(draw: st.DrawFn) -> OutcomeRow:
+    voters = tuple(draw(st.lists(U16, max_size=4)))
+    return OutcomeRow(draw(U16), draw(st.sampled_from(Verdict)), draw(VOTES), draw(U16), voters)
 
 
 @given(st.lists(LISTS, min_size=1, max_size=4))
@@ -46,6 +67,11 @@ def test_commit_pages(lists: list[CommitList]) -> None:
     assert decode_commit_lists(page) == lists
     with pytest.raises(ValidationError):
         decode_commit_lists(page[:-1])
+
+
+@given(st.lists(outcome_rows(), max_size=5))
+def test_outcomes(rows: list[OutcomeRow]) -> None:
+    assert decode_outcomes(encode_outcomes(rows)) == rows
 
 
 @given(st.lists(carry_records(), max_size=5))

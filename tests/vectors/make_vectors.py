@@ -28,6 +28,7 @@ from quorate.protocol.encoding import (
     encode_commit_lists,
     encode_dispute_record,
     encode_items,
+    encode_outcomes,
     encode_post_page,
     encode_record_page,
     fold,
@@ -38,10 +39,12 @@ from quorate.protocol.params import FUEL_UNIT
 from quorate.protocol.settlement import (
     Ballot,
     RoundTerms,
+    compute_fines,
     compute_needed_period,
     compute_order_escrow,
     compute_task_price,
     decide_bundle,
+    outcome_row,
     void_bundle,
 )
 from quorate.protocol.types import (
@@ -226,7 +229,11 @@ def make_pages() -> Columns:
 def _make_carry(rng: Random, bundle: int) -> CarryRecord:
     voters = tuple(rng.sample(range(1024), rng.choice((0, 1, 3))))
     vote = Vote(rng.randbytes(32)) if voters else None
-    return CarryRecord(bundle, Address(rng.randbytes(20)), rng.getrandbits(72), rng.getrandbits(80), vote, voters)
+    return CarryRecord(
+        bundle, Address(rng.randbytes(20)), rng.getrandbits(72), rng.randint(1, 256), rng.randrange(2),
+        rng.randrange(256), rng.getrandbits(80), rng.randrange(256), vote, voters,
+        tuple(rng.choices(range(1024), k=rng.choice((0, 0, 2)))),
+    )  # fmt: skip
 
 
 def _make_dispute(rng: Random, count: int) -> DisputeRecord:
@@ -240,38 +247,54 @@ def _make_dispute(rng: Random, count: int) -> DisputeRecord:
 
 def make_settlements() -> Columns:
     """Money of one bundle. Packed: `standing` member u16; `committee` member u16 by seat; `opened` seat u8 ‖ vote u8
-    (0 is the standing vote); `holdings` wei u128 by seat; `fines` and `payments` member u16 ‖ wei u128."""
+    (0 is the standing vote); `abstained` and `committed` seat u8; `abstainers` member u16; `fines` member u16 ‖
+    wei u128 ‖ kind u8; `payments` member u16 ‖ wei u128; `row` is the bundle's outcome row."""
     rng, rows = Random(6), Rows()
-    for i in range(120):
-        seats, rounds = rng.choice((1, 2, 3, 5)), rng.randrange(3)
-        round_ = rng.randint(0, rounds)
-        terms = RoundTerms(seats, round_, rounds, rng.randrange(10**6))
-        price = rng.randrange(1, 10**12)
-        standing = tuple(rng.sample(range(12), rng.randrange(4))) if round_ else ()
-        votes = [Vote(bytes((n + 1,)) * 32) for n in range(2)]
-        record = CarryRecord(
-            i, Address(bytes(20)), price, rng.randrange(4 * price) if round_ else 0, votes[0] if standing else None,
-            standing,
-        )  # fmt: skip
-        committee = tuple(rng.sample(range(12), seats))
-        lie = 0.15 if i % 3 else 0.0
-        opened = {s: int(rng.random() < lie) for s in range(seats) if rng.random() < rng.choice((0.5, 1.0))}
-        holdings = {m: rng.choice((0, price, 10 * price)) for m in committee}
-        is_void = bool(round_) and i % 10 == 9
-        ballot = Ballot(record, committee, {s: votes[v] for s, v in opened.items()})
-        is_late = not is_void
-        out = void_bundle(record, terms) if is_void else decide_bundle(ballot, terms, is_late, holdings)
+    for i in range(160):
+        ballot, terms = _make_ballot(rng, i)
+        record, is_void = ballot.record, bool(ballot.record.opened) and i % 10 == 9
+        fines = () if is_void else compute_fines(ballot, terms)
+        taken = rng.randint(0, sum(fine.amount for fine in fines))
+        out = void_bundle(record, terms) if is_void else decide_bundle(ballot, terms, True, taken)
         rows.add(
-            seats=seats, round=round_, rounds=rounds, fee=terms.fee, price=price, potBefore=record.pot,
-            isVoided=is_void, standing=pack(((m, 2),) for m in standing), committee=pack(((m, 2),) for m in committee),
-            opened=pack(((s, 1), (v, 1)) for s, v in sorted(opened.items())),
-            holdings=pack(((holdings[m], 16),) for m in committee), escrow=terms.compute_escrow(price),
-            verdict=out.verdict, fines=pack(((m, 2), (taken, 16)) for m, _, taken in out.fines),
+            seats=terms.seats, round=terms.round, rounds=terms.rounds, fee=terms.fee, auditBps=terms.audit_bps,
+            judged=terms.judged, price=record.price, shares=record.shares, flags=record.flags, potBefore=record.pot,
+            openedBefore=record.opened, isVoided=is_void, standing=_members(record.voters),
+            abstainers=_members(record.abstainers), committee=_members(ballot.committee),
+            opened=pack(((s, 1), (vote[0] - 1, 1)) for s, vote in sorted(ballot.opened.items())),
+            abstained=bytes(sorted(ballot.abstained)), committed=bytes(sorted(ballot.committed)),
+            escrow=terms.compute_escrow(record), verdict=out.verdict,
+            fines=pack(((f.member, 2), (f.amount, 16), (f.kind, 1)) for f in fines), taken=taken,
             payments=pack(((m, 2), (amount, 16)) for m, amount in sorted(out.payments.items())),
-            fromPot=out.from_pot, fromEscrow=out.from_escrow, feePaid=out.fee, refund=out.refund, locked=out.locked,
-            toTreasury=out.to_treasury, potAfter=out.pot,
+            fresh=_members(out.fresh), fromPot=out.from_pot, fromEscrow=out.from_escrow, feePaid=out.fee,
+            auditFee=out.audit_fee, refund=out.refund, locked=out.locked, toTreasury=out.to_treasury, potAfter=out.pot,
+            row=encode_outcomes([outcome_row(record, out)]),
         )  # fmt: skip
     return rows.columns
+
+
+def _members(members: Iterable[int]) -> bytes:
+    return pack(((m, 2),) for m in members)
+
+
+def _make_ballot(rng: Random, case: int) -> tuple[Ballot, RoundTerms]:
+    seats, rounds = rng.choice((1, 2, 3, 5)), rng.randrange(3)
+    round_ = rng.randint(0, rounds)
+    terms = RoundTerms(seats, round_, rounds, rng.randrange(10**6), rng.choice((0, 100, 333)), case % 7 != 0)
+    price, votes = rng.randrange(1, 10**12), [Vote(bytes((n + 1,)) * 32) for n in range(2)]
+    standing = tuple(rng.sample(range(12), rng.randrange(min(4, seats * round_ + 1))))
+    others = seats * round_ - len(standing)
+    abstainers = tuple(rng.choices(range(12), k=rng.choice((0, rng.randint(0, others), others))))
+    record = CarryRecord(
+        case, Address(bytes(20)), price, rng.randint(1, 256), rng.randrange(2), seats * (1 + rounds),
+        rng.randrange(4 * price) if round_ else 0, len(standing), votes[0] if standing else None, standing, abstainers,
+    )  # fmt: skip
+    committee = tuple(rng.sample(range(12), seats))
+    lie, open_, shy = 0.15 if case % 3 else 0.0, rng.choice((0.0, 0.5, 1.0)), rng.choice((0.0, 0.5, 1.0))
+    opened = {s: votes[rng.random() < lie] for s in range(seats) if rng.random() < open_}
+    abstained = frozenset(s for s in range(seats) if s not in opened and rng.random() < shy)
+    silent = {s for s in range(seats) if rng.random() < 0.5}
+    return Ballot(record, committee, opened, abstained, frozenset({*opened, *abstained, *silent})), terms
 
 
 def make_class_votes() -> Columns:
