@@ -35,7 +35,7 @@ contract CommittingTest is Batches {
     function expectSkip(bytes memory list, uint8 reason) internal {
         sendCommit(id, list);
         vm.assertEq(lastSkips, abi.encodePacked(uint16(0), reason));
-        (,, bytes32 commitHash,,) = market.batchHashes(id);
+        (,, bytes32 commitHash,,,) = market.batchHashes(id);
         vm.assertEq(commitHash, 0, "a page without a good list leaves no hash");
     }
 
@@ -50,7 +50,7 @@ contract CommittingTest is Batches {
         }
         vm.assertFalse(market.hasCommitted(id, 0, 3), "no such seat");
         vm.assertFalse(market.hasCommitted(id, 2, 0), "no such bundle");
-        (,, bytes32 commitHash,,) = market.batchHashes(id);
+        (,, bytes32 commitHash,,,) = market.batchHashes(id);
         vm.assertEq(commitHash, keccak256(abi.encodePacked(bytes32(0), pageHashOf(lists))));
     }
 
@@ -63,7 +63,7 @@ contract CommittingTest is Batches {
         vm.assertTrue(market.hasCommitted(id, 0, 0));
         vm.assertFalse(market.hasCommitted(id, 0, 1));
         vm.assertTrue(market.hasCommitted(id, 0, 2));
-        (,, bytes32 commitHash,,) = market.batchHashes(id);
+        (,, bytes32 commitHash,,,) = market.batchHashes(id);
         bytes memory kept = bytes.concat(listOf(seats[0]), listOf(seats[2]));
         vm.assertEq(commitHash, keccak256(abi.encodePacked(bytes32(0), pageHashOf(kept))));
     }
@@ -115,7 +115,7 @@ contract CommittingTest is Batches {
         for (uint256 i; i < lastSkips.length; i += 3) {
             vm.assertEq(uint8(lastSkips[i + 2]), 2, "signature");
         }
-        (,, bytes32 commitHash,,) = market.batchHashes(id);
+        (,, bytes32 commitHash,,,) = market.batchHashes(id);
         vm.assertEq(commitHash, 0);
     }
 
@@ -183,10 +183,10 @@ contract CommittingTest is Batches {
         bytes memory second = listOf(b);
         sendCommit(id, bytes.concat(first, second));
         vm.assertEq(lastSkips, hex"000107", "in one page");
-        (,, bytes32 before,,) = market.batchHashes(id);
+        (,, bytes32 before,,,) = market.batchHashes(id);
         sendCommit(id, second);
         vm.assertEq(lastSkips, hex"000007", "in another page");
-        (,, bytes32 afterwards,,) = market.batchHashes(id);
+        (,, bytes32 afterwards,,,) = market.batchHashes(id);
         vm.assertEq(before, afterwards);
     }
 
@@ -223,24 +223,60 @@ contract CommittingTest is Batches {
         market.commit(waiting, 0, 1, hex"00");
     }
 
-    function test_TheWindowNeedsSecondsAndBlocks() public {
-        bytes memory first = listOf(seats[0]);
-        bytes memory second = listOf(seats[1]);
-        bytes memory third = listOf(seats[2]);
+    // Who and when ------------------------------------------------------------------------------------------------
+
+    function test_WindowsNeedSecondsAndBlocks() public {
+        bytes memory list = listOf(seats[0]);
         tick(20, 1);
-        sendCommit(id, first);
-        vm.assertEq(lastSkips, "", "seconds are over, blocks are not");
+        expectRefused(stranger, list, abi.encodeWithSelector(IMarketEvents.NotCollator.selector, collator));
         tick(0, 1);
-        expectWindowPast(second);
         vm.warp(vm.getBlockTimestamp() - 1);
+        expectRefused(stranger, list, abi.encodeWithSelector(IMarketEvents.NotCollator.selector, collator));
+        tick(1, 0);
+        sendCommitAs(stranger, id, list);
+        vm.assertEq(lastSkips, "", "window 1 is past: anyone");
+        sendCommit(id, listOf(seats[1]));
+        vm.assertEq(lastSkips, "", "the collator too");
+        tick(4, 1);
+        sendCommitAs(stranger, id, listOf(seats[2]));
+        vm.assertEq(lastSkips, "", "window 2: seconds are over, blocks are not");
         vm.roll(vm.getBlockNumber() + 50);
-        sendCommit(id, third);
-        vm.assertEq(lastSkips, "", "blocks are over, seconds are not");
+        list = listOf(seats[3]);
+        expectRefused(stranger, list, abi.encodeWithSelector(IMarketEvents.WindowPast.selector, "commit"));
+        expectRefused(collator, list, abi.encodeWithSelector(IMarketEvents.WindowPast.selector, "commit"));
+        vm.warp(vm.getBlockTimestamp() - 1);
+        sendCommitAs(stranger, id, list);
+        vm.assertEq(lastSkips, "", "window 2: blocks are over, seconds are not");
     }
 
-    function expectWindowPast(bytes memory list) internal {
-        vm.expectRevert(abi.encodeWithSelector(IMarketEvents.WindowPast.selector, "commit"));
-        vm.prank(collator);
+    function expectRefused(address sender, bytes memory list, bytes memory error) internal {
+        vm.expectRevert(error);
+        vm.prank(sender);
         market.commit(id, 0, 2, list);
+    }
+
+    /// @dev An operator sends the very list that its collator did not; only its seats are missing.
+    function test_TheDirectPathTakesTheSameLists() public {
+        sendCommit(id, bytes.concat(listOf(seats[0]), listOf(seats[1]), listOf(seats[3])));
+        pass(id, 1);
+        bytes memory late = listOf(seats[2]);
+        sendCommitAs(ownerOf(seats[2].member), id, bytes.concat(listOf(seats[0]), late));
+        vm.assertEq(lastSkips, hex"000007", "what the collator brought stands");
+        vm.assertTrue(market.hasCommitted(id, 0, 2));
+        (,, bytes32 commitHash,,,) = market.batchHashes(id);
+        bytes memory first = bytes.concat(listOf(seats[0]), listOf(seats[1]), listOf(seats[3]));
+        bytes32 expected = keccak256(abi.encodePacked(bytes32(0), pageHashOf(first)));
+        vm.assertEq(commitHash, keccak256(abi.encodePacked(expected, pageHashOf(late))));
+    }
+
+    function test_AnAbstentionIsACommitmentLikeAnyOther() public {
+        Ballot memory b = seats[0];
+        b.act = Act.ABSTAIN;
+        bytes memory first = listOf(b);
+        sendCommit(id, first);
+        vm.assertEq(lastSkips, "");
+        vm.assertTrue(market.hasCommitted(id, 0, 0));
+        sendCommit(id, listOf(seats[0]));
+        vm.assertEq(lastSkips, hex"000007", "nobody thinks better of it");
     }
 }

@@ -7,8 +7,6 @@ import {Settlement} from "../src/types/Settlement.sol";
 import {Batches} from "./support/Batches.sol";
 
 contract SettlingTest is Batches {
-    uint256 internal constant ESCROW = uint256(TASK_PRICE) * 9 + FEE;
-
     function setUp() public {
         deployWithMembers(10, 8);
     }
@@ -22,18 +20,24 @@ contract SettlingTest is Batches {
         commit(id, list);
         Settlement memory s = settlement(id, 0, list);
         vm.expectEmit(address(market));
-        emit IMarketEvents.BundlesSettled(id, 0, abi.encodePacked(uint16(0), uint8(1), honest(0)));
+        bytes memory row = abi.encodePacked(uint16(0), uint8(1), honest(0), uint16(3), uint8(3));
+        row = abi.encodePacked(row, list[0].member, list[1].member, list[2].member);
+        emit IMarketEvents.BundlesSettled(id, 0, row);
         vm.expectEmit(address(market));
-        emit IMarketEvents.BatchSettled(id, uint40(vm.getBlockTimestamp() + 5));
+        emit IMarketEvents.BatchSettled(id, uint40(vm.getBlockTimestamp() + 30));
         vm.prank(collator);
         market.settle(id, s);
 
         for (uint256 i; i < 3; ++i) {
             vm.assertEq(stakeOf(list[i].member + 1), 10 * UNIT + TASK_PRICE, "a seat earns its price");
         }
-        vm.assertEq(freeOf(requester), before - 3 * uint256(TASK_PRICE) - FEE, "requester pays one round");
+        vm.assertEq(freeOf(requester), before - 3 * uint256(TASK_PRICE) - FEE - AUDIT, "requester pays one round");
         vm.assertEq(escrowOf(requester), 0);
         vm.assertEq(freeOf(collator), feesBefore + FEE, "fee, and the bond is back");
+        vm.assertEq(treasuryOf(), AUDIT, "what audits are paid from");
+        (,,,,, bytes32 outcomeHash) = market.batchHashes(id);
+        bytes32 page = keccak256(abi.encodePacked(uint8(0), row));
+        vm.assertEq(outcomeHash, keccak256(abi.encodePacked(bytes32(0), page)), "outcomeHash");
         assertStatus(id, IMarketEvents.BatchStatus.SETTLED);
         checkBooks();
     }
@@ -46,7 +50,7 @@ contract SettlingTest is Batches {
         Ballot[] memory seats = ballots(id);
         isLeft[0] = true;
         play(id, seats);
-        vm.assertEq(escrowOf(requester), uint256(TASK_PRICE) * 256 * 9 + FEE);
+        vm.assertEq(escrowOf(requester), uint256(TASK_PRICE) * 256 * 9 + FEE + AUDIT * 256);
         uint256 earned;
         for (uint24 op = 1; op <= 10; ++op) {
             earned += stakeOf(op) - 10 * UNIT;
@@ -75,7 +79,7 @@ contract SettlingTest is Batches {
         }
         settle(id, 0, list);
         assertStatus(id, IMarketEvents.BatchStatus.SETTLED);
-        vm.assertEq(freeOf(requester), before - 220 * (3 * uint256(TASK_PRICE) + FEE));
+        vm.assertEq(freeOf(requester), before - 220 * (3 * uint256(TASK_PRICE) + FEE + AUDIT));
         checkBooks();
     }
 
@@ -134,11 +138,33 @@ contract SettlingTest is Batches {
         settle(id, list);
         assertStatus(id, IMarketEvents.BatchStatus.ASSIGNED);
         isLeft[1] = false;
-        vm.warp(vm.getBlockTimestamp() + 30); // seconds alone are not enough
+        vm.warp(vm.getBlockTimestamp() + 40); // seconds alone are not enough
         expectRefused(id, settlement(id, 0, list), abi.encodeWithSelector(IMarketEvents.TooEarly.selector, 1));
         pass(id, 4);
         settle(id, list);
         assertVerdict(0, IMarketEvents.Verdict.CARRIED);
+        checkBooks();
+    }
+
+    /// @dev One list that matters and one that does not: its leaf is enough, and its member is not looked at.
+    function test_ListsThatDoNotMatterStandAsLeaves() public {
+        uint64 id = posted(12);
+        Ballot[] memory list = ballots(id);
+        commit(id, list);
+        for (uint16 bundle = 1; bundle < 12; ++bundle) {
+            isLeft[bundle] = true;
+        }
+        uint256 whole = settlement(id, 0, list).openings.length;
+        isTerse = true;
+        Settlement memory s = settlement(id, 0, list);
+        vm.assertLt(s.openings.length, whole, "shorter");
+        settleAs(collator, id, s);
+        assertVerdict(0, IMarketEvents.Verdict.ACCEPTED);
+        vm.assertTrue(!market.isPending(id, 0) && market.isPending(id, 1));
+        isLeft[1] = false;
+        s = settlement(id, 0, list);
+        s.openings[s.openings.length - 1] ^= 0x01;
+        expectRefused(id, s, mismatch("openings"));
         checkBooks();
     }
 
@@ -238,16 +264,16 @@ contract SettlingTest is Batches {
 
     function test_RefusesAnOpeningForAnotherSeatOrMember() public {
         (uint64 id, Settlement memory s) = ready();
-        // index 1, lists 2, member 2, count 2, bundle 2, seat 1, tag 1
-        bytes1 seat = s.openings[9];
-        s.openings[9] = bytes1((uint8(seat) + 1) % 3);
+        // index 2, lists 2, member 2, count 2, bundle 2, seat 1, tag 1
+        bytes1 seat = s.openings[10];
+        s.openings[10] = bytes1((uint8(seat) + 1) % 3);
         expectRefused(id, s, mismatch("openings"));
-        s.openings[9] = seat;
-        s.openings[4] = bytes1(uint8(s.openings[4]) ^ 1);
+        s.openings[10] = seat;
+        s.openings[5] = bytes1(uint8(s.openings[5]) ^ 1);
         expectRefused(id, s, mismatch("openings"));
-        s.openings[9] = 0x03;
+        s.openings[10] = 0x03;
         expectRefused(id, s, abi.encodeWithSelector(IMarketEvents.MalformedPage.selector)); // no such seat
-        s.openings[4] = 0xff;
+        s.openings[5] = 0xff;
         expectRefused(id, s, abi.encodeWithSelector(IMarketEvents.MalformedPage.selector)); // no such member
     }
 
@@ -285,7 +311,7 @@ contract SettlingTest is Batches {
         s.openings = slice(whole, 0, whole.length - 1);
         expectRefused(id, s, abi.encodeWithSelector(IMarketEvents.MalformedPage.selector));
         s.openings = "";
-        expectRefused(id, s, abi.encodeWithSelector(IMarketEvents.TooEarly.selector, 0));
+        expectRefused(id, s, abi.encodeWithSelector(IMarketEvents.SeatOmitted.selector, 0, 0));
     }
 
     function test_ACopiedCommitmentCannotBeOpened() public {
@@ -307,7 +333,7 @@ contract SettlingTest is Batches {
         s.commitPages = commitPages[id][0];
         s.votes = abi.encodePacked(uint8(1), honest(0));
         s.openings = abi.encodePacked(
-            uint8(0), uint16(1), list[1].member, uint16(1), list[1].bundle, list[1].seat, uint8(0), saltOf(list[0])
+            uint16(0), uint16(1), list[1].member, uint16(1), list[1].bundle, list[1].seat, uint8(0), saltOf(list[0])
         );
         expectRefused(id, s, mismatch("openings"));
     }

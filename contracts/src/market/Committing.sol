@@ -109,13 +109,11 @@ abstract contract Committing is MarketStorage, IComputeMarket {
     }
 
     /// @dev First reason to leave a list out, in the order of README.md; marks its seats if there is none.
-    function _judgeList(
-        CommitContext memory c,
-        bytes calldata list,
-        uint256 member,
-        uint256 count,
-        bytes32 itemsHash
-    ) private pure returns (ListSkip) {
+    function _judgeList(CommitContext memory c, bytes calldata list, uint256 member, uint256 count, bytes32 itemsHash)
+        private
+        pure
+        returns (ListSkip)
+    {
         if (member >= c.table.memberCount) return ListSkip.MEMBER;
         (address key, uint24 operatorId) = c.table.row(member);
         bytes32 digest = Statements.listDigest(c.separator, c.domain, operatorId, itemsHash);

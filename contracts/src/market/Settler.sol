@@ -344,8 +344,8 @@ contract Settler is MarketStorage {
             _carry(c, d);
             return Verdict.CARRIED;
         }
-        bool isEnough = d.open == c.seats
-            || (d.place.flags() & STRICT == 0 && d.opened >= c.seats && 20 * d.opened >= 9 * drawn);
+        bool isEnough =
+            d.open == c.seats || (d.place.flags() & STRICT == 0 && d.opened >= c.seats && 20 * d.opened >= 9 * drawn);
         if (isEnough) {
             _fineAll(c, d);
             _accept(c, d);

@@ -15,7 +15,8 @@ abstract contract Batches is Orders {
     enum Act {
         OPEN,
         HIDE, // commits, but never opens
-        SILENT
+        SILENT,
+        ABSTAIN // commits to a reason instead of a vote
     }
 
     /// @dev One seat of one bundle, and what its operator does.
@@ -28,6 +29,7 @@ abstract contract Batches is Orders {
     }
 
     bytes32 internal constant LIE = bytes32(type(uint256).max); // sorts after every honest vote
+    bytes32 internal constant NO_DATA = bytes32(uint256(1)); // what seats here abstain for
     bytes32 internal constant LIST_TYPE =
         keccak256("CommitList(bytes32 roundDomain,uint32 operatorId,bytes32 itemsHash)");
 
@@ -35,8 +37,10 @@ abstract contract Batches is Orders {
     mapping(uint64 batchId => mapping(uint256 round => bytes[])) internal settlePages;
     mapping(uint64 batchId => mapping(uint256 round => bytes32[])) internal commitPages;
     mapping(uint16 bundle => bool) internal isLeft; // what the next settlement leaves for later
+    bool internal isTerse; // lists without an item that matters stand as their leaves in the next settlement
     bytes internal lastSkips;
-    bytes internal lastVerdicts;
+    bytes internal lastOutcomes;
+    mapping(uint64 batchId => bytes32) internal outcomeChain; // as events told it
     uint64[] internal disputeIds;
     bytes[] internal disputeRecords;
 
@@ -69,7 +73,7 @@ abstract contract Batches is Orders {
     }
 
     function hashOf(uint64 id) internal view returns (bytes32 postHash) {
-        (, postHash,,,) = market.batchHashes(id);
+        (, postHash,,,,) = market.batchHashes(id);
     }
 
     /// @dev The record page that follows from a page and its skips.
@@ -114,12 +118,14 @@ abstract contract Batches is Orders {
     }
 
     function posted(uint256 count) internal returns (uint64 id) {
+        (,,,,, uint40 eraEnd,,,) = registry.class_(terms.classId);
+        if (vm.getBlockTimestamp() >= eraEnd) advanceEraOf(terms.classId);
         id = post(orders(count));
         assign(id);
     }
 
     function domainOf(uint64 id, uint256 stage, uint256 round) internal view returns (bytes32) {
-        (bytes32 seed, bytes32 postHash,,,) = market.batchHashes(id);
+        (bytes32 seed, bytes32 postHash,,,,) = market.batchHashes(id);
         bytes32 tag = keccak256("Quorate.Statement.v1");
         return keccak256(abi.encode(tag, block.chainid, market, uint256(id), postHash, stage, round, seed));
     }
@@ -194,6 +200,7 @@ abstract contract Batches is Orders {
     }
 
     function commitmentOf(bytes32 domain, uint24 operatorId, Ballot memory b) internal pure returns (bytes32) {
+        if (b.act == Act.ABSTAIN) return NO_DATA;
         bytes32 statement = keccak256(abi.encodePacked(domain, uint32(b.bundle), uint32(0xffffffff)));
         return keccak256(abi.encodePacked(statement, uint32(operatorId), b.vote, saltOf(b)));
     }
@@ -266,17 +273,25 @@ abstract contract Batches is Orders {
 
     /// @dev Send lists that nothing is wrong with.
     function commit(uint64 id, Ballot[] memory list) internal {
+        commitAs(collator, id, list);
+    }
+
+    function commitAs(address sender, uint64 id, Ballot[] memory list) internal {
         bytes memory lists = commitLists(id, list);
         if (lists.length == 0) return;
-        sendCommit(id, lists);
+        sendCommitAs(sender, id, lists);
         vm.assertEq(lastSkips, "", "no list is skipped");
         commitPages[id][roundOf(id)].push(pageHashOf(lists));
     }
 
     function sendCommit(uint64 id, bytes memory lists) internal {
+        sendCommitAs(collator, id, lists);
+    }
+
+    function sendCommitAs(address sender, uint64 id, bytes memory lists) internal {
         (,,, uint16 bundles,,,,,,,) = market.batch(id);
         vm.recordLogs();
-        vm.prank(collator);
+        vm.prank(sender);
         market.commit(id, 0, bundles, lists);
         Vm.Log[] memory logs = vm.getRecordedLogs();
         (,, lastSkips) = abi.decode(logs[logs.length - 1].data, (uint8, bytes, bytes));
@@ -285,7 +300,14 @@ abstract contract Batches is Orders {
     // Settling ----------------------------------------------------------------------------------------------------
 
     /// @dev Arguments that settle one page of the round with what one commit page opens.
-    function settlement(uint64 id, uint256 page, Ballot[] memory list) internal view returns (Settlement memory s) {
+    function settlement(uint64 id, uint256 page, Ballot[] memory list) internal view returns (Settlement memory) {
+        Ballot[][] memory lists = new Ballot[][](commitPages[id][roundOf(id)].length);
+        if (lists.length > 0) lists[0] = list;
+        return settlement(id, page, lists);
+    }
+
+    /// @dev The same with ballots for each commit page; pages without a ballot are left out.
+    function settlement(uint64 id, uint256 page, Ballot[][] memory lists) internal view returns (Settlement memory s) {
         uint8 round = roundOf(id);
         bytes[] storage pages = settlePages[id][round];
         s.page = pages[page];
@@ -299,7 +321,7 @@ abstract contract Batches is Orders {
         s.commitPages = commitPages[id][round];
         if (statusOf(id) == IMarketEvents.BatchStatus.VOIDED) return s;
         uint16[] memory bundles = round == 0 ? recordBundles(s.page) : carryBundles(s.page);
-        bytes32[][] memory votes = votesOf(id, bundles, list);
+        bytes32[][] memory votes = votesOf(id, bundles, joined(lists));
         bytes[] memory parts = new bytes[](bundles.length);
         for (uint256 i; i < bundles.length; ++i) {
             parts[i] = isLeft[bundles[i]]
@@ -307,7 +329,61 @@ abstract contract Batches is Orders {
                 : abi.encodePacked(uint8(votes[bundles[i]].length), votes[bundles[i]]);
         }
         s.votes = join(parts);
-        if (s.commitPages.length > 0) s.openings = openings(id, 0, votes, list);
+        for (uint16 i; i < lists.length; ++i) {
+            if (lists[i].length > 0) s.openings = bytes.concat(s.openings, openings(id, i, votes, lists[i]));
+        }
+    }
+
+    function joined(Ballot[][] memory lists) internal pure returns (Ballot[] memory all) {
+        uint256 count;
+        for (uint256 i; i < lists.length; ++i) {
+            count += lists[i].length;
+        }
+        all = new Ballot[](count);
+        count = 0;
+        for (uint256 i; i < lists.length; ++i) {
+            for (uint256 j; j < lists[i].length; ++j) {
+                all[count++] = lists[i][j];
+            }
+        }
+    }
+
+    /// @dev The ballots of some seats: those whose bits are set.
+    function some(Ballot[] memory list, uint256 bits) internal pure returns (Ballot[] memory found) {
+        found = new Ballot[](list.length);
+        uint256 count;
+        for (uint256 i; i < list.length; ++i) {
+            if ((bits >> i) & 1 == 1) found[count++] = list[i];
+        }
+        assembly {
+            mstore(found, count)
+        }
+    }
+
+    /// @dev What an operator does whose openings the collator keeps to itself: ballots of one commit page that OPEN.
+    function revealAs(address sender, uint64 id, uint16 index, Ballot[] memory list) internal {
+        (bytes32[] memory pages, bytes memory votes, bytes memory shown) = revelation(id, index, list);
+        vm.prank(sender);
+        market.reveal(id, pages, votes, shown);
+    }
+
+    function revelation(uint64 id, uint16 index, Ballot[] memory list)
+        internal
+        view
+        returns (bytes32[] memory pages, bytes memory votes, bytes memory shown)
+    {
+        bytes32[] memory distinct;
+        for (uint256 i; i < list.length; ++i) {
+            if (list[i].act == Act.OPEN) distinct = _insert(distinct, list[i].vote);
+        }
+        (,,, uint16 count,,,,,,,) = market.batch(id);
+        bytes32[][] memory everywhere = new bytes32[][](count);
+        for (uint256 i; i < count; ++i) {
+            everywhere[i] = distinct;
+        }
+        pages = commitPages[id][roundOf(id)];
+        votes = abi.encodePacked(uint8(distinct.length), distinct);
+        shown = openings(id, index, everywhere, list);
     }
 
     /// @dev By bundle: the distinct votes that are opened, ascending; only of bundles of the page.
@@ -340,7 +416,7 @@ abstract contract Batches is Orders {
         }
     }
 
-    function openings(uint64 id, uint8 index, bytes32[][] memory votes, Ballot[] memory list)
+    function openings(uint64 id, uint16 index, bytes32[][] memory votes, Ballot[] memory list)
         internal
         view
         returns (bytes memory)
@@ -354,6 +430,9 @@ abstract contract Batches is Orders {
         for (uint256 m; m < ct.memberCount; ++m) {
             if (counts[m] == 0) continue;
             (, uint24 operatorId) = rowOf(rows, m);
+            ++lists;
+            parts[m] = terseList(domain, operatorId, votes, list, first[m], next);
+            if (parts[m].length > 0) continue;
             bytes[] memory items = new bytes[](counts[m] + 1);
             items[0] = abi.encodePacked(uint16(m), uint16(counts[m]));
             uint256 count;
@@ -361,9 +440,27 @@ abstract contract Batches is Orders {
                 items[++count] = opening(domain, operatorId, votes[list[i - 1].bundle], list[i - 1]);
             }
             parts[m] = join(items);
-            ++lists;
         }
         return abi.encodePacked(index, lists, join(parts));
+    }
+
+    /// @dev A list as its leaf, where that suffices and is asked for; else nothing.
+    function terseList(
+        bytes32 domain,
+        uint24 operatorId,
+        bytes32[][] memory votes,
+        Ballot[] memory list,
+        uint256 first,
+        uint256[] memory next
+    ) internal view returns (bytes memory) {
+        if (!isTerse) return "";
+        bytes memory items;
+        for (uint256 i = first; i > 0; i = next[i - 1]) {
+            if (votes[list[i - 1].bundle].length > 0) return "";
+            items = bytes.concat(items, item(domain, operatorId, list[i - 1]));
+        }
+        uint16 member = list[first - 1].member;
+        return abi.encodePacked(member, uint16(0), keccak256(abi.encodePacked(member, keccak256(items))));
     }
 
     function opening(bytes32 domain, uint24 operatorId, bytes32[] memory votes, Ballot memory b)
@@ -401,8 +498,9 @@ abstract contract Batches is Orders {
         bundles = new uint16[](4096);
         for (uint256 at; at < page.length;) {
             bundles[count++] = uint16(_uint(page, at, 2));
-            uint256 voters = _uint(page, at + 50, 1);
-            at += 51 + (voters > 0 ? 32 + 2 * voters : 0);
+            uint256 voters = _uint(page, at + 57, 1);
+            at += 58 + (voters > 0 ? 32 + 2 * voters : 0);
+            at += 1 + 2 * _uint(page, at, 1);
         }
         assembly {
             mstore(bundles, count)
@@ -426,7 +524,10 @@ abstract contract Batches is Orders {
         for (uint256 i; i < logs.length; ++i) {
             bytes32 topic = logs[i].topics[0];
             if (topic == IMarketEvents.BundlesSettled.selector) {
-                (, lastVerdicts) = abi.decode(logs[i].data, (uint8, bytes));
+                uint8 told;
+                (told, lastOutcomes) = abi.decode(logs[i].data, (uint8, bytes));
+                bytes32 page = keccak256(abi.encodePacked(told, lastOutcomes));
+                outcomeChain[id] = keccak256(abi.encodePacked(outcomeChain[id], page));
             } else if (topic == IMarketEvents.BundlesCarried.selector) {
                 (uint8 round, bytes memory page) = abi.decode(logs[i].data, (uint8, bytes));
                 settlePages[id][round + 1].push(page);
@@ -447,24 +548,40 @@ abstract contract Batches is Orders {
     /// @dev Let window 1 to 4 of the round pass, by seconds and by blocks.
     function pass(uint64 id, uint256 window) internal {
         (,,,,,,,, uint40 startTime, uint48 startBlock,) = market.batch(id);
-        uint256 end = uint256(startTime) + market.batchTerms(id).commitPeriod + (window > 2 ? 10 : 0);
+        uint256 end = uint256(startTime) + market.batchTerms(id).commitPeriod;
+        end += (window > 1 ? 4 : 0) + (window > 2 ? 10 : 0) + (window > 3 ? 4 : 0);
         if (vm.getBlockTimestamp() < end) vm.warp(end);
         if (vm.getBlockNumber() < startBlock + 2 * window) vm.roll(startBlock + 2 * window);
     }
 
-    function verdictAt(uint256 index)
+    /// @dev A row of what the last settlement told.
+    function rowAt(uint256 index)
         internal
         view
-        returns (uint16 bundle, IMarketEvents.Verdict verdict, bytes32 vote)
+        returns (uint16 bundle, IMarketEvents.Verdict verdict, bytes32 vote, uint16 opened, uint16[] memory voters)
     {
-        bytes memory v = lastVerdicts;
-        bundle = uint16(_uint(v, 35 * index, 2));
-        verdict = IMarketEvents.Verdict(_uint(v, 35 * index + 2, 1));
-        vote = bytes32(_uint(v, 35 * index + 3, 32));
+        bytes memory o = lastOutcomes;
+        uint256 at;
+        for (; index > 0; --index) {
+            at += 38 + 2 * _uint(o, at + 37, 1);
+        }
+        (bundle, verdict) = (uint16(_uint(o, at, 2)), IMarketEvents.Verdict(_uint(o, at + 2, 1)));
+        (vote, opened) = (bytes32(_uint(o, at + 3, 32)), uint16(_uint(o, at + 35, 2)));
+        voters = new uint16[](_uint(o, at + 37, 1));
+        for (uint256 i; i < voters.length; ++i) {
+            voters[i] = uint16(_uint(o, at + 38 + 2 * i, 2));
+        }
+    }
+
+    function assertRow(uint256 index, bytes32 vote, uint16 opened, uint256 voters) internal view {
+        (,, bytes32 told, uint16 toldOpened, uint16[] memory toldVoters) = rowAt(index);
+        vm.assertEq(told, vote, "vote");
+        vm.assertEq(toldOpened, opened, "opened");
+        vm.assertEq(toldVoters.length, voters, "voters");
     }
 
     function assertVerdict(uint256 index, IMarketEvents.Verdict expected) internal view {
-        (, IMarketEvents.Verdict verdict,) = verdictAt(index);
+        (, IMarketEvents.Verdict verdict,,,) = rowAt(index);
         vm.assertEq(uint256(verdict), uint256(expected), "verdict");
     }
 

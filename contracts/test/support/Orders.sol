@@ -25,6 +25,7 @@ abstract contract Orders is System {
     uint64 internal constant TASK_PRICE = 4e12; // FUEL × PRICE / 1e9
     uint64 internal constant FEE = 1e9;
     uint256 internal constant ESCROW = uint256(TASK_PRICE) * 9 + FEE + TASK_PRICE / 100; // of an order of three rounds
+    uint256 internal constant AUDIT = uint256(TASK_PRICE) / 100;
     bytes32 internal constant ORDER_TYPE = keccak256(
         "JobOrder(address requester,uint64 nonce,uint32 classId,bytes32 specHash,uint32 taskCount,uint64 fuelLimit,uint64 inputBytes,uint8 seats,uint8 rounds,uint32 commitPeriod,uint32 minUnits,uint64 maxPrice,uint64 maxFee,uint40 validUntil,uint8 strategy,uint8 flags)"
     );
