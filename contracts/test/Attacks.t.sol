@@ -264,25 +264,6 @@ contract AttacksTest is ClassVotes {
 
     // Known limits: what today's rules allow. Whoever closes one of them turns its test around. ---------------------
 
-    /// @dev Until seats can open without the collator (the direct path), it can hide what they sent: they are fined
-    /// for silence, and a voter of its own is paid out of the fines.
-    function test_KnownLimit_ACollatorThatHidesOpeningsRobsSeats() public {
-        terms.rounds = 0;
-        uint64 id = posted(1);
-        Ballot[] memory list = ballots(id);
-        uint256 before = freeOf(requester) + escrowOf(requester) + freeOf(collator) + market.bonds();
-        commit(id, list);
-        pass(id, 4);
-        (list[1].act, list[2].act) = (Act.HIDE, Act.HIDE); // they did open; the collator says nothing of it
-        settle(id, list);
-        assertVerdict(0, IMarketEvents.Verdict.VOID);
-        vm.assertEq(freeOf(requester) + freeOf(collator), before, "the job was free");
-        vm.assertEq(stakeOf(list[0].member + 1), STAKE + P, "its own seat gains");
-        vm.assertEq(stakeOf(list[1].member + 1), STAKE - 2 * P);
-        vm.assertEq(stakeOf(list[2].member + 1), STAKE - 2 * P);
-        checkBooks();
-    }
-
     /// @dev A batch that never closes gives back bond and escrow, but not the capacity that it took.
     function test_KnownLimit_CapacityIsTakenForNothing() public {
         (uint256 c, uint256 r) = (freeOf(collator), freeOf(requester));

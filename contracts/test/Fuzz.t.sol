@@ -199,14 +199,15 @@ contract FuzzTest is ClassVotes {
                 else if (what == 2) list[i].act = Act.HIDE;
                 else if (what == 3) list[i].vote = LIE;
                 else if (what == 4) list[i].vote = bytes32(i);
+                else if (what == 5) list[i].act = Act.ABSTAIN;
             }
             commit(id, list);
             pass(id, 4);
             uint256 pages = settlePages[id][round].length;
             for (uint256 p; p < pages; ++p) {
                 settle(id, p, list);
-                for (uint256 i; i < lastVerdicts.length / 35; ++i) {
-                    (, IMarketEvents.Verdict verdict,) = verdictAt(i);
+                for (uint256 i; i < rowCount(); ++i) {
+                    (, IMarketEvents.Verdict verdict,,,) = rowAt(i);
                     if (verdict != IMarketEvents.Verdict.CARRIED) ++ended;
                 }
             }

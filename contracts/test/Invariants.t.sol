@@ -115,6 +115,7 @@ contract Actors is ClassVotes {
             if (what == 1) list[i].act = Act.HIDE;
             if (what == 2) list[i].vote = LIE;
             if (what == 3) list[i].vote = bytes32(uint256(1));
+            if (what == 4) list[i].act = Act.ABSTAIN;
             plans[id].push(list[i]);
         }
     }
@@ -129,8 +130,8 @@ contract Actors is ClassVotes {
         while (openVotes.length + done["votes"] < disputeIds.length) {
             openVotes.push(openVotes.length + done["votes"]);
         }
-        for (uint256 i; i < lastVerdicts.length / 35; ++i) {
-            (uint16 bundle, IMarketEvents.Verdict verdict,) = verdictAt(i);
+        for (uint256 i; i < rowCount(); ++i) {
+            (uint16 bundle, IMarketEvents.Verdict verdict,,,) = rowAt(i);
             if (verdict == IMarketEvents.Verdict.CARRIED) continue;
             if (++ends[id][bundle] > 1) ++doubleEnds;
         }
@@ -247,7 +248,7 @@ contract Actors is ClassVotes {
             for (uint256 p; p < settlePages[id][round + k].length; ++p) {
                 bytes memory page = settlePages[id][round + k][p];
                 if (round + k > 0) {
-                    (uint256 e, uint256 q) = lockedCarry(id, page, shares, k == 1);
+                    (uint256 e, uint256 q) = lockedCarry(id, page, k == 1);
                     (escrow, pots) = (escrow + e, pots + q);
                 } else {
                     escrow += lockedRecord(id, page, shares);
@@ -256,19 +257,24 @@ contract Actors is ClassVotes {
         }
     }
 
-    function lockedCarry(uint64 id, bytes memory page, uint256 shares, bool isNext)
+    function lockedCarry(uint64 id, bytes memory page, bool isNext)
         private
         view
         returns (uint256 escrow, uint256 pots)
     {
         for (uint256 o; o < page.length;) {
             if (isNext || market.isPending(id, uint16(_uint(page, o, 2)))) {
-                escrow += _uint(page, o + 22, 12) * shares + FEE;
-                pots += _uint(page, o + 34, 16);
+                escrow += escrowFor(_uint(page, o + 22, 12), _uint(page, o + 37, 2));
+                pots += _uint(page, o + 39, 16);
             }
-            uint256 voters = _uint(page, o + 50, 1);
-            o += 51 + (voters > 0 ? 32 + 2 * voters : 0);
+            uint256 voters = _uint(page, o + 57, 1);
+            o += 58 + (voters > 0 ? 32 + 2 * voters : 0);
+            o += 1 + 2 * _uint(page, o, 1);
         }
+    }
+
+    function escrowFor(uint256 price, uint256 shares) private pure returns (uint256) {
+        return price * shares + FEE + (price * 100 + 9999) / 10_000;
     }
 
     function lockedRecord(uint64 id, bytes memory page, uint256 shares) private view returns (uint256 escrow) {
@@ -280,7 +286,7 @@ contract Actors is ClassVotes {
                 uint256 tasks = _uint(page, o + 8, 3);
                 for (; tasks > 0; ++bundle) {
                     uint256 here = tasks < 256 ? tasks : 256;
-                    if (market.isPending(id, bundle)) escrow += _uint(page, o, 8) * here * shares + FEE;
+                    if (market.isPending(id, bundle)) escrow += escrowFor(_uint(page, o, 8) * here, shares);
                     tasks -= here;
                 }
                 o += 12;

@@ -573,6 +573,12 @@ abstract contract Batches is Orders {
         }
     }
 
+    function rowCount() internal view returns (uint256 count) {
+        for (uint256 at; at < lastOutcomes.length; ++count) {
+            at += 38 + 2 * _uint(lastOutcomes, at + 37, 1);
+        }
+    }
+
     function assertRow(uint256 index, bytes32 vote, uint16 opened, uint256 voters) internal view {
         (,, bytes32 told, uint16 toldOpened, uint16[] memory toldVoters) = rowAt(index);
         vm.assertEq(told, vote, "vote");
