@@ -4,7 +4,6 @@ pragma solidity ^0.8.28;
 import {IMarketEvents} from "../src/interfaces/IMarketEvents.sol";
 import {NonceWindow, Nonces} from "../src/libraries/Nonces.sol";
 import {LoadedTable, TableReader} from "../src/libraries/TableReader.sol";
-import {FineKind} from "../src/types/FineKind.sol";
 import {ClassVotes} from "./support/ClassVotes.sol";
 
 contract FuzzTest is ClassVotes {
@@ -110,77 +109,6 @@ contract FuzzTest is ClassVotes {
                 vm.assertTrue(drawn[2 + i] != drawn[2 + j], "distinct");
             }
         }
-    }
-
-    function testFuzz_Ledgers(uint256 seed) public {
-        vm.deal(address(market), 1000 ether);
-        uint256 given;
-        for (uint256 i; i < 25; ++i) {
-            uint24 op = uint24(1 + pick(seed, 4 * i, 10));
-            uint256 amount = pick(seed, 4 * i + 1, 6 ether);
-            uint256 act = pick(seed, 4 * i + 2, 6);
-            (uint256 pots, uint256 treasury) = potsAndTreasury();
-            uint256 held = stakeOf(op) + unbondingOf(op);
-            if (act == 0) {
-                vm.prank(address(market));
-                uint256 taken = registry.fine(op, amount, FineKind.SILENT);
-                vm.assertEq(taken, amount < held ? amount : held, "no more than there is");
-                vm.assertEq(stakeOf(op) + unbondingOf(op), held - taken);
-            } else if (act == 1) {
-                vm.prank(address(disputes));
-                uint256 taken = registry.slash(op, pick(seed, 4 * i + 3, 4) == 0);
-                vm.assertLe(taken, held, "slash <= stake");
-                vm.assertEq(stakeOf(op) + unbondingOf(op), held - taken);
-            } else if (act == 2) {
-                uint256 fromPot = amount < pots ? amount : pots;
-                uint256[] memory entries = new uint256[](2);
-                entries[0] = (uint256(op) << 128) | amount;
-                entries[1] = (uint256(op % 10 + 1) << 128) | fromPot;
-                vm.prank(address(market));
-                registry.credit{value: amount}(entries, fromPot);
-                given += amount;
-            } else if (act == 3) {
-                vm.prank(address(disputes));
-                registry.releasePot(pots / 2);
-                vm.assertEq(treasuryOf(), treasury + pots / 2);
-            } else if (act == 4) {
-                (,, uint128 stake_, uint128 allocated,,,,) = registry.operator(op);
-                uint256 spare = stake_ - allocated;
-                if (spare == 0) continue;
-                vm.prank(ownerOf(op - 1));
-                registry.unstake(uint128(1 + amount % spare));
-            } else {
-                (,,, uint128 allocated,, uint40 releaseAt,, bool ejected) = registry.operator(op);
-                (uint16 units,,) = registry.member(CLASS, op);
-                vm.assertEq(uint256(units) * UNIT, allocated, "allocation is units");
-                if (units == 0 && !ejected && stakeOf(op) > UNIT) {
-                    vm.prank(ownerOf(op - 1));
-                    registry.join(CLASS, 1, PRICE, 1);
-                }
-                if (unbondingOf(op) > 0) {
-                    vm.warp(uint256(releaseAt));
-                    vm.prank(ownerOf(op - 1));
-                    registry.withdraw();
-                }
-            }
-        }
-        vm.assertEq(address(market).balance, 1000 ether - given + 0);
-        vm.deal(address(market), 2000 ether); // the deposits of requester and collator
-        checkBooks();
-    }
-
-    function testFuzz_PriceMoves(uint64 price, uint64 ask) public {
-        (price, ask) = (1 + price % (2 * PRICE), 1 + ask % (2 * PRICE)); // up to maxPrice
-        registry.createClass{value: 0.1 ether}("", uint128(UNIT), price, true);
-        vm.prank(ownerOf(0));
-        registry.join(2, 1, ask, 1);
-        registry.advanceEra(2, ask, 1);
-        (,, uint64 moved,,,,,,) = registry.class_(2);
-        uint256 step = price / 10 == 0 ? 1 : price / 10;
-        vm.assertLe(moved > price ? moved - price : price - moved, step, "at most a tenth");
-        vm.assertGt(moved, 0, "never free");
-        if (ask >= price) vm.assertTrue(moved >= price && moved <= ask);
-        else vm.assertTrue(moved < price && moved >= ask);
     }
 
     /// @dev Seats do anything for as long as it goes; every bundle ends once, and every wei is somewhere.
