@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
 
-from quorate.protocol.encoding import decode_commit_lists, decode_vote_lists, encode_commit_lists, encode_vote_lists
+from quorate.protocol.dispute_pages import decode_vote_lists, encode_vote_lists
+from quorate.protocol.encoding import decode_commit_lists, encode_commit_lists
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.types import (
     ORDER_WIDTHS,

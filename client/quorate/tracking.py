@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from quorate.chain.types import LoggedEvent
-from quorate.protocol import encoding, events
+from quorate.protocol import dispute_pages, encoding, events
 from quorate.protocol.partition import count_bundles
 from quorate.protocol.types import JobOrder, OrderSkip, SignedOrder, Terms, Verdict, Vote
 
@@ -243,7 +243,7 @@ class JobTracker:
 
     def _on_dispute(self, event: events.DisputeOpened) -> None:
         if self._is_ours(event.batch_id) and event.bundle in self.bundles:
-            bundle, record = self.bundles[event.bundle], encoding.decode_dispute_record(event.record)
+            bundle, record = self.bundles[event.bundle], dispute_pages.decode_dispute_record(event.record)
             bundle.dispute_id = event.dispute_id
             seat_of = {member: seat for seat, member in bundle.committed.items()}
             bundle.seats = tuple(SeatVote(seat_of.get(member), member, vote) for member, vote in record.votes)
@@ -254,14 +254,17 @@ class JobTracker:
         slash = Slash(event.operator_id, event.amount, event.ejected, transaction)
         self._slashed = {transaction: [*self._slashed.get(transaction, []), slash]}
 
-    def _on_dispute_settled(self, event: events.DisputeSettled) -> None:
+    def _on_dispute_decided(self, event: events.DisputeDecided) -> None:
         bundle = self.bundles.get(event.bundle) if self._is_ours(event.batch_id) else None
         if bundle is None or self._now is None:
             return
         bundle.verdict = Verdict(event.verdict)
-        bundle.vote = Vote(event.vote) if bundle.verdict == Verdict.ACCEPTED else None
-        self.slashes += self._slashed.get(self._now.transaction, [])
+        bundle.vote = Vote(event.root) if bundle.verdict == Verdict.ACCEPTED else None
         self._conclude("the class vote found no majority; the deposit is back")
+
+    def _on_punished(self, event: events.RowsPunished) -> None:
+        if self._now is not None and any(each.dispute_id == event.dispute_id for each in self.bundles.values()):
+            self.slashes += self._slashed.get(self._now.transaction, [])
 
     def _conclude(self, void_reason: str) -> None:
         if not all(bundle.is_decided for bundle in self.bundles.values()):
@@ -291,6 +294,7 @@ _HANDLERS: dict[type, Callable[[JobTracker, Any], None]] = {
     events.BundlesSettled: JobTracker._on_settled,
     events.DisputeOpened: JobTracker._on_dispute,
     events.OperatorSlashed: JobTracker._on_slashed,
-    events.DisputeSettled: JobTracker._on_dispute_settled,
+    events.DisputeDecided: JobTracker._on_dispute_decided,
+    events.RowsPunished: JobTracker._on_punished,
     events.BatchSettled: JobTracker._on_batch_settled,
 }

@@ -48,7 +48,7 @@ contract ComputeMarket is Accounts, Posting, Committing {
 
     /// @inheritdoc IComputeMarket
     function reverse(uint64 batchId, uint16 bundle) external returns (bool first) {
-        if (msg.sender != address(DISPUTES)) revert Unauthorized();
+        _onlyDisputes();
         Batch storage b = _batch(batchId);
         first = _struckByte(b, bundle) & UNDONE == 0;
         if (first) _setStruckByte(b, bundle, 0xff);
@@ -67,16 +67,45 @@ contract ComputeMarket is Accounts, Posting, Committing {
     }
 
     /// @inheritdoc IComputeMarket
-    function resolve(address requester, uint256 escrow, address collator, uint256 fee, uint256[] calldata entries)
-        external
-    {
-        if (msg.sender != address(DISPUTES)) revert Unauthorized();
+    function resolve(
+        uint64 batchId,
+        address requester,
+        uint256 escrow,
+        address collator,
+        uint256 fee,
+        uint256 auditFee,
+        uint256[] calldata entries,
+        bytes calldata row
+    ) external {
+        _onlyDisputes();
         uint256 earned;
         for (uint256 i; i < entries.length; ++i) {
             earned += uint96(entries[i]);
         }
-        _release(requester, escrow, escrow - fee - earned);
-        _accounts[collator].free += uint128(fee);
+        _release(requester, escrow, escrow - fee - auditFee - earned);
+        if (fee > 0) _accounts[collator].free += uint128(fee);
+        if (row.length > 0) {
+            Batch storage b = _batch(batchId);
+            b.outcomeHash = keccak256(abi.encodePacked(b.outcomeHash, keccak256(abi.encodePacked(b.round, row))));
+            emit BundlesSettled(batchId, b.round, row);
+        }
         if (entries.length > 0) REGISTRY.credit{value: earned}(entries, 0);
+        if (auditFee > 0) REGISTRY.donate{value: auditFee}();
+    }
+
+    /// @inheritdoc IComputeMarket
+    function disputeOpened(uint64 batchId) external {
+        _onlyDisputes();
+        _batch(batchId).openDisputes += 1;
+    }
+
+    /// @inheritdoc IComputeMarket
+    function disputeClosed(uint64 batchId) external {
+        _onlyDisputes();
+        _batch(batchId).openDisputes -= 1;
+    }
+
+    function _onlyDisputes() private view {
+        if (msg.sender != address(DISPUTES)) revert Unauthorized();
     }
 }

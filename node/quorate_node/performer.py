@@ -17,12 +17,11 @@ from quorate.chain.account import SigningAccount
 from quorate.chain.gateway import ChainGateway
 from quorate.messages import CommitmentsMessage, Message, OpeningsMessage, VoteMessage, VoteOpeningMessage
 from quorate.protocol.commitment import compute_commitment, compute_salt, compute_statement
+from quorate.protocol.dispute_pages import compute_vote_items_hash, encode_vote_lists
 from quorate.protocol.encoding import (
     compute_list_digest,
-    compute_vote_items_hash,
     encode_items,
     encode_post_page,
-    encode_vote_lists,
 )
 from quorate.protocol.errors import QuorateError, UnrecoverableError
 from quorate.protocol.hashing import keccak

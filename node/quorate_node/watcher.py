@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import BlockHead, LoggedEvent
 from quorate.protocol import events
-from quorate.protocol.encoding import decode_dispute_record
+from quorate.protocol.dispute_pages import decode_dispute_record
 from quorate.protocol.types import Table
 from quorate_node.core.chainview import is_followed
 from quorate_node.core.state import Head

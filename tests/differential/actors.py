@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 from quorate.chain.signing import compute_address, sign
 from quorate.protocol.commitment import compute_commitment, compute_salt, compute_statement
+from quorate.protocol.dispute_pages import compute_vote_items_hash
 from quorate.protocol.encoding import (
-    VoteCommit,
     compute_job_id,
     compute_list_digest,
-    compute_vote_items_hash,
     encode_items,
 )
 from quorate.protocol.hashing import keccak
 from quorate.protocol.params import ETHER, Params
+from quorate.protocol.result import compute_merkle_root
 from quorate.protocol.types import (
     Address,
     CommitItem,
@@ -26,6 +27,7 @@ from quorate.protocol.types import (
     Opening,
     SignedOrder,
     Vote,
+    VoteCommit,
 )
 
 PARAMS = Params(
@@ -105,7 +107,11 @@ class KnownDispute:
 
     record: bytes
     decoded: DisputeRecord
-    pages: list[tuple[VoteCommit, ...]] = field(default_factory=list)
+    published: dict[Vote, bytes] = field(default_factory=dict)
+    question: bytes = b""
+    cast: bytes = b""
+    pages: list[tuple[VoteCommit, ...]] = field(default_factory=list)  # of the present window
+    tally: bytes = b""
     openings: dict[bytes, Opening] = field(default_factory=dict)  # by commitment
 
 
@@ -147,9 +153,24 @@ def sign_order(separator: bytes, order: JobOrder, actor: Actor) -> SignedOrder:
     return SignedOrder(order, sign(compute_job_id(separator, order), actor.key))
 
 
-def make_vote(bundle_domain: bytes, bundle: int, flavour: int) -> Vote:
-    """A vote; members with one flavour vote alike, 0 is the honest one."""
-    return Vote(keccak(b"vote" + bundle_domain + bundle.to_bytes(2, "big") + bytes((flavour,))))
+LEAVES: dict[Vote, tuple[bytes, ...]] = {}
+"""What the roots stand for that were made so far; who made one can publish it."""
+ROOTLESS = 4
+"""Votes of this flavour are random: nobody has leaves for them."""
+
+
+@cache
+def make_vote(bundle_domain: bytes, bundle: int, flavour: int, tasks: int) -> Vote:
+    """A vote on so many tasks; members with one flavour vote alike, 0 is the honest one, others lie on some tasks."""
+    seed = keccak(b"leaf" + bundle_domain + bundle.to_bytes(2, "big"))
+    lies = {flavour * 7 % tasks, flavour * flavour % tasks} if flavour else set()
+    leaves = tuple(
+        keccak(seed + task.to_bytes(2, "big") + bytes((flavour if task in lies else 0,))) for task in range(tasks)
+    )
+    root = Vote(keccak(seed)) if flavour == ROOTLESS else Vote(compute_merkle_root(leaves))
+    if flavour != ROOTLESS:
+        LEAVES[root] = leaves
+    return root
 
 
 def make_commitment(domain: bytes, bundle: int, member: Member, vote: Vote) -> tuple[bytes, Opening]:
@@ -165,8 +186,13 @@ def sign_list(separator: bytes, domain: bytes, row: int, member: Member, items: 
     return CommitList(row, items, sign(digest, KEYS[member.key]))
 
 
-def sign_class_vote(separator: bytes, record: DisputeRecord, row: int, member: Member, commitment: bytes) -> VoteCommit:
+def make_class_vote(statement: bytes, member: Member, answer: Vote) -> tuple[bytes, Opening]:
+    """A member's commitment in a class vote with what opens it."""
+    salt = compute_salt(KEYS[member.key], statement)
+    return compute_commitment(statement, member.operator_id, answer, salt), Opening(answer, salt)
+
+
+def sign_class_vote(separator: bytes, statement: bytes, row: int, member: Member, commitment: bytes) -> VoteCommit:
     """A class vote's commitment signed by its member."""
-    items_hash = compute_vote_items_hash(record.bundle, commitment)
-    digest = compute_list_digest(separator, record.vote_domain, member.operator_id, items_hash)
+    digest = compute_list_digest(separator, statement, member.operator_id, compute_vote_items_hash(commitment))
     return row, sign(digest, KEYS[member.key]), commitment

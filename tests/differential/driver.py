@@ -31,15 +31,14 @@ from quorate.chain.abi import Contract
 from quorate.chain.signing import recover
 from quorate.protocol import events as ev
 from quorate.protocol.context import Block, Call
+from quorate.protocol.dispute_pages import decode_dispute_record, decode_vote_lists
 from quorate.protocol.encoding import (
     decode_commit_lists,
-    decode_dispute_record,
     decode_list_skips,
     decode_order_skips,
     decode_outcomes,
     decode_post_page,
     decode_revealed,
-    decode_vote_lists,
     encode_record_page,
 )
 from quorate.protocol.errors import ProtocolViolation
@@ -47,7 +46,7 @@ from quorate.protocol.hashing import keccak
 from quorate.protocol.market import Batch
 from quorate.protocol.params import ETHER, FUEL_UNIT, Params
 from quorate.protocol.settlement import compute_task_price, post_record
-from quorate.protocol.types import Address, PostRecord
+from quorate.protocol.types import Address, PostRecord, Vote
 from quorate.protocol.world import World
 
 CLASS = 1
@@ -126,6 +125,8 @@ class Driver:
     def _learn(self, events: Sequence[ev.Event]) -> None:
         """What any third party can know after these events."""
         for event in events:
+            if isinstance(event, ev.DisputesEvent):
+                self._learn_vote(event)
             match event:
                 case ev.BatchOpened():
                     self.batches[event.batch_id] = KnownBatch()
@@ -153,17 +154,33 @@ class Driver:
                     known.withheld -= {i.commitment for i in items if (i.bundle, i.seat) in shown}
                 case ev.DisputeOpened():
                     self.disputes[event.dispute_id] = KnownDispute(event.record, decode_dispute_record(event.record))
-                case ev.VotesCommitted():
-                    skips = decode_list_skips(event.skips)
-                    self.tally.update(f"class vote skipped {reason.name}" for reason in skips.values())
-                    votes = enumerate(decode_vote_lists(event.lists))
-                    kept_votes = tuple(each for index, each in votes if index not in skips)
-                    self.disputes[event.dispute_id].pages += [kept_votes] if kept_votes else []
-                case ev.DisputeSettled():
-                    self.tally[f"dispute verdict {event.verdict}"] += 1
-                    del self.disputes[event.dispute_id]
                 case ev.OperatorSlashed():
                     self.tally["slashed, ejected" if event.ejected else "slashed"] += 1
+
+    def _learn_vote(self, event: ev.DisputesEvent) -> None:
+        match event:
+            case ev.LeavesPublished():
+                self.disputes[event.dispute_id].published[Vote(event.root)] = event.leaves
+            case ev.QuestionAsked():
+                self.disputes[event.dispute_id].question = event.question
+                self.tally[f"tasks in question {int.from_bytes(event.question[:2], 'big')}"] += 1
+            case ev.VotesCommitted():
+                skips = decode_list_skips(event.skips)
+                self.tally.update(f"class vote skipped {reason.name}" for reason in skips.values())
+                votes = enumerate(decode_vote_lists(event.lists))
+                kept = tuple(each for index, each in votes if index not in skips)
+                self.disputes[event.dispute_id].pages += [kept] if kept else []
+            case ev.VoteWindowOpened():
+                known = self.disputes[event.dispute_id]
+                known.cast, known.pages = event.cast, []
+                self.tally[f"class vote window {event.window}"] += 1
+            case ev.DisputeDecided():
+                known = self.disputes[event.dispute_id]
+                known.tally = event.tally
+                won = "a winner" if any(event.answer) else "none"
+                self.tally[f"dispute {known.decoded.kind.name} verdict {event.verdict}, {won}"] += 1
+            case ev.DisputeSettled():
+                del self.disputes[event.dispute_id]
 
     def _learn_page(self, event: ev.PagePosted) -> None:
         batch, skips, index = self.batch(event.batch_id), decode_order_skips(event.skips), 0

@@ -127,8 +127,8 @@ class Parties(Doubts):
                 self.act(sender, Contract.REGISTRY, "depositPot", (), registry.apply_deposit_pot, 1)
             case _:
                 self.act(
-                    sender, Contract.MARKET, "resolve", (sender, 0, sender, 0, []),
-                    lambda c: self.world.market.apply_resolve(c, sender, 0, sender, 0, []),
+                    sender, Contract.MARKET, "resolve", (0, sender, 0, sender, 0, 0, [], b""),
+                    lambda c: self.world.market.apply_resolve(c, 0, sender, 0, sender, 0, 0, [], b""),
                 )  # fmt: skip
         if rng.random() < 0.2:
             self.act(sender, Contract.REGISTRY, "donate", (), registry.apply_donate, 5)
@@ -155,8 +155,9 @@ class Parties(Doubts):
             self.act(who, Contract.MARKET, "withdraw", (amount,), lambda c: market.apply_withdraw(c, amount))
 
     STEPS = (
-        ("post", 18), ("prove_beacon", 14), ("commit", 20), ("settle", 18), ("reveal", 5), ("commit_votes", 14),
-        ("settle_votes", 8), ("expire", 2), ("registry", 8), ("era", 4), ("money", 2), ("duty", 5), ("slash", 0.1),
+        ("post", 18), ("prove_beacon", 14), ("commit", 20), ("settle", 18), ("reveal", 5), ("dissent", 2),
+        ("publish", 8), ("ask", 7), ("commit_votes", 14), ("reveal_votes", 4), ("settle_votes", 8), ("punish", 7),
+        ("expire", 2), ("registry", 8), ("era", 4), ("money", 2), ("duty", 5), ("slash", 0.1),
         ("extend", 10), ("prove_audit", 4),
     )  # fmt: skip
 

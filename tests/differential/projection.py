@@ -166,10 +166,17 @@ def _ask_batch(q: Questions, world: World, b: Batch) -> None:
 
 def _ask_disputes(q: Questions, world: World) -> None:
     for d in world.disputes.open.values():
-        values = (d.record_hash, d.commit_hash, d.open_time, d.open_block, len(d.committed))
-        q.ask(Contract.DISPUTES, "dispute", (d.dispute_id,), values)
+        published = sum(1 << number for number in d.published)
+        values = (
+            d.dispute_id, d.start_time, d.start_block, len(d.committed), len(d.voted), None, d.window, d.status,
+            d.aftermath, d.row, d.taken, published, d.record_hash, d.question_hash, d.commit_hash, d.cast_hash,
+            d.tally_hash,
+        )  # fmt: skip
+        q.ask(Contract.DISPUTES, "dispute", (d.dispute_id,), (Masked(values),))
         for member in range(9):
-            q.ask(Contract.DISPUTES, "hasCommitted", (d.dispute_id, member), (member in d.committed,))
+            spoken = member in d.committed | d.voted
+            q.ask(Contract.DISPUTES, "hasSpoken", (d.dispute_id, member), (spoken,))
+            q.ask(Contract.DISPUTES, "isRevealed", (d.dispute_id, member), (member in d.revealed,))
 
 
 def compare_tables(rpc: JsonRpc, deployment: Deployment, world: World) -> None:

@@ -265,6 +265,7 @@ class Rounds(Driver):
         domain, rows = market.round_domain(batch), market.table_of(batch).members
         found: dict[int, list[CommitItem]] = {}
         silence = rng.choice((0.0, 0.0, 0.2, 0.5))
+        tasks = {record.bundle: record.tasks for page in known.pages for record in self.bundles_of(batch, page)}
         for bundle in bundles:
             committee = market.committee(batch, bundle)
             is_attacked = rng.random() < 0.4
@@ -278,7 +279,7 @@ class Rounds(Driver):
                     continue
                 flavour = rng.choice((0, 1, 1, 2 + member)) if is_attacked else 0
                 # A vote is the same in every round, or standing votes could not meet later ones.
-                vote = make_vote(batch.post_hash, bundle, flavour)
+                vote = make_vote(batch.post_hash, bundle, flavour, tasks.get(bundle, 1))
                 commitment, opening = make_commitment(domain, bundle, rows[member], vote)
                 found.setdefault(member, []).append(CommitItem(bundle, seat, commitment))
                 known.openings[commitment] = opening

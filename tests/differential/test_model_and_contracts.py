@@ -70,8 +70,18 @@ class Machine(RuleBasedStateMachine):
         self.parties.settle(self.rng(seed))
 
     @rule(seed=SEEDS)
+    def question(self, seed: int) -> None:
+        rng = self.rng(seed)
+        self.parties.publish(rng)
+        self.parties.ask(rng)
+
+    @rule(seed=SEEDS)
     def class_vote(self, seed: int) -> None:
         self.parties.commit_votes(self.rng(seed))
+
+    @rule(seed=SEEDS)
+    def punish(self, seed: int) -> None:
+        self.parties.punish(self.rng(seed))
 
     @rule(seed=SEEDS)
     def settle_votes(self, seed: int) -> None:

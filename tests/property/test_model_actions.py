@@ -14,7 +14,9 @@ from tests.differential.driver import Driver
 from tests.differential.parties import Parties
 
 from quorate.protocol import events as ev
-from quorate.protocol.types import Address, Verdict
+from quorate.protocol.dispute_pages import decode_cast, decode_question
+from quorate.protocol.types import Address
+from quorate.protocol.verdict import Conduct, decode_tally
 
 STEPS = 120
 SEEDS = st.integers(0, 2**32 - 1)
@@ -67,31 +69,34 @@ def test_a_refused_call_leaves_no_trace(seed: int) -> None:
 
 
 class Judged(Parties):
-    """Looks at each class vote's slashes: they hit all who said something else, and nobody else."""
+    """Looks at each class vote's tally: it convicts all whose answer lost, and nobody else."""
 
     judged = 0
 
     def _learn(self, events: Sequence[ev.Event]) -> None:
         for event in events:
-            if isinstance(event, ev.DisputeSettled):
-                self._judge(event, {e.operator_id for e in events if isinstance(e, ev.OperatorSlashed)})
+            if isinstance(event, ev.DisputeDecided):
+                self._judge(event)
         super()._learn(events)
 
-    def _judge(self, event: ev.DisputeSettled, slashed: set[int]) -> None:
-        known = self.disputes[event.dispute_id]
-        table = self.world.registry.classes[known.decoded.class_id].tables[known.decoded.table].table
-        wrong = {member for member, vote in known.decoded.votes if vote != event.vote}
-        if event.verdict == Verdict.VOID:
-            assert not slashed
+    def _judge(self, event: ev.DisputeDecided) -> None:
+        known, rows = self.disputes[event.dispute_id], decode_tally(event.tally)
+        wrong = {member for member, row in enumerate(rows) if row.conduct >= Conduct.WRONG}
+        if not any(event.answer) or not known.question:
+            assert not wrong
             return
-        must = {int(table.members[member].operator_id) for member in wrong}
+        asked = decode_question(known.question)
+        answers = dict(zip(known.decoded.roots, asked.answers, strict=True))
+        must = {member for member, root in known.decoded.votes if answers[root] != event.answer}
+        cast = decode_cast(known.cast, len(rows)).votes
         committed = (commit for page in known.pages for commit in page)
-        may = must | {
-            int(table.members[member].operator_id)
+        may = must | {member for member, vote in cast.items() if vote != event.answer}
+        may |= {
+            member
             for member, _, commitment in committed
-            if known.openings[commitment].vote != event.vote
+            if commitment in known.openings and known.openings[commitment].vote != event.answer
         }
-        assert must <= slashed <= may
+        assert must <= wrong <= may
         self.judged += 1
 
 
@@ -110,7 +115,9 @@ def test_runs_reach_every_verdict_and_many_refusals() -> None:
         tally += run(seed).tally
     wanted = (
         "verdict ACCEPTED", "verdict CARRIED", "verdict DISPUTED", "verdict VOID", "reveal ok", "settle SeatOmitted",
-        "dispute verdict 1", "dispute verdict 4", "slashed",
+        "slashed",
+        "dispute CONFLICT verdict 1, a winner", "dispute CONFLICT verdict 4, none", "class vote window 2",
+        "dispute CHALLENGE verdict 4, a winner", "dispute AUDIT verdict 1, a winner", "tasks in question 2",
     )  # fmt: skip
     missing = [what for what in wanted if not tally[what]]
     assert not missing, f"{missing} of {sorted(tally)}"

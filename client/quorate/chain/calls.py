@@ -8,8 +8,9 @@ from typing import Any
 
 from quorate.chain.abi import Contract, load_interface
 from quorate.protocol.classes import Membership, compute_median_ask, compute_median_capacity
-from quorate.protocol.planning import Settlement, VoteSettlement
+from quorate.protocol.planning import Settlement
 from quorate.protocol.types import Address, BatchId, ClassId, DisputeId, OperatorId, Terms
+from quorate.protocol.vote_planning import VoteReveal, VoteSettlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +73,36 @@ def settle(batch_id: BatchId | int, settlement: Settlement) -> Call:
 # Disputes -----------------------------------------------------------------------------------------------------------
 
 
-def commit_votes(dispute_id: DisputeId | int, record: bytes, lists: bytes) -> Call:
+def publish(dispute_id: DisputeId | int, record: bytes, leaves: bytes) -> Call:
+    """Leaves of one of the roots, 32 bytes a task."""
+    return build(Contract.DISPUTES, "publish", dispute_id, record, leaves)
+
+
+def ask(dispute_id: DisputeId | int, record: bytes, leaves: bytes) -> Call:
+    """Leaves of all roots, one behind the other, ascending by root; empty where not all were published."""
+    return build(Contract.DISPUTES, "ask", dispute_id, record, leaves)
+
+
+def commit_votes(dispute_id: DisputeId | int, record: bytes, question: bytes, lists: bytes) -> Call:
     """Commitments of class voters."""
-    return build(Contract.DISPUTES, "commitVotes", dispute_id, record, lists)
+    return build(Contract.DISPUTES, "commitVotes", dispute_id, record, question, lists)
 
 
-def settle_votes(dispute_id: DisputeId | int, record: bytes, settlement: VoteSettlement) -> Call:
-    """Openings of class votes, and the verdict."""
-    s = settlement
-    return build(Contract.DISPUTES, "settleVotes", dispute_id, record, s.commit_pages, s.votes, s.openings)
+def reveal_votes(dispute_id: DisputeId | int, record: bytes, question: bytes, reveal: VoteReveal) -> Call:
+    """Openings of class votes that nobody shall leave out."""
+    r = reveal
+    return build(Contract.DISPUTES, "revealVotes", dispute_id, record, question, r.commit_pages, r.votes, r.openings)
+
+
+def settle_votes(dispute_id: DisputeId | int, record: bytes, question: bytes, settlement: VoteSettlement) -> Call:
+    """Openings of class votes: a decision, or another window."""
+    values, rows = settlement.as_tuple(), settlement.rows
+    return build(Contract.DISPUTES, "settleVotes", dispute_id, record, question, values, rows)
+
+
+def punish(dispute_id: DisputeId | int, record: bytes, tally: bytes, up_to: int) -> Call:
+    """Go on with the rows of a tally, up to `up_to`."""
+    return build(Contract.DISPUTES, "punish", dispute_id, record, tally, up_to)
 
 
 # StakeRegistry ------------------------------------------------------------------------------------------------------

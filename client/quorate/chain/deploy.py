@@ -65,7 +65,7 @@ def build_arguments(
         Contract.MARKET: (values, registry, disputes, beacon, extender),
         Contract.CHALLENGES: (values, registry, market, disputes),
         Contract.EXTENDER: (values, registry, disputes, beacon),
-        Contract.DISPUTES: (values, registry, market),
+        Contract.DISPUTES: (values, registry, market, challenges),
     }
 
 

@@ -37,6 +37,7 @@ from quorate.chain.types import (
     to_hex,
 )
 from quorate.protocol.classes import Membership
+from quorate.protocol.disputes import DisputeStatus
 from quorate.protocol.encoding import compute_domain_separator, decode_table
 from quorate.protocol.errors import ChainUnavailable, ProtocolViolation
 from quorate.protocol.events import EndpointAnnounced
@@ -44,6 +45,7 @@ from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import WALLET_GAS, Params
 from quorate.protocol.types import Address, Table, Terms
+from quorate.protocol.verdict import Aftermath
 
 EIP1271_MAGIC = keccak(b"isValidSignature(bytes32,bytes)")[:4]
 """Selector, and what a contract wallet answers when it signed."""
@@ -270,7 +272,9 @@ class JsonRpcGateway:
         return bytes(self._read(Contract.MARKET, "roundDomain", batch_id)[0])
 
     def dispute(self, dispute_id: int) -> DisputeInfo:
-        return DisputeInfo(*self._read(Contract.DISPUTES, "dispute", dispute_id))
+        (values,) = self._read(Contract.DISPUTES, "dispute", dispute_id)
+        state, kind = DisputeStatus(values[7]), Aftermath(values[8])
+        return DisputeInfo(*(*values[:7], state, kind, *values[9:]))
 
     def params(self) -> Params:
         if self._params is None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from quorate.chain.abi import Contract
+from quorate.protocol.disputes import DisputeStatus
 from quorate.protocol.errors import ConfigurationError
 from quorate.protocol.events import Event
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.types import Address, Terms
+from quorate.protocol.verdict import Aftermath
 
 
 def to_hex(data: bytes) -> str:
@@ -227,13 +229,25 @@ class BatchInfo:
 
 @dataclass(frozen=True, slots=True)
 class DisputeInfo:
-    """A class vote's state; `committed` counts members."""
+    """A dispute's state, as the struct `Dispute`; `committed` and `voted` count members, `taken` wei."""
 
-    record_hash: bytes
-    commit_hash: bytes
-    open_time: int
-    open_block: int
+    dispute_id: int
+    start_time: int
+    start_block: int
     committed: int
+    voted: int
+    next_free: int
+    window: int
+    status: DisputeStatus
+    aftermath: Aftermath
+    row: int
+    taken: int
+    published: int
+    record_hash: bytes
+    question_hash: bytes
+    commit_hash: bytes
+    cast_hash: bytes
+    tally_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,9 @@ from quorate.protocol.errors import ValidationError
 from quorate.protocol.hashing import keccak
 from quorate.protocol.types import (
     Address,
-    BatchId,
     CarryRecord,
     CommitItem,
     CommitList,
-    DisputeRecord,
     JobId,
     JobOrder,
     ListSkip,
@@ -373,74 +371,6 @@ def decode_order_skips(data: bytes) -> dict[int, OrderSkip]:
 def decode_list_skips(data: bytes) -> dict[int, ListSkip]:
     """Body of `skips` in CommitPage and VotesCommitted: list index → reason."""
     return {int.from_bytes(data[i : i + 2], "big"): ListSkip(data[i + 2]) for i in range(0, len(data), 3)}
-
-
-# disputes -----------------------------------------------------------------------------------------------------------
-
-
-def encode_dispute_record(r: DisputeRecord) -> bytes:
-    """The record of a conflict, whose hash the chain keeps."""
-    return (
-        _uints((r.batch_id, 8), (r.bundle, 2)) + r.requester
-        + _uints((r.price, 12), (r.pot, 16), (r.escrow, 16), (r.fee, 8)) + r.collator
-        + _uints((r.class_id, 4), (r.table, 2)) + r.vote_domain + _uints((len(r.votes), 1))
-        + b"".join(_uints((member, 2)) + vote for member, vote in r.votes)
-    )  # fmt: skip
-
-
-def decode_dispute_record(data: bytes) -> DisputeRecord:
-    """Inverse of encode_dispute_record."""
-    reader = Reader(data)
-    batch_id, bundle, requester = BatchId(reader.uint(8)), reader.uint(2), Address(reader.take(20))
-    price, pot, escrow, fee = map(reader.uint, (12, 16, 16, 8))
-    collator, class_id, table, domain = Address(reader.take(20)), reader.uint(4), reader.uint(2), reader.take(32)
-    votes = tuple((reader.uint(2), Vote(reader.take(32))) for _ in range(reader.uint(1)))
-    if not reader.done:
-        raise ValidationError("bytes behind a dispute record")
-    return DisputeRecord(
-        batch_id, bundle, requester, price, pot, escrow, fee, collator, class_id, table, domain, votes
-    )  # fmt: skip
-
-
-def compute_vote_items_hash(bundle: int, commitment: bytes) -> bytes:
-    """Items hash that a class voter signs: one item, seat 0."""
-    return keccak(encode_items([CommitItem(bundle, 0, commitment)]))
-
-
-VoteCommit = tuple[int, bytes, bytes]
-"""A class voter's (member, signature, commitment)."""
-
-
-def encode_vote_lists(lists: Sequence[VoteCommit]) -> bytes:
-    """A page of `commitVotes`."""
-    return b"".join(_uints((member, 2)) + signature + commitment for member, signature, commitment in lists)
-
-
-def decode_vote_lists(page: bytes) -> list[VoteCommit]:
-    """Inverse of encode_vote_lists."""
-    reader, lists = Reader(page), []
-    while not reader.done:
-        lists.append((reader.uint(2), reader.take(65), reader.take(32)))
-    return lists
-
-
-def compute_vote_page_hash(lists: Sequence[VoteCommit]) -> bytes:
-    """Hash of the class votes of one page that were not skipped."""
-    return keccak(b"".join(keccak(member.to_bytes(2, "big") + commitment) for member, _, commitment in lists))
-
-
-def encode_vote_openings(
-    pages: Sequence[Sequence[tuple[VoteCommit, Opening | None]]], votes: Sequence[Vote]
-) -> tuple[bytes, bytes]:
-    """`votes` and `openings` of `settleVotes`."""
-    ordered = sorted(set(votes))
-    out = b""
-    for page in pages:
-        out += _uints((len(page), 2))
-        for (member, _, commitment), opening in page:
-            tag = NOT_OPENED if opening is None else ordered.index(opening.vote)
-            out += _uints((member, 2), (tag, 1)) + (commitment if opening is None else opening.salt)
-    return bytes((len(ordered),)) + b"".join(ordered), out
 
 
 # tables -------------------------------------------------------------------------------------------------------------

@@ -17,12 +17,13 @@ from quorate.protocol.classes import Earning, EraTable
 from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.committee import compute_committee
 from quorate.protocol.context import AskWallet, Block, Call, Recover, no_wallets, refuse, require
-from quorate.protocol.encoding import compute_domain_separator
+from quorate.protocol.encoding import compute_domain_separator, fold
+from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BATCH_TRANSITIONS, BatchStatus, apply_transition
 from quorate.protocol.params import BEACON_REACH_BLOCKS, Params
 from quorate.protocol.registry import Registry
 from quorate.protocol.settlement import RoundTerms
-from quorate.protocol.types import ZERO32, Address, BatchId, OperatorId, Stage, Table, Terms
+from quorate.protocol.types import ZERO32, Address, BatchId, Stage, Table, Terms
 
 if TYPE_CHECKING:
     from quorate.protocol.disputes import Disputes
@@ -313,24 +314,43 @@ class Market:
             batch.struck[bundle] = 0xFF
         return is_first
 
-    # money of disputes
+    # disputes
+
+    def _require_disputes(self, call: Call) -> None:
+        require(call.sender == self.disputes.address, "Unauthorized")
+
+    def count_dispute(self, call: Call, batch_id: int, change: int) -> None:
+        """`disputeOpened(batchId)` (1), `disputeClosed(batchId)` (-1): a slot waits for the disputes of its batch."""
+        self._require_disputes(call)
+        self.get_batch(batch_id).open_disputes += change
 
     def apply_resolve(
         self,
         call: Call,
+        batch_id: int,
         requester: Address,
         escrow: int,
         collator: Address,
         fee: int,
-        entries: list[tuple[int, int]],
+        audit_fee: int,
+        entries: Sequence[Earning],
+        row: bytes,
     ) -> list[ev.Event]:
-        """`resolve(…)`: a disputed bundle's escrow goes to operators, to who settled, and back to the requester."""
-        require(call.sender == self.disputes.address, "Unauthorized")
-        earned = sum(amount for _, amount in entries)
+        """`resolve(…)`: a conflict's escrow goes to operators, to who settled, to the treasury, and back."""
+        self._require_disputes(call)
+        earned = sum(entry.amount for entry in entries)
         self.escrow[requester] -= escrow
         self.free[collator] += fee
-        self.free[requester] += escrow - fee - earned
-        return self.pay_operators(call, [Earning(OperatorId(i), amount) for i, amount in entries], 0)
+        self.free[requester] += escrow - fee - audit_fee - earned
+        found: list[ev.Event] = []
+        if row:
+            batch = self.get_batch(batch_id)
+            batch.outcome_hash = fold(batch.outcome_hash, [keccak(bytes((batch.round,)) + row)])
+            found.append(ev.BundlesSettled(batch.batch_id, batch.round, row))
+        found += self.pay_operators(call, entries, 0)
+        return [*found, *self.pay_treasury(call, audit_fee)]
+
+    # money
 
     def pay_treasury(self, call: Call, amount: int) -> list[ev.Event]:
         """Give from the contract's balance to the treasury."""

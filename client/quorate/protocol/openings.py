@@ -81,28 +81,6 @@ class OpeningsReader:
         )
 
 
-def decode_vote_openings(
-    data: bytes, statement: bytes, table: Table, pages: Sequence[bytes], votes: Sequence[Vote]
-) -> tuple[dict[int, Vote], bool]:
-    """(class vote by member, whether every commitment was opened) from `openings` of settleVotes; all pages stand."""
-    reader, found, complete = Reader(data), dict[int, Vote](), True
-    for page in pages:
-        leaves = b""
-        for _ in range(reader.uint(2)):
-            member, tag = reader.uint(2), reader.uint(1)
-            if tag == NOT_OPENED:
-                commitment, complete = reader.take(32), False
-            else:
-                found[member] = _vote_of(votes, tag)
-                operator_id = _operator_of(table, member)
-                commitment = compute_commitment(statement, operator_id, found[member], reader.take(SALT_BYTES))
-            leaves += keccak(member.to_bytes(2, "big") + commitment)
-        require(keccak(leaves) == page, "HashMismatch", "commitPage")
-    if not reader.done:
-        raise ValidationError("bytes behind the last page of openings")
-    return found, complete
-
-
 def _operator_of(table: Table, member: int) -> OperatorId:
     if member >= len(table.members):
         raise ValidationError(f"the table has no member {member}")

@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 
 from quorate.protocol.encoding import (
     OpenedList,
-    VoteCommit,
     compute_commit_page_hash,
     compute_list_leaf,
-    compute_vote_page_hash,
     encode_openings,
-    encode_vote_openings,
     encode_votes,
     fold,
 )
@@ -43,15 +40,6 @@ class Settlement:
 @dataclass(frozen=True, slots=True)
 class Reveal:
     """Arguments of `reveal` behind the batch's id."""
-
-    commit_pages: tuple[bytes, ...]
-    votes: bytes
-    openings: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class VoteSettlement:
-    """Arguments of `settleVotes` behind the dispute's id and record."""
 
     commit_pages: tuple[bytes, ...]
     votes: bytes
@@ -190,11 +178,3 @@ def _select_list(view: RoundView, commit_list: CommitList, is_wanted: Callable[[
     return commit_list.member, [
         (item, view.openings.get((item.bundle, item.seat)) if is_wanted(item) else None) for item in commit_list.items
     ]
-
-
-def plan_vote_settlement(pages: Sequence[Sequence[VoteCommit]], openings: Mapping[int, Opening]) -> VoteSettlement:
-    """Call of `settleVotes` from the class votes that were not skipped, page by page, and openings by member."""
-    rows = [[(commit, openings.get(commit[0])) for commit in page] for page in pages]
-    cast = [opening.vote for page in rows for _, opening in page if opening]
-    votes, opened = encode_vote_openings(rows, cast)
-    return VoteSettlement(tuple(map(compute_vote_page_hash, pages)), votes, opened)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from quorate.protocol import events as ev
 from quorate.protocol.classes import Earning
-from quorate.protocol.context import Call, refuse, require
+from quorate.protocol.context import ZERO_ADDRESS, Call, refuse, require
+from quorate.protocol.dispute_pages import encode_dispute_record
 from quorate.protocol.encoding import (
     decode_carry_page,
     decode_record_page,
     decode_votes,
     encode_carry_page,
-    encode_dispute_record,
     encode_outcomes,
     fold,
 )
@@ -30,6 +30,7 @@ from quorate.protocol.settlement import (
     Fine,
     RoundTerms,
     carry_record,
+    compute_audit_fee,
     compute_fines,
     decide_bundle,
     expand_record_page,
@@ -39,10 +40,10 @@ from quorate.protocol.settlement import (
 from quorate.protocol.types import (
     ZERO32,
     CarryRecord,
+    DisputeKind,
     DisputeRecord,
     OperatorId,
     OutcomeRow,
-    Stage,
     Verdict,
 )
 
@@ -178,17 +179,22 @@ class _Run:
     def _dispute(self, record: CarryRecord, outcome: BundleOutcome) -> None:
         market, batch = self.market, self.batch
         dispute = DisputeRecord(
+            kind=DisputeKind.CONFLICT,
             batch_id=batch.batch_id,
             bundle=record.bundle,
+            tasks=record.tasks,
             requester=record.requester,
             price=record.price,
             pot=outcome.pot,
             escrow=outcome.locked,
             fee=batch.terms.fee_wei,
+            audit_fee=compute_audit_fee(record.price, market.params.audit_bps),
             collator=self.call.sender,
             class_id=batch.terms.class_id,
             table=batch.table,
-            vote_domain=market.round_domain(batch, Stage.CLASS_VOTE, 0),
+            challenger=ZERO_ADDRESS,
+            task=0,
+            claim=ZERO32,
             votes=outcome.voters,
         )
         as_market = replace(self.call, sender=market.address, value=0)

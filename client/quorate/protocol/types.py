@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import NewType
@@ -26,7 +27,8 @@ class Stage(IntEnum):
     """What a round's commitments are about."""
 
     BUNDLE = 0
-    CLASS_VOTE = 1
+    CLASS_VOTE = 1  # only what a node's own journal calls a class vote; its statement has its own form
+    AUDIT = 2
 
 
 class Verdict(IntEnum):
@@ -242,22 +244,69 @@ class OutcomeRow:
     voters: tuple[int, ...]
 
 
+class DisputeKind(IntEnum):
+    """What opened a dispute."""
+
+    CONFLICT = 0
+    CHALLENGE = 1
+    AUDIT = 2
+
+
 @dataclass(frozen=True, slots=True)
 class DisputeRecord:
-    """All that a class vote needs to know of a conflict; the chain keeps its hash."""
+    """All that a class vote needs to know; the chain keeps its hash. `votes` are (member, root) of seats.
 
+    `escrow` of a conflict is held by the market and includes `fee` and `audit_fee`; that of other kinds is what a
+    reversal refunds at most. `pot` of a challenge is its bond.
+    """
+
+    kind: DisputeKind
     batch_id: BatchId
     bundle: int
+    tasks: int
     requester: Address
     price: int
     pot: int
     escrow: int
     fee: int
+    audit_fee: int
     collator: Address
     class_id: int
     table: int
-    vote_domain: bytes
+    challenger: Address
+    task: int
+    claim: bytes
     votes: tuple[tuple[int, Vote], ...]
+
+    @property
+    def roots(self) -> tuple[Vote, ...]:
+        """Distinct votes, ascending."""
+        return tuple(sorted({vote for _, vote in self.votes}))
+
+    @property
+    def accepted(self) -> Vote | None:
+        """The root that the bundle was accepted with; None for a conflict."""
+        return None if self.kind is DisputeKind.CONFLICT else self.votes[0][1]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the class is asked: each root's answer, in the order of the roots. No task means the whole bundle."""
+
+    tasks: tuple[int, ...]
+    answers: tuple[Vote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CastVotes:
+    """What earlier windows left: votes that stand, by member, and windows of silence by row."""
+
+    votes: Mapping[int, Vote]
+    silent: tuple[int, ...]
+
+
+VoteCommit = tuple[int, bytes, bytes]
+"""A class voter's (member, signature, commitment)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from quorate.protocol.context import AskWallet, Recover, no_wallets
 from quorate.protocol.disputes import Disputes
 from quorate.protocol.errors import UnrecoverableError
@@ -9,7 +11,7 @@ from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Market
 from quorate.protocol.params import Params
 from quorate.protocol.registry import Registry
-from quorate.protocol.types import Address
+from quorate.protocol.types import Address, DisputeKind
 
 
 class World:
@@ -32,7 +34,7 @@ class World:
         self.params, self.chain_id, self.registry_address = params, chain_id, registry
         self.registry = Registry(params, market, disputes, challenges)
         self.market = Market(params, chain_id, market, self.registry, recover, ask_wallet)
-        self.disputes = Disputes(params, disputes, self.market)
+        self.disputes = Disputes(params, disputes, self.market, challenges)
         self.market.bind(self.disputes)
         self.registry.bind(self.market.apply_deposit)
 
@@ -77,7 +79,13 @@ def _check_market(market: Market) -> None:
 
 
 def _check_pots(world: World) -> None:
-    disputed = sum(record.pot for record in world.disputes.records.values())
+    open_ = world.disputes.open.values()
+    records = world.disputes.records.values()
+    disputed = sum(record.pot for record in records) + sum(dispute.taken for dispute in open_)
     _expect(disputed <= world.registry.pots, "pots hold what open disputes count on")
-    locked = sum(record.escrow for record in world.disputes.records.values())
+    locked = sum(record.escrow for record in records if record.kind is DisputeKind.CONFLICT)
     _expect(locked <= sum(world.market.escrow.values()), "escrow holds what open disputes count on")
+    waiting = Counter(record.batch_id for record in records)
+    for batch in world.market.slots:
+        _expect(batch.open_disputes == waiting.pop(batch.batch_id, 0), f"batch {batch.batch_id} counts its disputes")
+    _expect(not waiting, "every open dispute has its batch")

@@ -29,10 +29,22 @@ interface IComputeMarket is IMarketEvents {
     /// @return first whether it was neither reversed before, nor its convicted committee extended
     function reverse(uint64 batchId, uint16 bundle) external returns (bool first);
 
-    /// @notice Money of a disputed bundle after its vote; only disputes. The rest of `escrow` returns to the requester.
-    /// @param entries operators' earnings, (operator id << 128 | amount), ascending
-    function resolve(address requester, uint256 escrow, address collator, uint256 fee, uint256[] calldata entries)
-        external;
+    /// @notice Money of a conflict after its vote; only disputes. The rest of `escrow` returns to the requester.
+    /// @param entries operators' earnings, (operator id << 128 | seats << 96 | amount)
+    /// @param row outcome of the bundle, or nothing
+    function resolve(
+        uint64 batchId,
+        address requester,
+        uint256 escrow,
+        address collator,
+        uint256 fee,
+        uint256 auditFee,
+        uint256[] calldata entries,
+        bytes calldata row
+    ) external;
+    /// @notice Count a dispute of a batch, whose slot waits for its end; only disputes.
+    function disputeOpened(uint64 batchId) external;
+    function disputeClosed(uint64 batchId) external;
 
     function params() external view returns (Params memory);
     function domainSeparator() external view returns (bytes32);

@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {Buffer, Buffers, Cursor} from "../libraries/Cursor.sol";
 import {MalformedPage as PageError} from "../libraries/Cursor.sol";
+import {DisputeRecord, DisputeRecords} from "../libraries/DisputeRecords.sol";
 import {Statements} from "../libraries/Statements.sol";
 import {LoadedTable, TableReader} from "../libraries/TableReader.sol";
 import {ClassTable} from "../types/ClassTable.sol";
@@ -20,6 +21,7 @@ contract Settler is MarketStorage {
     using Cursor for bytes;
     using Place for uint256;
     using SettlementReader for bytes;
+    using DisputeRecords for DisputeRecord;
     using TableReader for LoadedTable;
 
     /// @dev One settle call: what it knows, and what it owes when it ends.
@@ -438,24 +440,16 @@ contract Settler is MarketStorage {
     }
 
     function _openDispute(Batch storage b, SettleContext memory c, Decision memory d) private {
-        Buffer memory record = Buffers.allocate(163 + 34 * d.count);
-        record.append(b.id, 8);
-        record.append(d.place.bundle(), 2);
-        record.append(uint160(d.requester), 20);
-        record.append(d.price, 12);
-        record.append(d.pot, 16);
-        record.append(_escrowOf(c, d), 16);
-        record.append(c.fee, 8);
-        record.append(uint160(msg.sender), 20);
-        record.append(b.classId, 4);
-        record.append(b.table, 2);
-        record.append(uint256(_domain(b, Statements.STAGE_CLASS_VOTE, 0)), 32);
-        record.append(d.count, 1);
+        DisputeRecord memory r;
+        (r.batchId, r.bundle, r.tasks, r.requester) = (b.id, d.place.bundle(), d.place.tasks(), d.requester);
+        (r.price, r.pot, r.escrow, r.fee, r.auditFee) =
+        (d.price, d.pot, _escrowOf(c, d), c.fee, _auditFeeOf(c, d.price));
+        (r.collator, r.classId, r.table) = (msg.sender, b.classId, b.table);
+        (r.members, r.votes) = (new uint256[](d.count), new bytes32[](d.count));
         for (uint256 i; i < d.count; ++i) {
-            record.append(d.voters[i], 2);
-            record.append(uint256(d.votes[i]), 32);
+            (r.members[i], r.votes[i]) = (d.voters[i], d.votes[i]);
         }
-        DISPUTES.open(record.finish());
+        DISPUTES.open(r.pack());
     }
 
     function _startRow(

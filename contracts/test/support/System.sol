@@ -83,7 +83,7 @@ abstract contract System {
         address e = vm.computeCreateAddress(address(this), nonce + 4);
         registry = IStakeRegistry(vm.deployCode("StakeRegistry.sol:StakeRegistry", abi.encode(p, m, d, c)));
         market = IComputeMarket(vm.deployCode("ComputeMarket.sol:ComputeMarket", abi.encode(p, r, d, beacon, e)));
-        disputes = IDisputes(vm.deployCode("Disputes.sol:Disputes", abi.encode(p, r, m)));
+        disputes = IDisputes(vm.deployCode("Disputes.sol:Disputes", abi.encode(p, r, m, c)));
         challenges = IChallenges(vm.deployCode("Challenges.sol:Challenges", abi.encode(p, r, m, d)));
         vm.assertEq(vm.deployCode("Extender.sol:Extender", abi.encode(p, r, d, beacon)), e);
         vm.assertEq(address(challenges), c);

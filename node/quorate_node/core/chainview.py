@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from quorate.protocol import encoding, events
+from quorate.protocol import dispute_pages, encoding, events
 from quorate.protocol.beacon import get_mix_hash
 from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.committee import compute_committee
@@ -252,7 +252,7 @@ def _on_batch_settled(chain: ChainView, network: Network, event: events.BatchSet
 
 
 def _on_dispute(chain: ChainView, network: Network, event: events.DisputeOpened, logged: Logged) -> None:
-    record = encoding.decode_dispute_record(event.record)
+    record = dispute_pages.decode_dispute_record(event.record)
     batch = chain.batches.get(record.batch_id)
     bundle = batch.bundles.get(record.bundle) if batch else None
     table = get_table(chain, record.class_id, record.table)
@@ -266,7 +266,7 @@ def _on_votes(chain: ChainView, network: Network, event: events.VotesCommitted, 
     if dispute is None:
         return
     skips = encoding.decode_list_skips(event.skips)
-    rows = encoding.decode_vote_lists(event.lists)
+    rows = dispute_pages.decode_vote_lists(event.lists)
     kept = tuple(row for index, row in enumerate(rows) if index not in skips)
     if kept:
         dispute.pages.append(kept)
@@ -274,10 +274,13 @@ def _on_votes(chain: ChainView, network: Network, event: events.VotesCommitted, 
         dispute.committed[member] = commitment
 
 
+def _on_dispute_decided(chain: ChainView, network: Network, event: events.DisputeDecided, logged: Logged) -> None:
+    if batch := chain.batches.get(event.batch_id):
+        batch.verdicts[event.bundle] = Verdict(event.verdict), Vote(event.root)
+
+
 def _on_dispute_settled(chain: ChainView, network: Network, event: events.DisputeSettled, logged: Logged) -> None:
     chain.disputes.pop(event.dispute_id, None)
-    if batch := chain.batches.get(event.batch_id):
-        batch.verdicts[event.bundle] = Verdict(event.verdict), Vote(event.vote)
 
 
 _HANDLERS: dict[type, Callable[[ChainView, Network, Any, Logged], None]] = {
@@ -301,6 +304,7 @@ _HANDLERS: dict[type, Callable[[ChainView, Network, Any, Logged], None]] = {
     events.BatchSettled: _on_batch_settled,
     events.DisputeOpened: _on_dispute,
     events.VotesCommitted: _on_votes,
+    events.DisputeDecided: _on_dispute_decided,
     events.DisputeSettled: _on_dispute_settled,
 }
 

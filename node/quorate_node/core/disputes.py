@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from quorate.protocol.encoding import encode_vote_lists
-from quorate.protocol.planning import plan_vote_settlement
+from quorate.protocol.dispute_pages import encode_vote_lists
 from quorate.protocol.types import Opening, Stage
-from quorate.protocol.verdict import decide_dispute
+from quorate.protocol.verdict import find_winner
+from quorate.protocol.vote_planning import plan_vote_settlement
 from quorate_node.core.duties import RANK_BLOCKS, RETRY_S, compute_rank, get_settlers
 from quorate_node.core.instructions import (
     CommitOwnVote,
@@ -123,4 +123,4 @@ def _decide_settle(state: State, dispute: Dispute) -> Iterator[Instruction]:
 def _is_decided(dispute: Dispute) -> bool:
     """Whether what was opened so far is a majority; without one `settleVotes` has to wait."""
     votes = {member: opening.vote for member, opening in dispute.openings.items() if member in dispute.committed}
-    return decide_dispute(dispute.record, dispute.table, votes).vote is not None
+    return find_winner(dispute.table, votes) is not None

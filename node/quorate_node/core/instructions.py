@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quorate.protocol.planning import Settlement, VoteSettlement
+from quorate.protocol.planning import Settlement
 from quorate.protocol.types import Address, JobId, JobOrder, Opening, SignedOrder, Stage, Terms, Vote
+from quorate.protocol.vote_planning import VoteSettlement
 from quorate_node.core.state import BundleKey, SeatKey, SecretGroup
 
 CallKey = tuple[object, ...]

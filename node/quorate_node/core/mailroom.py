@@ -11,7 +11,8 @@ from itertools import pairwise
 
 from quorate.protocol.commitment import compute_commitment, compute_statement
 from quorate.protocol.context import Recover
-from quorate.protocol.encoding import compute_list_digest, compute_vote_items_hash, encode_items
+from quorate.protocol.dispute_pages import compute_vote_items_hash
+from quorate.protocol.encoding import compute_list_digest, encode_items
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.hashing import keccak
 from quorate.protocol.types import CommitList, Opening
