@@ -68,7 +68,7 @@ class WatchedParties(Parties):
             case ev.RoundStarted():
                 for bundle in self.batch(event.batch_id).pending:
                     self._move(event.batch_id, bundle, BundleStatus.PENDING)
-            case ev.DisputeSettled():
+            case ev.DisputeDecided():
                 self._move(event.batch_id, event.bundle, VERDICTS[Verdict(event.verdict)])
 
     def _move(self, batch_id: int, bundle: int, status: BundleStatus) -> None:
