@@ -18,8 +18,10 @@ from tests.adversarial.strategies import STRATEGIES, Act, Said, Sight, Strategy
 from quorate.protocol.classes import Earning
 from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.committee import compute_committee
+from quorate.protocol.context import ZERO_ADDRESS
 from quorate.protocol.hashing import keccak
 from quorate.protocol.params import FUEL_UNIT, MAX_BUNDLES, PRODUCTION, Params
+from quorate.protocol.punishing import Punishment
 from quorate.protocol.settlement import (
     Ballot,
     BundleOutcome,
@@ -33,13 +35,15 @@ from quorate.protocol.settlement import (
 from quorate.protocol.types import (
     BatchId,
     CarryRecord,
+    DisputeKind,
     DisputeRecord,
+    Question,
     Stage,
     Table,
     Verdict,
     Vote,
 )
-from quorate.protocol.verdict import DisputeOutcome, compute_voter_share, decide_dispute
+from quorate.protocol.verdict import Ending, WindowVotes, end_vote, find_winner
 
 Row = dict[str, Any]
 FUEL = 10**10
@@ -260,17 +264,22 @@ class BatchPlay:
 
     def _make_dispute(self, record: CarryRecord, outcome: BundleOutcome) -> DisputeRecord:
         return DisputeRecord(
+            kind=DisputeKind.CONFLICT,
             batch_id=BatchId(self.first),
             bundle=record.bundle,
+            tasks=record.tasks,
             requester=record.requester,
             price=record.price,
             pot=outcome.pot,
             escrow=outcome.locked,
             fee=0,
+            audit_fee=0,
             collator=self.as_market.sender,
             class_id=CLASS,
             table=0,
-            vote_domain=bytes(32),
+            challenger=ZERO_ADDRESS,
+            task=0,
+            claim=bytes(32),
             votes=outcome.voters,
         )
 
@@ -295,25 +304,20 @@ class BatchPlay:
             vote = honest if operator not in self.liars else self.strategy.class_vote(operator, honest, accused)
             if vote is not None:
                 votes[row] = vote
-        outcome = decide_dispute(record, self.table, votes)
+        windows = 1 if find_winner(self.table, votes) else self.plan.params.vote_windows
+        window = WindowVotes(votes, {}, frozenset(), (windows - 1,) * len(self.table.members))
+        ending = end_vote(record, Question((), record.roots), self.table, window)
         tally.disputed, tally.class_votes = True, len(votes)
-        tally.verdict, tally.vote = outcome.verdict, outcome.vote
-        self._punish(record, outcome)
+        tally.verdict, tally.vote = ending.verdict, ending.root
+        self._punish(record, ending)
 
-    def _punish(self, record: DisputeRecord, outcome: DisputeOutcome) -> None:
-        registry, rows = self.people.registry, self.table.members
-        self._pay(outcome.earnings, {}, 0, 0)
-        before = registry.pots
-        for member, together in outcome.wrong:
-            self.people.note(registry.apply_slash(self.as_disputes, rows[member].operator_id, together))
-        taken = registry.pots - before
-        share = compute_voter_share(record.price, taken, len(outcome.right_voters))
-        paid = share * len(outcome.right_voters)
-        if paid:
-            entries = sorted(Earning(rows[m].operator_id, share) for m in outcome.right_voters)
-            registry.apply_credit(self.as_disputes, entries, paid)
-        if rest := record.pot + taken - paid:
-            registry.apply_release_pot(self.as_disputes, rest)
+    def _punish(self, record: DisputeRecord, ending: Ending) -> None:
+        right = [member for member, vote in record.votes if vote == ending.root]
+        self._pay(dict.fromkeys(right, record.price), dict.fromkeys(right, 1), 0, record.pot)
+        work = Punishment(self.people.registry, self.as_disputes, record, self.table, ending.encoded_tally)
+        taken = sum(work.punish_row(row) for row in range(len(ending.tally)))
+        work.share_out(ending.aftermath, taken)
+        self.people.note(work.events)
 
     # results
 

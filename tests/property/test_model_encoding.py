@@ -10,28 +10,42 @@ from hypothesis import strategies as st
 
 from quorate.chain.signing import compute_address, recover, sign
 from quorate.protocol.committee import compute_committee
+from quorate.protocol.dispute_pages import (
+    decode_answers,
+    decode_cast,
+    decode_dispute_record,
+    decode_question,
+    decode_vote_lists,
+    decode_vote_openings,
+    encode_answers,
+    encode_cast,
+    encode_dispute_record,
+    encode_question,
+    encode_vote_lists,
+    encode_vote_openings,
+)
 from quorate.protocol.encoding import (
     decode_carry_page,
     decode_commit_lists,
-    decode_dispute_record,
     decode_outcomes,
-    decode_vote_lists,
     decode_votes,
     encode_carry_page,
     encode_commit_lists,
-    encode_dispute_record,
     encode_outcomes,
-    encode_vote_lists,
     encode_votes,
 )
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.types import (
     Address,
     CarryRecord,
+    CastVotes,
     CommitItem,
     CommitList,
+    DisputeKind,
     DisputeRecord,
+    Opening,
     OutcomeRow,
+    Question,
     Verdict,
     Vote,
 )
@@ -93,11 +107,32 @@ def test_class_votes(lists: list[tuple[int, bytes, bytes]]) -> None:
 
 
 @given(st.builds(
-    DisputeRecord, st.integers(0, 2**64 - 1), U16, ADDRESSES, U16, U16, U16, U16, ADDRESSES, U16, U16, B32,
-    st.lists(st.tuples(U16, VOTES), max_size=5).map(tuple),
+    DisputeRecord, st.sampled_from(DisputeKind), st.integers(0, 2**64 - 1), U16, U16, ADDRESSES, U16, U16, U16, U16,
+    U16, ADDRESSES, U16, U16, ADDRESSES, U16, B32, st.lists(st.tuples(U16, VOTES), max_size=5).map(tuple),
 ))  # fmt: skip
 def test_dispute_records(record: DisputeRecord) -> None:
     assert decode_dispute_record(encode_dispute_record(record)) == record
+
+
+@given(st.lists(U16, max_size=5).map(tuple), st.lists(VOTES, max_size=4).map(tuple))
+def test_questions(tasks: tuple[int, ...], answers: tuple[Vote, ...]) -> None:
+    assert decode_question(encode_question(Question(tasks, answers))) == Question(tasks, answers)
+
+
+@given(st.dictionaries(st.integers(0, 8), VOTES), st.lists(st.integers(0, 7), min_size=9, max_size=9).map(tuple))
+def test_cast_votes(votes: dict[int, Vote], silent: tuple[int, ...]) -> None:
+    assert decode_cast(encode_cast(CastVotes(votes, silent)), 9) == CastVotes(votes, silent)
+    with pytest.raises(ValidationError):
+        decode_cast(encode_cast(CastVotes(votes, silent)) + b"\0", 9)
+
+
+@given(st.sets(VOTES, min_size=1, max_size=5).map(sorted), st.data())
+def test_vote_openings(answers: list[Vote], data: st.DataObject) -> None:
+    openings = st.builds(Opening, st.sampled_from(answers), st.binary(min_size=16, max_size=16))
+    row = st.tuples(U16, st.one_of(openings, B32))
+    pages = data.draw(st.lists(st.tuples(U16, st.lists(row, max_size=4)), max_size=3))
+    assert decode_vote_openings(encode_vote_openings(pages, answers), answers) == pages
+    assert decode_answers(encode_answers(answers)) == answers
 
 
 @given(B32, st.integers(0, 4095), st.lists(st.integers(1, 40), min_size=2, max_size=30), st.data())

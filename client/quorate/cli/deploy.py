@@ -64,8 +64,6 @@ def deploy(
 def _check_class(params: Params, unit_wei: int, price: int) -> None:
     """Raise ValidationError for a class that the contracts would refuse once they stand."""
     if unit_wei < params.least_unit_wei:
-        raise ValidationError(
-            f"--unit is below {format_ether(params.least_unit_wei)}, the least of this preset"
-        )
+        raise ValidationError(f"--unit is below {format_ether(params.least_unit_wei)}, the least of this preset")
     if not 0 < price <= params.max_price:
         raise ValidationError(f"--price must be 1 to {params.max_price} of this preset")

@@ -17,13 +17,12 @@ from quorate.protocol import events as ev
 from quorate.protocol.commitment import compute_commitment, compute_salt, compute_statement
 from quorate.protocol.committing import apply_commit
 from quorate.protocol.context import Block, Call
+from quorate.protocol.dispute_pages import compute_vote_items_hash, encode_vote_lists
 from quorate.protocol.encoding import (
     compute_job_id,
     compute_list_digest,
-    compute_vote_items_hash,
     encode_items,
     encode_post_page,
-    encode_vote_lists,
 )
 from quorate.protocol.errors import ProtocolViolation
 from quorate.protocol.hashing import keccak
@@ -308,7 +307,7 @@ class Network0:
 
     def _sign_vote(self, node: Node, group: SecretGroup) -> tuple[int, bytes, bytes]:
         secret = group.secrets[0]
-        items_hash = compute_vote_items_hash(secret.bundle, secret.commitment)
+        items_hash = compute_vote_items_hash(secret.commitment)
         return group.member, self._sign(node, group.domain, items_hash), secret.commitment
 
     def _deliver(self, node: Node, to: Address, operators: tuple[int, ...], check: Callable[[Any], Any]) -> None:

@@ -19,17 +19,11 @@ from quorate.protocol.settlement import (
 from quorate.protocol.types import (
     ZERO32,
     Address,
-    BatchId,
     CarryRecord,
-    DisputeRecord,
-    Member,
-    OperatorId,
     OutcomeRow,
-    Table,
     Verdict,
     Vote,
 )
-from quorate.protocol.verdict import compute_voter_share, decide_dispute
 
 PRICE, FEE = 100, 7
 A, B = Vote(b"a" * 32), Vote(b"b" * 32)
@@ -157,31 +151,3 @@ def test_a_voided_batch_fines_and_pays_nobody() -> None:
     assert (out.verdict, out.fines, out.payments, out.refund) == (Verdict.VOID, (), {}, ESCROW)
     assert out.to_treasury == 250
     assert outcome_row(record(), out) == OutcomeRow(0, Verdict.VOID, A, 2, (4, 5))
-
-
-TABLE = Table(tuple(Member(Address(bytes(20)), OperatorId(m + 1)) for m in range(5)), (0, 1, 1, 2, 3, 4))
-
-
-def dispute(*votes: tuple[int, Vote]) -> DisputeRecord:
-    zero = Address(bytes(20))
-    return DisputeRecord(BatchId(1), 0, zero, PRICE, 40, ESCROW, FEE, zero, 1, 1, ZERO32, votes)
-
-
-def test_more_than_half_of_all_units_decide() -> None:
-    seats = dispute((0, A), (1, B))
-    assert decide_dispute(seats, TABLE, {1: A, 2: A}).verdict is Verdict.VOID
-    out = decide_dispute(seats, TABLE, {1: A, 2: A, 3: A})
-    assert (out.verdict, out.vote, out.earnings) == (Verdict.ACCEPTED, A, {0: PRICE})
-    assert out.wrong == ((1, False),)
-    assert out.right_voters == (2, 3)
-    assert out.refund == ESCROW - FEE - PRICE
-
-
-def test_liars_with_one_vote_are_wrong_together_also_across_seats_and_class() -> None:
-    out = decide_dispute(dispute((0, A), (1, B)), TABLE, {0: A, 1: A, 2: A, 3: A, 4: B})
-    assert out.wrong == ((1, True), (4, True))
-
-
-@pytest.mark.parametrize(("slashed", "voters", "share"), [(1000, 3, 100), (100, 3, 13), (0, 2, 0), (10, 0, 0)])
-def test_voters_share_at_most_two_fifths(slashed: int, voters: int, share: int) -> None:
-    assert compute_voter_share(PRICE, slashed, voters) == share

@@ -7,12 +7,12 @@ from dataclasses import replace
 from quorate.chain.account import SigningAccount
 from quorate.chain.types import LoggedEvent
 from quorate.protocol import events
+from quorate.protocol.dispute_pages import encode_dispute_record
 from quorate.protocol.encoding import (
     compute_domain_separator,
     compute_job_id,
     encode_carry_page,
     encode_commit_lists,
-    encode_dispute_record,
     encode_post_page,
 )
 from quorate.protocol.events import Event
@@ -24,6 +24,7 @@ from quorate.protocol.types import (
     CarryRecord,
     CommitItem,
     CommitList,
+    DisputeKind,
     DisputeRecord,
     JobOrder,
     OrderSkip,
@@ -151,14 +152,18 @@ def test_a_dispute_names_votes_and_slashes_of_its_own_settlement_alone() -> None
     story.tell(events.RoundStarted(BATCH, 0, bytes(32)))
     story.commit((1, 0, 0), (2, 0, 1), (3, 0, 2))
     votes = ((1, GOOD), (2, BAD), (3, GOOD))
-    record = DisputeRecord(BatchId(BATCH), 0, KEY.address, 1, 0, 9, 0, OTHER.address, 1, 1, bytes(32), votes)
+    record = DisputeRecord(
+        DisputeKind.CONFLICT, BatchId(BATCH), 0, 1, KEY.address, 1, 0, 9, 0, 0, OTHER.address, 1, 1, Address(bytes(20)),
+        0, ZERO32, votes,
+    )  # fmt: skip
     opened = events.DisputeOpened(65536, BATCH, 0, encode_dispute_record(record))
     verdicts = b"\x00\x00" + bytes((Verdict.DISPUTED,)) + ZERO32
     settled = events.BundlesSettled(BATCH, 0, verdicts)
     assert story.tell(opened, settled) == [JobStage.REVEALED, JobStage.DISPUTED]
     story.tell(events.OperatorSlashed(9, 5, False))  # somebody else's
-    slashed, decided = events.OperatorSlashed(3, 10**18, True), events.DisputeSettled(65536, BATCH, 0, 1, GOOD)
-    assert story.tell(slashed, decided) == [JobStage.ACCEPTED]
+    decided = events.DisputeDecided(65536, BATCH, 0, 1, GOOD, GOOD, bytes(4))
+    assert story.tell(decided) == [JobStage.ACCEPTED]
+    story.tell(events.OperatorSlashed(3, 10**18, True), events.RowsPunished(65536, 4, 10**18))
     assert [(s.operator_id, s.amount, s.ejected) for s in story.tracker.slashes] == [(3, 10**18, True)]
     assert [(s.seat, s.member, s.vote) for s in story.tracker.bundles[0].seats] == [
         (0, 1, GOOD),
