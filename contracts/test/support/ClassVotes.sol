@@ -9,17 +9,10 @@ import {Vm} from "./Vm.sol";
 
 /// @title What members do in a class vote, in the plainest way, apart from the libraries of the contracts
 abstract contract ClassVotes is Batches {
-    enum Say {
-        OPEN,
-        HIDE, // commits, but does not open
-        SILENT,
-        ABSTAIN
-    }
-
     /// @dev What a member does in one window; `vote` is its answer, or its reason.
     struct ClassBallot {
         uint16 member;
-        Say say;
+        Act act;
         bytes32 vote;
     }
 
@@ -30,6 +23,7 @@ abstract contract ClassVotes is Batches {
         bytes question;
         bytes cast;
         uint8 window;
+        uint16 bundle;
         bytes32[] roots; // distinct, ascending
         uint24[] operatorIds; // by member
         address[] keys;
@@ -55,6 +49,7 @@ abstract contract ClassVotes is Batches {
     function voteOf(uint256 index) internal view returns (Vote memory v) {
         (v.id, v.record) = (disputeIds[index], disputeRecords[index]);
         bytes memory r = v.record;
+        v.bundle = uint16(_uint(r, 9, 2));
         (ClassTable memory ct,, bytes memory rows) = tableOf(uint32(_uint(r, 117, 4)), uint16(_uint(r, 121, 2)));
         (v.operatorIds, v.keys) = (new uint24[](ct.memberCount), new address[](ct.memberCount));
         for (uint256 m; m < ct.memberCount; ++m) {
@@ -170,7 +165,7 @@ abstract contract ClassVotes is Batches {
     function classBallots(Vote memory v, bytes32 answer) internal pure returns (ClassBallot[] memory list) {
         list = new ClassBallot[](v.keys.length);
         for (uint16 m; m < list.length; ++m) {
-            list[m] = ClassBallot(m, Say.OPEN, answer);
+            list[m] = ClassBallot(m, Act.OPEN, answer);
         }
     }
 
@@ -185,7 +180,7 @@ abstract contract ClassVotes is Batches {
     }
 
     function classCommitment(Vote memory v, ClassBallot memory b) internal view returns (bytes32) {
-        if (b.say == Say.ABSTAIN) return b.vote;
+        if (b.act == Act.ABSTAIN) return b.vote;
         uint32 operatorId = v.operatorIds[b.member];
         return keccak256(abi.encodePacked(statementOf(v), operatorId, b.vote, classSalt(b.member)));
     }
@@ -203,7 +198,7 @@ abstract contract ClassVotes is Batches {
     function classLists(Vote memory v, ClassBallot[] memory list) internal view returns (bytes memory) {
         bytes[] memory parts = new bytes[](list.length);
         for (uint256 i; i < list.length; ++i) {
-            if (list[i].say != Say.SILENT) parts[i] = classList(v, list[i]);
+            if (list[i].act != Act.SILENT) parts[i] = classList(v, list[i]);
         }
         return join(parts);
     }
@@ -211,7 +206,7 @@ abstract contract ClassVotes is Batches {
     function classPageHash(Vote memory v, ClassBallot[] memory list) internal view returns (bytes32) {
         bytes[] memory parts = new bytes[](list.length);
         for (uint256 i; i < list.length; ++i) {
-            if (list[i].say == Say.SILENT) continue;
+            if (list[i].act == Act.SILENT) continue;
             parts[i] = abi.encodePacked(keccak256(abi.encodePacked(list[i].member, classCommitment(v, list[i]))));
         }
         return keccak256(join(parts));
@@ -263,7 +258,7 @@ abstract contract ClassVotes is Batches {
         }
         for (uint256 p; p < pages.length; ++p) {
             for (uint256 i; i < pages[p].length; ++i) {
-                if (pages[p][i].say == Say.OPEN) answers = _with(answers, pages[p][i].vote);
+                if (pages[p][i].act == Act.OPEN) answers = _with(answers, pages[p][i].vote);
             }
         }
     }
@@ -276,7 +271,7 @@ abstract contract ClassVotes is Batches {
         bytes[] memory parts = new bytes[](list.length);
         uint16 lists;
         for (uint256 i; i < list.length; ++i) {
-            if (list[i].say == Say.SILENT) continue;
+            if (list[i].act == Act.SILENT) continue;
             parts[i] = classOpening(v, answers, list[i]);
             ++lists;
         }
@@ -288,7 +283,7 @@ abstract contract ClassVotes is Batches {
         view
         returns (bytes memory)
     {
-        if (b.say != Say.OPEN) return abi.encodePacked(b.member, uint16(0xffff), classCommitment(v, b));
+        if (b.act != Act.OPEN) return abi.encodePacked(b.member, uint16(0xffff), classCommitment(v, b));
         uint16 tag;
         while (answers[tag] != b.vote) {
             ++tag;
