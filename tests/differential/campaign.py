@@ -59,7 +59,7 @@ def run_campaign(
             _play(parties, Random(row["seed"]), min(RUN_ACTIONS, actions - found.actions))
             compare_tables(rpc, deployment, parties.world)
         except (AssertionError, QuorateError) as error:
-            row["mismatch"] = f"action {parties.actions}: {type(error).__name__}: {str(error)[:500]}"
+            row["mismatch"] = f"action {parties.actions}: {type(error).__name__}: {str(error)[:2000]}"
             found.mismatches.append(row)
         found.actions += parties.actions
         found.runs += 1

@@ -10,7 +10,7 @@ from tests.differential.parties import Parties
 
 from quorate.chain.errors import error_table
 from quorate.protocol import events as ev
-from quorate.protocol.encoding import decode_outcomes
+from quorate.protocol.encoding import decode_carry_page, decode_outcomes
 from quorate.protocol.job import BATCH_TRANSITIONS, BUNDLE_TRANSITIONS, BatchStatus, BundleStatus
 from quorate.protocol.types import Verdict
 
@@ -28,6 +28,14 @@ NOT_MODELLED = {
 }
 """Custom errors that the pure model cannot foresee, with their cause: Forge's tests provoke them."""
 
+DISPUTE_TRANSITIONS = (
+    "dispute PUBLISHING → VOTING",
+    "dispute PUBLISHING → PUNISHING",
+    "dispute VOTING → VOTING",
+    "dispute VOTING → PUNISHING",
+    "dispute PUNISHING → FREE",
+)
+
 
 class WatchedParties(Parties):
     """Parties whose every step leaves a mark in `seen`: "batch POSTING → AWAITING", "bundle PENDING → VOID", …"""
@@ -35,9 +43,10 @@ class WatchedParties(Parties):
     seen: Counter[str]
     _batches: dict[int, BatchStatus]
     _bundles: dict[tuple[int, int], BundleStatus]
+    _disputes: dict[int, str]
 
     def set_up(self) -> None:
-        self.seen, self._batches, self._bundles = Counter(), {}, {}
+        self.seen, self._batches, self._bundles, self._disputes = Counter(), {}, {}, {}
         super().set_up()
 
     def _learn(self, events: Sequence[ev.Event]) -> None:
@@ -45,6 +54,7 @@ class WatchedParties(Parties):
         self._watch_batches()
         for event in events:
             self._watch(event)
+        self._watch_disputes(events)
 
     def _watch_batches(self) -> None:
         for batch in self.world.market.slots:
@@ -68,8 +78,34 @@ class WatchedParties(Parties):
             case ev.RoundStarted():
                 for bundle in self.batch(event.batch_id).pending:
                     self._move(event.batch_id, bundle, BundleStatus.PENDING)
+            case ev.BundlesCarried():
+                for record in decode_carry_page(event.page):
+                    self._move(event.batch_id, record.bundle, BundleStatus.CARRIED)
             case ev.DisputeDecided():
-                self._move(event.batch_id, event.bundle, VERDICTS[Verdict(event.verdict)])
+                status = VERDICTS[Verdict(event.verdict)]
+                before = self._bundles.get((event.batch_id, event.bundle))
+                # A challenge that failed accepts nothing that another one has reversed.
+                if status is BundleStatus.VOID or before is BundleStatus.DISPUTED:
+                    self._move(event.batch_id, event.bundle, status)
+
+    def _watch_disputes(self, events: Sequence[ev.Event]) -> None:
+        is_decided = any(isinstance(event, ev.DisputeDecided) for event in events)
+        for event in events:
+            match event:
+                case ev.DisputeOpened():
+                    self._disputes[event.dispute_id] = "PUBLISHING"
+                case ev.QuestionAsked() if not is_decided:
+                    self._move_dispute(event.dispute_id, "VOTING")
+                case ev.VoteWindowOpened():
+                    self._move_dispute(event.dispute_id, "VOTING")
+                case ev.DisputeDecided():
+                    self._move_dispute(event.dispute_id, "PUNISHING")
+                case ev.DisputeSettled():
+                    self._move_dispute(event.dispute_id, "FREE")
+
+    def _move_dispute(self, dispute_id: int, status: str) -> None:
+        self.seen[f"dispute {self._disputes[dispute_id]} → {status}"] += 1
+        self._disputes[dispute_id] = status
 
     def _move(self, batch_id: int, bundle: int, status: BundleStatus) -> None:
         before = self._bundles.get((batch_id, bundle), BundleStatus.PENDING)
@@ -80,7 +116,7 @@ class WatchedParties(Parties):
 
 def list_transitions() -> list[str]:
     """All that the tables of statuses allow, written as `seen` writes them."""
-    return [*_spell("batch", BATCH_TRANSITIONS), *_spell("bundle", BUNDLE_TRANSITIONS)]
+    return [*_spell("batch", BATCH_TRANSITIONS), *_spell("bundle", BUNDLE_TRANSITIONS), *DISPUTE_TRANSITIONS]
 
 
 def _spell(what: str, table: Mapping[Any, Iterable[Any]]) -> list[str]:

@@ -283,8 +283,8 @@ class Disputes:
         if won is None:
             for member in sorted(window.closed & dispute.revealed):
                 refuse("SeatOmitted", 0, member)
-        dispute.voted = set(window.votes)
         if won is None and dispute.window + 1 < self.params.vote_windows:
+            dispute.voted = set(window.votes)
             page = encode_cast(go_on(window))
             dispute.window, dispute.cast_hash = dispute.window + 1, keccak(page)
             self._start_window(call, dispute)
