@@ -51,6 +51,8 @@ from quorate.protocol.world import World
 
 CLASS = 1
 CAPACITY = 3 * 10**9
+UNITS = (10, 10, 10, 10, 20, 20)
+"""Of the first members: some of them together hold exactly half, so that a tie can happen."""
 Model = Callable[[Call], list[ev.Event]]
 
 
@@ -214,7 +216,7 @@ class Driver:
         )  # fmt: skip
         for i, owner in enumerate(OWNERS[:6]):
             self.register(owner.address, SIGNERS[i].address)
-            self.join(owner.address, CLASS, 10 + 3 * i, PRICE + i * 10**8, CAPACITY)
+            self.join(owner.address, CLASS, UNITS[i], PRICE + i * 10**8, CAPACITY)
         self.advance_era()
         for actor in (*REQUESTERS[:2], *COLLATORS):
             self.deposit(actor.address, ETHER)

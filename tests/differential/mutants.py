@@ -33,21 +33,46 @@ class Mutant:
 
 MUTANTS = {
     "half_fine": Mutant(
-        "market/Settler.sol", "2 * w.price, FineKind.SILENT", "w.price, FineKind.SILENT", "a silent seat pays one price"
+        "market/Settler.sol", "& 0xffff, 2 * d.price", "& 0xffff, d.price", "a silent seat pays one price, not two"
     ),
     "half_decides": Mutant(
-        "Disputes.sol",
+        "libraries/VoteCounts.sol",
         "if (2 * c.unitsFor[number] > c.table.unitCount)",
         "if (2 * c.unitsFor[number] >= c.table.unitCount)",
         "half of the units decide a class vote",
     ),
     "duplicate_seat": Mutant(
         "market/Committing.sol",
-        "if ((word >> (ordinal % TaggedBits.BITS)) & 1 == 1) return ListSkip.DUPLICATE;",
-        "word;",
+        "if eq(holder, or(member, COMMITTED)) { reason := 7 }",
+        "if eq(holder, or(member, COMMITTED)) { reason := 0 }",
         "a seat may commit twice",
     ),
+    "lower_quorum": Mutant(
+        "market/Settler.sol", "20 * d.opened >= 9 * drawn", "20 * d.opened >= 8 * drawn", "two fifths of all seats do"
+    ),
+    "used_nonce": Mutant(
+        "market/Posting.sol",
+        "if (Nonces.isUsed(c.nonces, o.nonce)) return Skip.NONCE;",
+        "",
+        "an order may be posted again",
+    ),
+    "valid_no_longer": Mutant(
+        "market/Posting.sol",
+        "if (block.timestamp > o.validUntil)",
+        "if (block.timestamp >= o.validUntil)",
+        "an order expires a second early",
+    ),
+    "three_failures": Mutant(
+        "registry/Faults.sol", "f.failed > TOLERATED &&", "f.failed >= TOLERATED &&", "three failed seats jail already"
+    ),
 }
+
+
+def plant(mutant: Mutant, text: str) -> str:
+    """The source with the fault. Raises ConfigurationError unless there is exactly one place for it."""
+    if text.count(mutant.old) != 1:
+        raise ConfigurationError(f"{mutant.source} has {text.count(mutant.old)} places like: {mutant.old}")
+    return text.replace(mutant.old, mutant.new)
 
 
 def build_mutant(mutant: Mutant, folder: Path) -> dict[Contract, dict[str, Any]]:
@@ -58,10 +83,7 @@ def build_mutant(mutant: Mutant, folder: Path) -> dict[Contract, dict[str, Any]]
     (folder / "scripts").symlink_to(ROOT / "scripts")
     (folder / ".tools").symlink_to(ROOT / ".tools")
     path = contracts / "src" / mutant.source
-    text = path.read_text()
-    if text.count(mutant.old) != 1:
-        raise ConfigurationError(f"{mutant.source} has {text.count(mutant.old)} places like: {mutant.old}")
-    path.write_text(text.replace(mutant.old, mutant.new))
+    path.write_text(plant(mutant, path.read_text()))
     folders = ["--out", str(folder / "out"), "--cache-path", str(folder / "cache")]
     forge = shutil.which("forge") or str(ROOT / ".tools" / "bin" / "forge")
     subprocess.run([forge, "build", "src", "--quiet", *folders], cwd=contracts, check=True)
