@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx
 
 from quorate.chain.types import to_hex
-from quorate.messages import OrderMessage
+from quorate.messages import ExtensionMessage, OrderMessage
 from quorate.protocol.errors import ConfigurationError, RecoverableError, ValidationError
 from quorate.protocol.jsontext import load_json
 from quorate.protocol.types import JobId, SignedOrder
@@ -17,8 +17,11 @@ from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 
 ORDERS_PATH = "/quorate/v1/orders"
+EXTENSIONS_PATH = "/quorate/v1/extensions"
+HINTS_PATH = "/quorate/v1/hints"
 IMPORT_PATH = "/quorate/v1/import"
 TIMEOUT_S = 15.0
+HINTS_TIMEOUT_S = 1.0
 PUSH_TIMEOUT_S = 120.0
 
 
@@ -73,6 +76,36 @@ def send_order(signed: SignedOrder, job_id: JobId, collators: Sequence[str], pro
             raise OrderRefused(f"{url} refused the order: {read_error(answer)}")
         problems.append(f"{url}: {read_error(answer)}")
     raise CollatorAway(f"no collator took the order ({'; '.join(problems)}): try again, or name another")
+
+
+def send_hints(signed: SignedOrder, nodes: Sequence[str], providers: Sequence[str]) -> None:
+    """Tell nodes who has an order's input, as far as they answer: its collator may be gone, and cannot tell them."""
+    body = OrderMessage.from_signed(signed, list(providers)).model_dump_json()
+    for url in nodes:
+        with suppress(httpx.HTTPError), open_http(url, HINTS_TIMEOUT_S) as client:
+            client.post(url + HINTS_PATH, content=body, headers={"Content-Type": "application/json"})
+
+
+def send_extension(message: ExtensionMessage, collators: Sequence[str]) -> str:
+    """Hand a signed extension to the first collator that takes it; returns that collator's URL.
+
+    Raises OrderRefused when one refuses it, CollatorAway when nobody answers.
+    """
+    problems = []
+    for url in collators:
+        try:
+            with open_http(url) as client:
+                headers = {"Content-Type": "application/json"}
+                answer = client.post(url + EXTENSIONS_PATH, content=message.model_dump_json(), headers=headers)
+        except httpx.HTTPError as error:
+            problems.append(f"{url}: {type(error).__name__} {error}".strip())
+            continue
+        if answer.status_code == httpx.codes.ACCEPTED:
+            return url
+        problems.append(f"{url}: {read_error(answer)}")
+        if answer.is_client_error and answer.status_code != httpx.codes.NOT_FOUND:
+            raise OrderRefused(f"{url} refused the extension: {read_error(answer)}")
+    raise CollatorAway(f"no collator took the extension ({'; '.join(problems) or 'none is configured'}): try again")
 
 
 def push_content(store: BlobStore, roots: Sequence[Cid], url: str) -> None:

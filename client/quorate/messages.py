@@ -27,6 +27,7 @@ from quorate.protocol.types import (
 
 MAX_URL = 256
 MAX_PROVIDERS = 8
+MAX_EXTENDED = 4096
 SIGNATURE_BYTES = 65
 MAX_SIGNATURE = 4096
 """Bytes; a contract wallet's may be long, and the collator pays for posting it."""
@@ -124,6 +125,16 @@ class OrderMessage(Message):
         """The message of a signed order."""
         body = OrderBody.from_order(signed.order)
         return cls(order=body, signature=signed.signature, kind=signed.kind, providers=list(providers))
+
+
+class ExtensionMessage(Message):
+    """`POST /quorate/v1/extensions`: a requester buys more rounds for bundles of a batch that stands in `round`."""
+
+    batch_id: Uint64
+    bundles: Annotated[list[Uint16], Field(min_length=1, max_length=MAX_EXTENDED)]
+    round: Uint8
+    rounds: Annotated[Uint8, Field(ge=1)]
+    signature: Signature
 
 
 class OrderAccepted(BaseModel):

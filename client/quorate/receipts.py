@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from quorate.chain.gateway import ChainGateway
@@ -19,6 +20,8 @@ TRANSACTION_NAMES = {
     JobStage.DISPUTED: "dispute",
     JobStage.ACCEPTED: "accept",
     JobStage.VOID: "void",
+    JobStage.FINAL: "final",
+    JobStage.EXTENDED: "extend",
     JobStage.SKIPPED: "skip",
 }
 
@@ -30,13 +33,27 @@ def find_seats(gateway: ChainGateway, tracker: JobTracker, bundle: int) -> list[
     members = gateway.table(tracker.batch.class_id, tracker.batch.table).members
     tracked = tracker.bundles[bundle]
     if tracked.seats:
-        rows = [(seat.seat, seat.member, seat.vote) for seat in tracked.seats]
+        rows = [(seat.seat, seat.member, seat.vote, seat.reason) for seat in tracked.seats]
     else:
-        rows = [(seat, member, None) for seat, member in sorted(tracked.committed.items())]
+        rows = [(s, member, None, tracked.abstained.get(s)) for s, member in sorted(tracked.committed.items())]
     return [
-        {"seat": seat, "operator": members[member].operator_id, "key": members[member].key, "vote": vote}
-        for seat, member, vote in rows
+        {
+            "seat": seat,
+            "operator": members[member].operator_id,
+            "key": members[member].key,
+            "vote": vote,
+            "abstained": reason,
+        }
+        for seat, member, vote, reason in rows
     ]
+
+
+def find_wrong(gateway: ChainGateway, tracker: JobTracker) -> set[int]:
+    """Ids of operators whose votes a class vote about this job found wrong."""
+    if tracker.batch is None:
+        return set()
+    members = gateway.table(tracker.batch.class_id, tracker.batch.table).members
+    return {members[row].operator_id for bundle in tracker.bundles.values() for row in bundle.wrong}
 
 
 def describe_job(gateway: ChainGateway, record: JobRecord, tracker: JobTracker) -> dict[str, Any]:
@@ -44,7 +61,12 @@ def describe_job(gateway: ChainGateway, record: JobRecord, tracker: JobTracker) 
     verdict = tracker.stage.value if tracker.stage else "waiting"
     bundles = sorted(tracker.bundles.items())
     steps = _describe_steps(gateway, tracker)
-    slashes = [{"job_id": to_hex(record.job_id), **_describe_slash(slash)} for slash in tracker.slashes]
+    wrong = find_wrong(gateway, tracker) if tracker.slashes else set()
+    slashes = [
+        {"job_id": to_hex(record.job_id), **_describe_slash(slash)}
+        for slash in tracker.slashes
+        if slash.operator_id in wrong
+    ]
     return {
         "job_id": to_hex(record.job_id),
         "order": describe_order(record.order),
@@ -62,6 +84,9 @@ def describe_job(gateway: ChainGateway, record: JobRecord, tracker: JobTracker) 
         "slash": slashes[0] if slashes else None,
         "slashes": slashes,
         "final_at": tracker.final_at,
+        "final": tracker.is_final(gateway.head().timestamp),
+        "abstentions": dict(sum((bundle.reasons for _, bundle in bundles), Counter[str]())),
+        "extendable": list(tracker.extendable),
         "error": tracker.history[-1].detail if verdict in ("void", "skipped") else None,
     }
 

@@ -26,11 +26,14 @@ from quorate.chain.account import SigningAccount
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import Receipt
 from quorate.config import Config
-from quorate.delivery import check_provider_urls, push_content, send_order
+from quorate.delivery import check_provider_urls, push_content, send_extension, send_hints, send_order
 from quorate.jobs import JobBook, JobRecord
+from quorate.messages import ExtensionMessage
 from quorate.orders import OrderWishes, Quote, build_order, check_order, quote_order
+from quorate.protocol.committee import compute_committee
 from quorate.protocol.encoding import compute_job_id
-from quorate.protocol.errors import ContentUnavailable, DataError, RecoverableError, ValidationError
+from quorate.protocol.errors import ConfigurationError, ContentUnavailable, DataError, RecoverableError, ValidationError
+from quorate.protocol.outcomes import compute_extension_digest
 from quorate.protocol.partition import tasks_of_bundle
 from quorate.protocol.spec import JobSpec, Limits
 from quorate.protocol.types import Address, SignatureKind, Vote
@@ -43,6 +46,10 @@ from quorate.storage.embedded import EmbeddedStore
 from quorate.tracking import PASSING_SKIPS, JobProgress, JobStage, JobTracker
 
 POLL_S = 0.1
+EXTEND_S = 30.0
+TELL_S = 1.5
+RESEND_S = 10.0
+"""Seconds after which an order that is not on chain is handed to a collator again."""
 
 
 class StillWaiting(RecoverableError):
@@ -229,12 +236,15 @@ class QuorateClient:
         return record
 
     def watch(
-        self, record: JobRecord, *, timeout_s: float | None = None, poll_s: float = POLL_S
+        self, record: JobRecord, *, timeout_s: float | None = None, poll_s: float = POLL_S, until_final: bool = False
     ) -> Iterator[JobProgress]:
         """Steps of a job, as they appear on the chain, until it has ended.
 
-        Ends after ACCEPTED, VOID, a SKIPPED that will not be tried again, or EXPIRED. Raises StillWaiting.
+        Ends after ACCEPTED (with `until_final` after FINAL, when no challenge can undo it any more), VOID, a SKIPPED
+        that will not be tried again, or EXPIRED. An order that nobody posts goes to the collators again, the next one
+        first. Raises StillWaiting.
         """
+        sent_at, attempts, assigned_at, told = time.monotonic(), 0, time.monotonic(), set[int]()
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         tracker, last, yielded = JobTracker(record.signed), record.from_block - 1, 0
         last_hash: bytes | None = None
@@ -250,16 +260,46 @@ class QuorateClient:
                 last, last_hash = head.number, head.hash
             if tracker.batch is None and head.timestamp > record.order.valid_until:
                 tracker.expire(head.number)
+            elif tracker.batch is None and time.monotonic() > sent_at + RESEND_S:
+                sent_at, attempts = time.monotonic(), attempts + 1
+                self._send_again(record, attempts)
+            if tracker.stage is JobStage.ASSIGNED and tracker.round not in told:
+                if time.monotonic() > assigned_at + TELL_S:
+                    told.add(tracker.round)
+                    self._tell_seats(record, tracker)
+            else:
+                assigned_at = time.monotonic()
+            if until_final:
+                tracker.finish(head.number, head.timestamp)
             for step in tracker.history[yielded:]:
                 yielded += 1
                 yield self._told(record, step, is_live=step.block > began)
-            if tracker.stage is not None and tracker.stage.is_end and tracker.skip not in PASSING_SKIPS:
-                return
-            if tracker.stage in (JobStage.ACCEPTED, JobStage.VOID, JobStage.EXPIRED):
+            if _is_over(tracker, until_final):
                 return
             if time.monotonic() > deadline:
                 raise StillWaiting(f"job 0x{record.job_id.hex()} is not over yet: `quorate job wait` goes on")
             time.sleep(poll_s)
+
+    def _send_again(self, record: JobRecord, attempt: int) -> None:
+        """A collator that took an order and died would take it along."""
+        collators = self.config.collators
+        first = attempt % len(collators) if collators else 0
+        with suppress(RecoverableError, ValidationError, ConfigurationError):  # the chain tells what becomes of it
+            self.send(self.book.load(record.job_id.hex()), [*collators[first:], *collators[:first]])
+
+    def _tell_seats(self, record: JobRecord, tracker: JobTracker) -> None:
+        """Seats that still wait may have nobody to ask for the input: they are told who has it."""
+        batch = tracker.batch
+        if batch is None or not record.providers:
+            return
+        with suppress(RecoverableError, ValidationError):
+            domain = self.gateway.round_domain(batch.batch_id)
+            table, endpoints = self.gateway.table(batch.class_id, batch.table), self.gateway.endpoints()
+            rows: set[int] = set()
+            for bundle in tracker.bundles:
+                rows |= set(compute_committee(domain, bundle, batch.seats, table.units, len(table.members)))
+            urls = {endpoints.get(table.members[row].operator_id) for row in rows}
+            send_hints(record.signed, sorted(filter(None, urls)), record.providers)
 
     def _told(self, record: JobRecord, step: JobProgress, *, is_live: bool) -> JobProgress:
         """A step with its block's time; when we saw it happen goes to the record."""
@@ -269,9 +309,9 @@ class QuorateClient:
             self.book.update(fresh, seen={**fresh.seen, step.stage.value: seconds})
         return replace(step, timestamp=self.gateway.block(step.block).timestamp)
 
-    def wait(self, record: JobRecord, *, timeout_s: float | None = None) -> JobProgress:
+    def wait(self, record: JobRecord, *, timeout_s: float | None = None, until_final: bool = False) -> JobProgress:
         """The last step of a job."""
-        *_, last = self.watch(record, timeout_s=timeout_s)
+        *_, last = self.watch(record, timeout_s=timeout_s, until_final=until_final)
         return last
 
     def track(self, record: JobRecord) -> JobTracker:
@@ -293,6 +333,36 @@ class QuorateClient:
                 leaf = fetch_leaves(vote, self._providers_of(tracker, number), [])[0]
                 fresh = self.book.update(fresh, result_cid=str(Cid.from_digest(leaf)))
         return describe_job(self.gateway, fresh, tracker)
+
+    def extend(self, record: JobRecord, rounds: int = 1, *, timeout_s: float | None = None) -> tuple[int, ...]:
+        """Buy more rounds for the bundles of a void job whose votes stand; their numbers in the batch.
+
+        Returns when it is on chain. What it locks goes from the free deposit to escrow. Raises ValidationError for a
+        job that has nothing to extend or when a collator refuses, StillWaiting.
+        """
+        tracker = self.track(record)
+        bundles, batch = tracker.extendable, tracker.batch
+        if not bundles or batch is None:
+            stage = tracker.stage.value if tracker.stage else "not posted yet"
+            raise ValidationError(
+                f"job 0x{record.job_id.hex()} is {stage}: nothing of it is void with votes that stand"
+            )
+        info = self.gateway.batch(batch.batch_id)
+        digest = compute_extension_digest(self.gateway.domain_separator(), info.post_hash, bundles, info.round, rounds)
+        message = ExtensionMessage(
+            batch_id=batch.batch_id,
+            bundles=list(bundles),
+            round=info.round,
+            rounds=rounds,
+            signature=self.account.sign(digest),
+        )
+        send_extension(message, self.config.collators)
+        deadline = time.monotonic() + (EXTEND_S if timeout_s is None else timeout_s)
+        while self.gateway.batch(batch.batch_id).round == info.round:
+            if time.monotonic() > deadline:
+                raise StillWaiting("the extension is not on chain yet: look at `quorate job describe`, then try again")
+            time.sleep(POLL_S)
+        return bundles
 
     # results ------------------------------------------------------------------------------------------------------
 
@@ -340,3 +410,12 @@ class QuorateClient:
             endpoints[seat["operator"]] for seat in seats if seat["vote"] == vote and seat["operator"] in endpoints
         ]
         return list(dict.fromkeys([*first, *endpoints.values()]))
+
+
+def _is_over(tracker: JobTracker, until_final: bool) -> bool:
+    """Whether nothing more is worth waiting for."""
+    if tracker.stage is None or not tracker.stage.is_end:
+        return False
+    if tracker.stage is JobStage.SKIPPED:
+        return tracker.skip not in PASSING_SKIPS
+    return tracker.stage is not JobStage.ACCEPTED or not until_final

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from quorate.chain.types import LoggedEvent
-from quorate.protocol import dispute_pages, encoding, events
+from quorate.protocol import encoding, events
+from quorate.protocol.dispute_pages import decode_dispute_record
 from quorate.protocol.partition import count_bundles
-from quorate.protocol.types import JobOrder, OrderSkip, SignedOrder, Terms, Verdict, Vote
+from quorate.protocol.types import (
+    AbstainReason,
+    DisputeKind,
+    JobOrder,
+    OrderSkip,
+    OutcomeRow,
+    SignedOrder,
+    Terms,
+    Verdict,
+    Vote,
+)
+from quorate.protocol.verdict import Conduct, decode_tally
 
 
 class JobStage(StrEnum):
@@ -23,14 +36,16 @@ class JobStage(StrEnum):
     CARRIED = "carried"
     DISPUTED = "disputed"
     ACCEPTED = "accepted"
+    FINAL = "final"
+    EXTENDED = "extended"
     VOID = "void"
     SKIPPED = "skipped"
     EXPIRED = "expired"
 
     @property
     def is_end(self) -> bool:
-        """Whether nothing follows."""
-        return self in (JobStage.ACCEPTED, JobStage.VOID, JobStage.SKIPPED, JobStage.EXPIRED)
+        """Whether nothing follows by itself; what is accepted may still be reversed, until it is final."""
+        return self in (JobStage.ACCEPTED, JobStage.FINAL, JobStage.VOID, JobStage.SKIPPED, JobStage.EXPIRED)
 
 
 PASSING_SKIPS = frozenset({OrderSkip.FULL, OrderSkip.CAPACITY})
@@ -66,11 +81,12 @@ class JobProgress:
 
 @dataclass(frozen=True, slots=True)
 class SeatVote:
-    """How one seat voted, by member index of the batch's table; `vote` is None for who stayed silent."""
+    """How one seat voted, by member index of the batch's table; `vote` is None for who stayed silent or abstained."""
 
     seat: int | None
     member: int
     vote: Vote | None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +101,19 @@ class Slash:
 
 @dataclass(slots=True)
 class TrackedBundle:
-    """One of the job's bundles; `committed` maps seats of the present round to members."""
+    """One of the job's bundles; `committed` maps seats of the present round to members, `abstained` to reasons.
+
+    `reasons` counts abstentions of all rounds; `voters` are those of its last row, which stands in the batch's outcome
+    page number `page`; `wrong` are members that a class vote found wrong.
+    """
 
     committed: dict[int, int] = field(default_factory=dict)
+    abstained: dict[int, str] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    voters: tuple[int, ...] = ()
+    page: int = 0
+    wrong: set[int] = field(default_factory=set)
+    is_reversed: bool = False
     standing: dict[int, Vote] = field(default_factory=dict)
     seats: tuple[SeatVote, ...] = ()
     verdict: Verdict | None = None
@@ -114,7 +140,10 @@ class JobTracker:
         self.skip: OrderSkip | None = None
         self._signature = signed.signature
         self._opened: dict[int, events.BatchOpened] = {}
-        self._slashed: dict[bytes, list[Slash]] = {}
+        self._punishing: set[int] = set()
+        self._disputes: set[int] = set()
+        self._is_extending = False
+        self._pages = 0
         self._now: LoggedEvent | None = None
 
     @property
@@ -130,6 +159,22 @@ class JobTracker:
             self._now = logged
             handler(self, logged.event)
         return self.history[known:]
+
+    def is_final(self, now: int) -> bool:
+        """Whether nobody can undo an accepted job any more, at a chain time in unix seconds."""
+        is_over = self.final_at is not None and now >= self.final_at
+        return self.stage is JobStage.ACCEPTED and is_over and not self._disputes
+
+    @property
+    def extendable(self) -> tuple[int, ...]:
+        """Bundles that more rounds may bring to an end: void ones whose votes stand, as many as one call can take."""
+        void = [(b.page, n) for n, b in sorted(self.bundles.items()) if b.verdict == Verdict.VOID and b.voters]
+        return tuple(n for page, n in void if page == void[0][0])
+
+    def finish(self, block: int, now: int) -> None:
+        """Note that an accepted job is final, if it is; said by who watches the clock of the chain."""
+        if self.is_final(now):
+            self.history.append(JobProgress(JobStage.FINAL, self.round, block, b"", "nobody can undo it any more"))
 
     def expire(self, block: int) -> None:
         """The order's time is over and no batch has it; said by who watches the clock of the chain."""
@@ -186,7 +231,7 @@ class JobTracker:
         if self._is_ours(event.batch_id) and not all(b.is_decided for b in self.bundles.values()):
             self.round = event.round
             for bundle in self.bundles.values():
-                bundle.committed = {}
+                bundle.committed, bundle.abstained = {}, {}
             self._step(JobStage.ASSIGNED, f"round {event.round}")
 
     def _on_commit(self, event: events.CommitPage) -> None:
@@ -197,7 +242,11 @@ class JobTracker:
         for index, each in enumerate(encoding.decode_commit_lists(event.lists)):
             for item in each.items if index not in skips else ():
                 if item.bundle in self.bundles:
-                    self.bundles[item.bundle].committed[item.seat] = each.member
+                    bundle = self.bundles[item.bundle]
+                    bundle.committed[item.seat] = each.member
+                    if item.reason is not None:
+                        bundle.abstained[item.seat] = _name_reason(item.reason)
+                        bundle.reasons[_name_reason(item.reason)] += 1
         if self._is_committed() and not was_complete:
             self._step(JobStage.COMMITTED, f"{self.batch.seats} seats")
 
@@ -211,66 +260,96 @@ class JobTracker:
         if not self._is_ours(event.batch_id):
             return
         for record in encoding.decode_carry_page(event.page):
-            if record.bundle in self.bundles and record.vote is not None:
-                self.bundles[record.bundle].standing = dict.fromkeys(record.voters, record.vote)
+            bundle = self.bundles.get(record.bundle)
+            if bundle is None:
+                continue
+            bundle.verdict, bundle.vote, bundle.dispute_id = Verdict.CARRIED, None, None
+            bundle.standing = dict.fromkeys(record.voters, record.vote) if record.vote is not None else {}
 
     # verdicts -----------------------------------------------------------------------------------------------------
 
     def _on_settled(self, event: events.BundlesSettled) -> None:
         if not self._is_ours(event.batch_id):
             return
-        seen = {
-            row.bundle: (row.verdict, row.vote)
-            for row in encoding.decode_outcomes(event.outcomes)
-            if row.bundle in self.bundles
-        }
+        self._pages += 1
+        seen = {row.bundle: row for row in encoding.decode_outcomes(event.outcomes) if row.bundle in self.bundles}
         if not seen:
             return
-        for number, (verdict, vote) in seen.items():
+        for number, row in seen.items():
             bundle = self.bundles[number]
-            bundle.verdict = verdict
-            if verdict == Verdict.ACCEPTED:
-                bundle.vote = vote
-                bundle.seats = _seats_of(bundle, vote)
-        found = {verdict for verdict, _ in seen.values()}
+            bundle.verdict, bundle.voters, bundle.page = row.verdict, row.voters, self._pages
+            bundle.vote = row.vote if row.verdict == Verdict.ACCEPTED else None
+            if row.voters and bundle.dispute_id is None:  # of a conflict the record has told all votes
+                bundle.seats = _seats_of(bundle, row)
+        found = {row.verdict for row in seen.values()}
         if Verdict.CARRIED in found:
-            self._step(JobStage.CARRIED, "a seat stayed silent: a fresh committee follows")
-        elif found != {Verdict.VOID}:
+            self._step(JobStage.CARRIED, f"{self._count_missing(seen)}: a fresh committee follows")
+        elif Verdict.DISPUTED in found or (found != {Verdict.VOID} and not self._are_resolved(seen)):
             self._step(JobStage.REVEALED)
         if Verdict.DISPUTED in found:
             self._step(JobStage.DISPUTED, "two results: the class votes")
-        self._conclude("seats stayed silent in every round, or the batch was abandoned; the deposit is back")
+        self._conclude()
+
+    def _are_resolved(self, seen: dict[int, OutcomeRow]) -> bool:
+        """Whether these are rows that a class vote has added."""
+        return all(self.bundles[number].dispute_id is not None for number in seen)
+
+    def _count_missing(self, seen: dict[int, OutcomeRow]) -> str:
+        carried = [self.bundles[number] for number, row in seen.items() if row.verdict == Verdict.CARRIED]
+        reasons = sum((Counter(bundle.abstained.values()) for bundle in carried), Counter[str]())
+        return f"seats abstained ({_list_reasons(reasons)})" if reasons else "a seat stayed silent"
+
+    # disputes -----------------------------------------------------------------------------------------------------
 
     def _on_dispute(self, event: events.DisputeOpened) -> None:
-        if self._is_ours(event.batch_id) and event.bundle in self.bundles:
-            bundle, record = self.bundles[event.bundle], dispute_pages.decode_dispute_record(event.record)
-            bundle.dispute_id = event.dispute_id
-            seat_of = {member: seat for seat, member in bundle.committed.items()}
-            bundle.seats = tuple(SeatVote(seat_of.get(member), member, vote) for member, vote in record.votes)
+        if not self._is_ours(event.batch_id):
+            return
+        self._disputes.add(event.dispute_id)
+        if event.bundle not in self.bundles:
+            return
+        bundle, record = self.bundles[event.bundle], decode_dispute_record(event.record)
+        bundle.dispute_id = event.dispute_id
+        seat_of = {member: seat for seat, member in bundle.committed.items()}
+        bundle.seats = tuple(SeatVote(seat_of.get(member), member, vote) for member, vote in record.votes)
+        if record.kind is not DisputeKind.CONFLICT:
+            who = "a challenge" if record.kind is DisputeKind.CHALLENGE else "an audit"
+            self._step(JobStage.DISPUTED, f"{who} says that the accepted result is wrong: the class votes")
+
+    def _on_decided(self, event: events.DisputeDecided) -> None:
+        bundle = self._find_bundle(event)
+        if bundle is None:
+            return
+        self._punishing.add(event.dispute_id)
+        tally = decode_tally(event.tally)
+        bundle.wrong |= {member for member, row in enumerate(tally) if row.conduct >= Conduct.WRONG}
+        if event.verdict != Verdict.VOID:
+            was_accepted, bundle.verdict = bundle.verdict == Verdict.ACCEPTED, Verdict.ACCEPTED
+            bundle.vote = Vote(event.root)
+            if was_accepted:  # a challenge or an audit that was wrong
+                self._conclude()
+            return
+        bundle.is_reversed = bundle.verdict == Verdict.ACCEPTED
+        bundle.verdict, bundle.vote, bundle.voters = Verdict.VOID, None, ()
+        self._conclude()
+
+    def _find_bundle(self, event: events.DisputeDecided | events.DisputeSettled) -> TrackedBundle | None:
+        return self.bundles.get(event.bundle) if self._is_ours(event.batch_id) else None
 
     def _on_slashed(self, event: events.OperatorSlashed) -> None:
-        assert self._now is not None
-        transaction = self._now.transaction
-        slash = Slash(event.operator_id, event.amount, event.ejected, transaction)
-        self._slashed = {transaction: [*self._slashed.get(transaction, []), slash]}
+        # Between verdict and end of a dispute of ours; who else was slashed meanwhile the receipt tells apart.
+        if self._punishing and self._now is not None:
+            self.slashes.append(Slash(event.operator_id, event.amount, event.ejected, self._now.transaction))
 
-    def _on_dispute_decided(self, event: events.DisputeDecided) -> None:
-        bundle = self.bundles.get(event.bundle) if self._is_ours(event.batch_id) else None
-        if bundle is None or self._now is None:
+    def _on_dispute_settled(self, event: events.DisputeSettled) -> None:
+        self._disputes.discard(event.dispute_id)
+        self._punishing.discard(event.dispute_id)
+
+    def _conclude(self) -> None:
+        if not self.bundles or not all(bundle.is_decided for bundle in self.bundles.values()):
             return
-        bundle.verdict = Verdict(event.verdict)
-        bundle.vote = Vote(event.root) if bundle.verdict == Verdict.ACCEPTED else None
-        self._conclude("the class vote found no majority; the deposit is back")
-
-    def _on_punished(self, event: events.RowsPunished) -> None:
-        if self._now is not None and any(each.dispute_id == event.dispute_id for each in self.bundles.values()):
-            self.slashes += self._slashed.get(self._now.transaction, [])
-
-    def _conclude(self, void_reason: str) -> None:
-        if not all(bundle.is_decided for bundle in self.bundles.values()):
-            return
-        if any(bundle.verdict == Verdict.VOID for bundle in self.bundles.values()):
-            self._step(JobStage.VOID, void_reason)
+        void = [bundle for bundle in self.bundles.values() if bundle.verdict == Verdict.VOID]
+        if void:
+            self._step(JobStage.VOID, _explain_void(void[0]))
         else:
             self._step(JobStage.ACCEPTED)
 
@@ -278,11 +357,51 @@ class JobTracker:
         if self._is_ours(event.batch_id):
             self.final_at = event.final_at
 
+    def _on_extended(self, event: events.BatchExtended) -> None:
+        if self._is_ours(event.batch_id):
+            self.final_at = None
+            self._is_extending = True
 
-def _seats_of(bundle: TrackedBundle, vote: Vote) -> tuple[SeatVote, ...]:
-    fresh = [SeatVote(seat, member, vote) for seat, member in sorted(bundle.committed.items())]
-    sitting = {seat.member for seat in fresh}
-    return (*(SeatVote(None, member, v) for member, v in bundle.standing.items() if member not in sitting), *fresh)
+    def _on_awaited(self, event: events.RoundAwaited) -> None:
+        """Bundles that `extend` has carried are open again."""
+        is_ours = self._is_ours(event.batch_id) and self._is_extending
+        self._is_extending = False
+        carried = [bundle for bundle in self.bundles.values() if bundle.verdict == Verdict.CARRIED] if is_ours else []
+        if carried:
+            self._step(JobStage.EXTENDED, "more rounds; votes stand")
+
+
+def _name_reason(number: int) -> str:
+    return AbstainReason(number).name if number in list(AbstainReason) else f"reason {number}"
+
+
+def _list_reasons(reasons: Counter[str]) -> str:
+    return ", ".join(f"{name} x {count}" if count > 1 else name for name, count in sorted(reasons.items()))
+
+
+def _explain_void(bundle: TrackedBundle) -> str:
+    if bundle.is_reversed:
+        return "the class found the accepted result wrong; the refund comes out of what the liars lost"
+    if bundle.dispute_id is not None:
+        return "the class vote found no result; the deposit is back"
+    if bundle.voters:
+        more = "; `quorate job extend` buys more rounds, in which the votes stand" if bundle.voters else ""
+        return f"seats stayed silent in every round; what was not spent is back{more}"
+    if bundle.reasons:
+        return f"the seats abstained ({_list_reasons(bundle.reasons)}); what was not spent is back"
+    return "seats stayed silent in every round, or the batch was abandoned; the deposit is back"
+
+
+def _seats_of(bundle: TrackedBundle, row: OutcomeRow) -> tuple[SeatVote, ...]:
+    """Voters, those of earlier rounds without a seat; then seats of the last round that did not vote."""
+    seat_of = {member: seat for seat, member in bundle.committed.items()}
+    voters = [SeatVote(seat_of.get(member), member, row.vote) for member in row.voters]
+    others = [
+        SeatVote(seat, member, None, bundle.abstained.get(seat))
+        for seat, member in sorted(bundle.committed.items())
+        if member not in row.voters
+    ]
+    return (*sorted(voters, key=lambda seat: (seat.seat is not None, seat.seat or 0)), *others)
 
 
 _HANDLERS: dict[type, Callable[[JobTracker, Any], None]] = {
@@ -293,8 +412,10 @@ _HANDLERS: dict[type, Callable[[JobTracker, Any], None]] = {
     events.BundlesCarried: JobTracker._on_carried,
     events.BundlesSettled: JobTracker._on_settled,
     events.DisputeOpened: JobTracker._on_dispute,
+    events.DisputeDecided: JobTracker._on_decided,
     events.OperatorSlashed: JobTracker._on_slashed,
-    events.DisputeDecided: JobTracker._on_dispute_decided,
-    events.RowsPunished: JobTracker._on_punished,
+    events.DisputeSettled: JobTracker._on_dispute_settled,
     events.BatchSettled: JobTracker._on_batch_settled,
+    events.BatchExtended: JobTracker._on_extended,
+    events.RoundAwaited: JobTracker._on_awaited,
 }

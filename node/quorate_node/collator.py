@@ -8,11 +8,9 @@ posted already.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.signing import recover
@@ -21,29 +19,26 @@ from quorate.protocol.errors import Busy
 from quorate.protocol.types import Address, JobId, SignatureKind, SignedOrder
 from quorate_node.core.collation import count_queued
 from quorate_node.core.core import Core
-from quorate_node.core.intake import Account, OrderRefused, judge_order
-from quorate_node.core.stimuli import OrdersQueued
+from quorate_node.core.intake import Account, OrderRefused, judge_extension, judge_order
+from quorate_node.core.state import SignedExtension
+from quorate_node.core.stimuli import ExtensionQueued, OrdersQueued
+from quorate_node.hints import Hints
 
 MAX_QUEUED = 20_000
 MAX_KNOWN = 100_000
 FRESH_BLOCKS = 20
-MAX_HINTS_BYTES = 64 << 20
 
 
 class Collator:
     """Takes orders for a core."""
 
-    def __init__(self, core: Core, gateway: ChainGateway, hints_file: Path) -> None:
+    def __init__(self, core: Core, gateway: ChainGateway, hints: Hints) -> None:
         self._core, self._gateway = core, gateway
         self._accounts: dict[Address, Account] = {}
         self._reading: dict[Address, asyncio.Task[Account]] = {}
         self._mined: dict[Address, dict[int, int]] = {}
         self._known: OrderedDict[JobId, int] = OrderedDict()  # the block in which each was taken
-        self._hints = Hints(hints_file)
-
-    def hints(self, job_id: bytes) -> list[str]:
-        """URLs of gateways that may have a job's input."""
-        return self._hints.get(job_id)
+        self._hints = hints
 
     async def accept(self, signed: SignedOrder, providers: Sequence[str]) -> JobId:
         """Queue an order. Raises OrderRefused with the reason, Busy when too many wait."""
@@ -73,6 +68,11 @@ class Collator:
             self._remember(job_id, providers)
             self._core.handle(OrdersQueued((signed,)))
         return job_id
+
+    def accept_extension(self, extension: SignedExtension) -> None:
+        """Queue an extension. Raises OrderRefused with the reason."""
+        judge_extension(self._core.state, extension, recover)
+        self._core.handle(ExtensionQueued(extension))
 
     def _judge(self, signed: SignedOrder, account: Account, is_wallets: bool) -> tuple[JobId, object, int]:
         now, known = int(time.time()), self._known.keys()
@@ -114,38 +114,3 @@ class Collator:
         self._mined[requester] = {n: at for n, at in mined.items() if n in account.reserved}
         self._accounts[requester] = account
         return account
-
-
-class Hints:
-    """Providers by job: a bounded table and a file of lines that brings it back."""
-
-    def __init__(self, file: Path) -> None:
-        self._rows: OrderedDict[bytes, list[str]] = OrderedDict()
-        self._load(file)
-        is_large = file.exists() and file.stat().st_size > MAX_HINTS_BYTES
-        self._file = file.open("w" if is_large else "a", buffering=1)
-
-    def _load(self, file: Path) -> None:
-        if not file.exists():
-            return
-        for line in file.read_text(errors="replace").splitlines():
-            try:
-                job_id, providers = json.loads(line)
-                self._keep(bytes.fromhex(job_id), list(map(str, providers)))
-            except (ValueError, TypeError):
-                continue  # a line that a crash cut off
-
-    def get(self, job_id: bytes) -> list[str]:
-        """Providers of a job; none when it is unknown."""
-        return self._rows.get(job_id, [])
-
-    def put(self, job_id: bytes, providers: list[str]) -> None:
-        """Keep the providers of a job."""
-        if providers:
-            self._keep(job_id, providers)
-            self._file.write(json.dumps([job_id.hex(), providers]) + "\n")
-
-    def _keep(self, job_id: bytes, providers: list[str]) -> None:
-        self._rows[job_id] = providers
-        while len(self._rows) > MAX_KNOWN:
-            self._rows.popitem(last=False)

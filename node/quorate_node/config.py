@@ -26,6 +26,9 @@ class NodeConfig:
     `operators` is how many of them this process runs, with keys that are derived from the keystore's; the first one
     uses the keystore's own. With `share_executions` those drawn for the same bundle execute it once.
     `max_fuel` bounds one task, `max_input_bytes` one bundle's input, `import_bytes` all content that others may push.
+    `challenge_budget_wei` bounds the bonds of challenges in one run (0: none), `watch_bps` is the share of accepted
+    bundles that are executed without a seat to find wrong ones, `reveal_depth` how many blocks deep a commitment must
+    be before it is opened.
     """
 
     home: Path
@@ -45,6 +48,9 @@ class NodeConfig:
     max_fuel: int = 10**13
     max_input_bytes: int = 4 * GIB
     import_bytes: int = 64 * GIB
+    challenge_budget_wei: int = 0
+    watch_bps: int = 0
+    reveal_depth: int = 0
     log_file: Path | None = None
 
     def journal(self, index: int) -> Path:

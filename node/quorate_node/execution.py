@@ -20,7 +20,7 @@ from quorate.protocol.errors import ContentUnavailable, DataError, ValidationErr
 from quorate.protocol.partition import tasks_of_bundle
 from quorate.protocol.result import EXIT_REFUSED, TaskResult, TaskStatus, compute_merkle_root
 from quorate.protocol.spec import JobSpec, compute_raw_cid
-from quorate.protocol.types import JobOrder, Vote
+from quorate.protocol.types import AbstainReason, JobOrder, Vote
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate_node.core.instructions import Execute
@@ -36,6 +36,18 @@ MAX_DONE = 2_000
 STALL_S = 10.0
 LEAST_BYTES_S = 32 * 1024
 
+FAILURES: dict[FailureReason, tuple[AbstainReason, bool]] = {
+    FailureReason.TIMEOUT: (AbstainReason.TIME, False),
+    FailureReason.COMPILE_TIMEOUT: (AbstainReason.TIME, True),
+    FailureReason.HOST_MEMORY: (AbstainReason.RESOURCES, True),
+    FailureReason.STACK_OVERFLOW: (AbstainReason.RESOURCES, False),
+    # A block that rotted is forgotten when it is found: the next try fetches it again.
+    FailureReason.DATA_UNAVAILABLE: (AbstainReason.NO_DATA, True),
+    FailureReason.WORKER_DIED: (AbstainReason.RESOURCES, True),
+    FailureReason.INTERNAL: (AbstainReason.OTHER, False),
+}
+"""Reason of the abstention, and whether another try may help."""
+
 GetExecutor = Callable[[], Awaitable[Executor]]
 
 
@@ -43,7 +55,7 @@ GetExecutor = Callable[[], Awaitable[Executor]]
 class ExecutionService:
     """Runs Execute instructions. `get_executor` starts the workers when they are first needed.
 
-    `hints` gives the providers of a job that this node knows as a collator itself. With `is_shared` operators of this
+    `hints` gives the providers of a job that this node was told. With `is_shared` operators of this
     process that are drawn for the same bundle share its execution.
     """
 
@@ -62,7 +74,7 @@ class ExecutionService:
         """Execute a bundle, or learn what another operator of this process got; a BundleFailed is this host's fault."""
         if not self.is_shared:
             return await self._run(instruction)
-        subject = instruction.job_id, instruction.job_bundle
+        subject = instruction.job_id, instruction.job_bundle, instruction.tasks
         if (found := self.done.get(subject)) is not None:
             return replace(found, key=instruction.key)
         task = self.running.get(subject)
@@ -82,26 +94,31 @@ class ExecutionService:
         try:
             spec = await self._find_content(instruction)
         except ContentUnavailable as error:
-            return BundleFailed(instruction.key, f"content is not to be had: {error}", retry=True)
+            return BundleFailed(instruction.key, f"content is not to be had: {error}", True, AbstainReason.NO_DATA)
         except DataError as error:
-            return BundleFailed(instruction.key, f"content is not what it should be: {error}")
+            # Others may serve what this provider did not.
+            text = f"content is not what it should be: {error}"
+            return BundleFailed(instruction.key, text, True, AbstainReason.DATA_MISMATCH)
         found = time.monotonic()
-        results: list[TaskResult] = []
-        for index in tasks_of_bundle(order.task_count, instruction.job_bundle):
+        results: list[TaskResult | None] = []
+        for position, index in enumerate(tasks_of_bundle(order.task_count, instruction.job_bundle)):
+            if instruction.tasks and position not in instruction.tasks:
+                results.append(None)
+                continue
             if spec is None:
                 results.append(await asyncio.to_thread(self._refuse, order, index))
                 continue
             executor = await self.get_executor()
             outcome = await executor.execute(ExecutionTask(spec, index), timeout_s=float(instruction.period_s))
             if isinstance(outcome, LocalFailure):
-                # A block that rotted is forgotten when it is found: the next try fetches it again.
-                is_lost = outcome.reason is FailureReason.DATA_UNAVAILABLE
-                return BundleFailed(instruction.key, f"{outcome.reason}: {outcome.detail}", retry=is_lost)
+                reason, may_help = FAILURES[outcome.reason]
+                return BundleFailed(instruction.key, f"{outcome.reason}: {outcome.detail}", may_help, reason)
             results.append(outcome.result)
-        await asyncio.to_thread(self._keep, results)
-        leaves = tuple(result.leaf for result in results)
+        await asyncio.to_thread(self._keep, [result for result in results if result])
+        leaves = tuple(result.leaf if result else b"" for result in results)
+        root = None if instruction.tasks else Vote(compute_merkle_root(leaves))
         spent = round(found - began, 4), round(time.monotonic() - found, 4)
-        return BundleExecuted(instruction.key, Vote(compute_merkle_root(leaves)), leaves, *spent)
+        return BundleExecuted(instruction.key, root, leaves, *spent)
 
     async def _find_content(self, instruction: Execute) -> JobSpec | None:
         """The spec, with all its content in the store; None when the spec itself is to be refused."""
@@ -128,11 +145,9 @@ class ExecutionService:
     async def _find_providers(self, instruction: Execute) -> list[str]:
         """Gateways in the order in which they are asked, each once, without those that must not be asked."""
         collators = [self.messenger.locate_address(address) for address in instruction.collators]
-        found: list[str] = []
+        found = list(self.hints(instruction.job_id))
         for url in filter(None, collators):
-            if url == self.own_url:
-                found += self.hints(instruction.job_id)
-            else:
+            if url != self.own_url:
                 found += await self.messenger.ask_hints(url, instruction.job_id)
         found += filter(None, collators)
         found += filter(None, map(self.messenger.locate_operator, instruction.operators))

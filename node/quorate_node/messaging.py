@@ -49,6 +49,9 @@ class Messenger(Locator, Protocol):
     async def ask_hints(self, url: str, job_id: bytes) -> list[str]:
         """URLs of gateways with a job's input, as a collator knows them; none when it does not answer."""
 
+    async def ask_leaves(self, url: str, root: bytes) -> list[bytes]:
+        """Leaves under a root as an operator serves them, unchecked; none when it does not answer."""
+
 
 class ChainLocator:
     """Locator from EndpointAnnounced events."""
@@ -91,6 +94,16 @@ class HttpMessenger(ChainLocator):
         try:
             response = await self._request("GET", f"{url}/quorate/v1/hints/0x{job_id.hex()}")
             return HintsMessage.model_validate_json(response.content).providers if response.status_code == 200 else []
+        except (QuorateError, ValueError):
+            return []
+
+    async def ask_leaves(self, url: str, root: bytes) -> list[bytes]:
+        from quorate.messages import LeavesMessage
+
+        try:
+            response = await self._request("GET", f"{url}/quorate/v1/leaves/{root.hex()}")
+            found = LeavesMessage.model_validate_json(response.content).leaves if response.status_code == 200 else []
+            return [bytes.fromhex(leaf) for leaf in found]
         except (QuorateError, ValueError):
             return []
 

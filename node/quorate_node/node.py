@@ -35,6 +35,7 @@ from quorate_node.core.stimuli import GroupJournaled
 from quorate_node.execution import ExecutionService
 from quorate_node.executor.base import Executor
 from quorate_node.gateway.app import Services, build_app
+from quorate_node.hints import Hints
 from quorate_node.journal import Journal
 from quorate_node.keystore import open_key
 from quorate_node.logs import configure_logs, get_logger
@@ -105,12 +106,16 @@ class Node:
 
     def _describe_network(self) -> Network:
         deployment = self._gateway.deployment
-        return Network(deployment.chain_id, deployment.market, self._gateway.domain_separator(), self._gateway.params())
+        separator, params = self._gateway.domain_separator(), self._gateway.params()
+        return Network(deployment.chain_id, deployment.market, separator, params, deployment.disputes)
 
     def _settings(self, index: int) -> Settings:
         config = self._config
         limits = Limits(max_fuel=config.max_fuel, max_input_bytes=config.max_input_bytes)
-        return Settings(config.classes, config.collator and index == 0, config.fee_wei, limits)
+        return Settings(
+            config.classes, config.collator and index == 0, config.fee_wei, limits,
+            config.challenge_budget_wei, config.watch_bps, config.reveal_depth,
+        )  # fmt: skip
 
     async def _get_executor(self) -> Executor:
         from quorate_node.executor.pool import WorkerPool  # it knows wasmtime: not before we are ready
@@ -154,8 +159,8 @@ class Node:
     def _assemble(self, store: EmbeddedStore, journals: Sequence[Journal]) -> Services:
         """Everything that runs beside the cores; afterwards they know what their journals held."""
         config, first, metrics, leaves = self._config, self._farm.first, self._metrics, LeafShelf()
-        collator = Collator(first, self._gateway, config.home / "hints.jsonl") if config.collator else None
-        hints: Callable[[bytes], list[str]] = collator.hints if collator else lambda _: []
+        hints = Hints(config.home / "hints.jsonl")
+        collator = Collator(first, self._gateway, hints) if config.collator else None
         mailbox = Mailbox(lambda: first.state, partial(self._agent.feed, first))
 
         def on_posted(post: Post, block: int) -> None:
@@ -163,7 +168,7 @@ class Node:
                 collator.on_posted(post.orders, block)
 
         execution = ExecutionService(
-            store, self._get_executor, self._messenger, config.url, self._is_local, hints, config.share_executions
+            store, self._get_executor, self._messenger, config.url, self._is_local, hints.get, config.share_executions
         )
         tools = Tools(
             self._gateway, self._messenger, mailbox, execution, metrics, leaves, config.url, on_posted
@@ -183,6 +188,7 @@ class Node:
             count_order=lambda outcome: metrics.count("orders", outcome),
             is_ready=lambda: self._is_ready,
             collator=collator,
+            hints=hints,
             import_quota_bytes=config.import_bytes,
         )
 

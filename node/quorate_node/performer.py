@@ -16,27 +16,24 @@ from quorate.chain import calls
 from quorate.chain.account import SigningAccount
 from quorate.chain.gateway import ChainGateway
 from quorate.messages import CommitmentsMessage, Message, OpeningsMessage, VoteMessage, VoteOpeningMessage
-from quorate.protocol.commitment import compute_commitment, compute_salt, compute_statement
-from quorate.protocol.dispute_pages import compute_vote_items_hash, encode_vote_lists
-from quorate.protocol.encoding import (
-    compute_list_digest,
-    encode_items,
-    encode_post_page,
-)
+from quorate.protocol.dispute_pages import encode_vote_lists
+from quorate.protocol.encoding import encode_commit_lists, encode_post_page
 from quorate.protocol.errors import QuorateError, UnrecoverableError
-from quorate.protocol.hashing import keccak
-from quorate.protocol.types import Address, CommitItem, CommitList
+from quorate.protocol.outcomes import Extension
+from quorate.protocol.result import compute_merkle_root
+from quorate.protocol.types import Address
 from quorate_node.core import instructions as ins
 from quorate_node.core import stimuli as st
 from quorate_node.core.core import Core
 from quorate_node.core.mailroom import MessageRefused
-from quorate_node.core.state import Secret, SecretGroup
+from quorate_node.core.state import SecretGroup
 from quorate_node.execution import ExecutionService
 from quorate_node.journal import Journal
 from quorate_node.logs import get_logger
 from quorate_node.mailbox import Mailbox
 from quorate_node.messaging import Messenger, Undelivered
 from quorate_node.metrics import Metrics
+from quorate_node.signer import Signer
 
 MINED_S = 60.0
 MAX_LEAVES = 200_000
@@ -85,6 +82,8 @@ class Performer:
     def __init__(self, core: Core, key: SigningAccount, journal: Journal, tools: Tools, feed: Feed) -> None:
         self._core, self._key, self._journal, self._tools, self._feed = core, key, journal, tools, feed
         self._gateway, self._messenger, self._metrics = tools.gateway, tools.messenger, tools.metrics
+        state = core.state
+        self._signer = Signer(key, state.identity.operator_id, state.network.separator)
         self._log = get_logger()
 
     async def perform(self, instruction: ins.Instruction) -> None:
@@ -124,29 +123,33 @@ class Performer:
         else:
             self._metrics.count("executions", "done")
             spent = {"content_s": outcome.content_s, "execute_s": outcome.execute_s}
-            self._log.info("executed", job=job, vote=outcome.root.hex(), **spent)
+            vote = outcome.root.hex() if outcome.root else f"tasks {instruction.tasks}"
+            self._log.info("executed", job=job, vote=vote, **spent)
         self._feed(outcome)
 
     async def _journal_commit(self, draft: ins.JournalCommit) -> None:
-        operator_id = self._core.state.identity.operator_id
-        secrets = []
-        for vote in draft.votes:
-            statement = compute_statement(draft.domain, vote.bundle)
-            salt = compute_salt(self._key.key, statement)
-            commitment = compute_commitment(statement, operator_id, vote.vote, salt)
-            secrets.append(Secret(vote.bundle, vote.seat, statement, vote.vote, salt, commitment, vote.leaves))
-        group = SecretGroup(draft.stage, draft.subject, draft.round, draft.domain, draft.member, tuple(secrets))
+        group = self._signer.seal(draft)
         await asyncio.to_thread(self._journal.append, group)
         self._tools.leaves.put(group)
         self._feed(st.GroupJournaled(group))
+
+    async def _ask_leaves(self, wanted: ins.AskLeaves) -> None:
+        urls = [self._messenger.locate_operator(each) for each in wanted.operators]
+        for url in dict.fromkeys(filter(None, urls)):
+            leaves = await self._messenger.ask_leaves(url, wanted.root)
+            if leaves and compute_merkle_root(leaves) == wanted.root:
+                self._feed(st.LeavesFound(wanted.root, tuple(leaves)))
+                return
+
+    async def _read_audit_header(self, wanted: ins.ReadAuditHeader) -> None:
+        header = await asyncio.to_thread(self._gateway.header_rlp, wanted.block)
+        self._feed(st.AuditHeaderRead(wanted.batch_id, header))
 
     # messages -----------------------------------------------------------------------------------------------------
 
     async def _send_commitments(self, instruction: ins.SendCommitments) -> None:
         group = instruction.group
-        items = tuple(CommitItem(s.bundle, s.seat, s.commitment) for s in group.secrets)
-        signature = self._sign(group.domain, keccak(encode_items(items)))
-        commit_list = CommitList(group.member, items, signature)
+        commit_list = self._signer.sign_list(group)
         message = CommitmentsMessage.from_list(group.subject, group.round, commit_list)
         if self._is_own(instruction.collator):
             self._feed(st.CommitListReceived(group.subject, group.round, commit_list))
@@ -155,15 +158,17 @@ class Performer:
 
     async def _send_openings(self, instruction: ins.SendOpenings) -> None:
         message = OpeningsMessage.from_openings(instruction.batch_id, instruction.round, instruction.openings)
-        await self._send(instruction.collator, instruction.operators, "openings", message)
+        url = self._messenger.locate_address(instruction.collator)
+        taken = await self._send(instruction.collator, instruction.operators, "openings", message)
+        if url in taken:
+            seats = tuple(seat for seat, _ in instruction.openings)
+            self._feed(st.OpeningsAcknowledged(instruction.domain, seats))
 
     async def _send_vote(self, instruction: ins.SendVote) -> None:
-        vote = self._sign_vote(instruction.group)
-        if self._is_own(instruction.collator):
-            self._feed(st.VoteReceived(instruction.group.subject, vote))
-        else:
-            message = VoteMessage.from_vote(instruction.group.subject, vote)
-            await self._send(instruction.collator, (), "votes", message)
+        vote, subject = self._signer.sign_vote(instruction.group), instruction.group.subject
+        self._feed(st.VoteReceived(subject, vote))
+        message = VoteMessage.from_vote(subject, vote)
+        await self._send(instruction.collator, instruction.operators, "votes", message)
 
     async def _send_vote_opening(self, instruction: ins.SendVoteOpening) -> None:
         opening = instruction.opening
@@ -172,28 +177,23 @@ class Performer:
         )
         await self._send(instruction.collator, instruction.operators, "vote-openings", message)
 
-    def _sign(self, domain: bytes, items_hash: bytes) -> bytes:
-        state = self._core.state
-        digest = compute_list_digest(state.network.separator, domain, state.identity.operator_id, items_hash)
-        return self._key.sign(digest)
-
-    def _sign_vote(self, group: SecretGroup) -> tuple[int, bytes, bytes]:
-        secret = group.secrets[0]
-        items_hash = compute_vote_items_hash(secret.bundle, secret.commitment)
-        return group.member, self._sign(group.domain, items_hash), secret.commitment
-
     def _is_own(self, address: Address) -> bool:
         return address == self._key.address
 
-    async def _send(self, collator: Address, operators: tuple[int, ...], kind: str, message: Message) -> None:
-        """To the collator and to other operators; the core's own openings are in its state already."""
-        urls = [self._messenger.locate_operator(each) for each in operators]
+    async def _send(self, collator: Address, operators: tuple[int, ...], kind: str, message: Message) -> set[str]:
+        """To the collator and to other operators; the URLs that took it. The core knows its own openings already."""
+        found = [self._messenger.locate_operator(each) for each in operators]
         if not self._is_own(collator):
-            urls.append(self._messenger.locate_address(collator))
-        await asyncio.gather(*(self._deliver(url, kind, message) for url in dict.fromkeys(filter(None, urls))))
+            found.append(self._messenger.locate_address(collator))
+        urls = list(dict.fromkeys(filter(None, found)))
+        taken = await asyncio.gather(*(self._deliver(url, kind, message) for url in urls))
+        return {url for url, is_taken in zip(urls, taken, strict=True) if is_taken}
 
-    async def _deliver(self, url: str, kind: str, message: Message) -> None:
-        """A receiver that is a block behind says NOT_YET: worth a moment's patience, since the core's is seconds."""
+    async def _deliver(self, url: str, kind: str, message: Message) -> bool:
+        """Whether it was taken.
+
+        A receiver that is a block behind says NOT_YET: worth a moment's patience, since the core's is seconds.
+        """
         for pause_s in (*NOT_YET_PAUSES_S, None):
             try:
                 if url == self._tools.own_url:
@@ -201,7 +201,7 @@ class Performer:
                 else:
                     await self._messenger.send(url, kind, message)
                 self._metrics.count("messages", kind, "sent")
-                return
+                return True
             except Undelivered as error:
                 if error.code == "NOT_YET" and pause_s is not None:
                     await asyncio.sleep(pause_s)
@@ -209,7 +209,8 @@ class Performer:
                 self._metrics.count("messages", kind, error.code)
                 if error.code not in EXPECTED_CODES:
                     self._log.warning("undelivered", kind=kind, error=str(error))
-                return
+                return False
+        raise AssertionError("the last turn of the loop returns")
 
     def _take(self, kind: str, message: Message) -> None:
         """The receiver lives in this process."""
@@ -238,7 +239,8 @@ class Performer:
             self._feed(st.CallEnded(instruction.key, error))
 
     def _send_and_wait(self, instruction: ins.Transaction) -> int:
-        transaction = self._gateway.send(self._key, self._build(instruction))
+        value = instruction.bond if isinstance(instruction, ins.Challenge) else 0
+        transaction = self._gateway.send(self._key, self._build(instruction), value=value)
         return self._gateway.wait(transaction, MINED_S).block_number
 
     def _build(self, instruction: ins.Transaction) -> calls.Call:
@@ -255,17 +257,46 @@ class Performer:
                 return calls.commit(batch_id, first, end, lists)
             case ins.Settle(_, batch_id, settlement):
                 return calls.settle(batch_id, settlement)
-            case ins.CommitVotes(_, dispute_id, record, lists):
-                return calls.commit_votes(dispute_id, record, lists)
-            case ins.CommitOwnVote(_, group, record):
-                return calls.commit_votes(group.subject, record, encode_vote_lists([self._sign_vote(group)]))
-            case ins.SettleVotes(_, dispute_id, record, planned):
-                return calls.settle_votes(dispute_id, record, planned)
+            case ins.CommitOwn(_, batch_id, end, group):
+                return calls.commit(batch_id, 0, end, encode_commit_lists([self._signer.sign_list(group)]))
+            case ins.Reveal(_, batch_id, reveal):
+                return calls.reveal(batch_id, reveal)
+            case ins.Judge(_, operator_id):
+                return calls.judge(operator_id)
+            case ins.Rejoin():
+                return calls.rejoin()
+            case ins.ProveAudit(_, batch_id, header):
+                return calls.prove_audit(batch_id, header)
+            case ins.Audit(_, batch_id, bundle, auditor, vote, domain, proof):
+                signature = self._signer.sign_audit(domain, bundle, vote)
+                return calls.audit(batch_id, proof, bundle, auditor, vote, signature)
+            case ins.Challenge(_, batch_id, proof, bundle, task, leaf, _):
+                return calls.challenge(batch_id, proof, bundle, task, leaf)
+            case ins.Extend(_, signed, proof):
+                extension = Extension(signed.rounds, signed.bundles, proof, signed.signature)
+                return calls.extend(signed.batch_id, extension)
+            case ins.Publish(_, dispute_id, record, leaves):
+                return calls.publish(dispute_id, record, b"".join(leaves))
+            case ins.Ask(_, dispute_id, record, joined):
+                return calls.ask(dispute_id, record, joined)
+            case ins.CommitVotes(_, dispute_id, record, question, lists):
+                return calls.commit_votes(dispute_id, record, question, lists)
+            case ins.CommitOwnVote(_, group, record, question):
+                lists = encode_vote_lists([self._signer.sign_vote(group)])
+                return calls.commit_votes(group.subject, record, question, lists)
+            case ins.RevealVotes(_, dispute_id, record, question, shown):
+                return calls.reveal_votes(dispute_id, record, question, shown)
+            case ins.SettleVotes(_, dispute_id, record, question, planned):
+                return calls.settle_votes(dispute_id, record, question, planned)
+            case ins.Punish(_, dispute_id, record, tally, up_to):
+                return calls.punish(dispute_id, record, tally, up_to)
 
 
 _HANDLERS: dict[type, Callable[[Performer, Any], Awaitable[None]]] = {
     ins.Note: Performer._note,
     ins.ReadHeader: Performer._read_header,
+    ins.ReadAuditHeader: Performer._read_audit_header,
+    ins.AskLeaves: Performer._ask_leaves,
     ins.Execute: Performer._execute,
     ins.JournalCommit: Performer._journal_commit,
     ins.SendCommitments: Performer._send_commitments,

@@ -17,8 +17,18 @@ from quorate_node.core.chainview import is_followed
 from quorate_node.core.state import Head
 from quorate_node.core.stimuli import ChainAdvanced, ChainReorganised, Logged
 
-TIMED = (events.RoundStarted, events.BatchOpened, events.DisputeOpened, events.ClassCreated)
+TIMED = (
+    events.RoundStarted,
+    events.BatchOpened,
+    events.ClassCreated,
+    events.DisputeOpened,
+    events.QuestionAsked,
+    events.VoteWindowOpened,
+    events.AuditDrawn,
+)
 """Events whose block's time matters."""
+TIMED_LIVE = (events.OperatorFined, events.Credited)
+"""Events whose block's time matters while we watch: of the past it is not worth reading so many blocks."""
 SAFE_BLOCKS = 64
 """Blocks that a reorganisation is not expected to undo; if one does, all events are read again."""
 PRUNE_EVENTS = 10_000
@@ -47,7 +57,8 @@ class ChainWatcher:
             # Told as if everything came again: a partial repair of the view would have to be right in every corner.
             found.append(ChainReorganised())
             first, known = self._find_common(head)
-        rows = self._time(head, self._gateway.events(first, head.number))
+        timed = TIMED if last is None or found else (*TIMED, *TIMED_LIVE)
+        rows = self._time(head, self._gateway.events(first, head.number), timed)
         if first <= head.number:
             self._kept.add(first, head, rows)
         if last is None or found:
@@ -71,10 +82,10 @@ class ChainWatcher:
             return head.parent_hash == last.hash
         return self._gateway.block(last.number).hash == last.hash
 
-    def _time(self, head: BlockHead, logged: Sequence[LoggedEvent]) -> list[Logged]:
+    def _time(self, head: BlockHead, logged: Sequence[LoggedEvent], timed: tuple[type, ...]) -> list[Logged]:
         times = {head.number: head.timestamp}
         for each in logged:
-            if isinstance(each.event, TIMED) and each.block_number not in times:
+            if isinstance(each.event, timed) and each.block_number not in times:
                 times[each.block_number] = self._gateway.block(each.block_number).timestamp
         return [Logged(e.event, e.block_number, times.get(e.block_number, 0)) for e in logged]
 

@@ -14,27 +14,40 @@ from quorate.protocol.hashing import keccak
 from quorate.protocol.types import JobId, Stage, Vote
 from quorate_node.cli.main import report
 from quorate_node.core.core import Core
-from quorate_node.core.state import BundleKey, Identity, Network, Settings, Work
+from quorate_node.core.mind import Answer
+from quorate_node.core.state import BundleKey, Dispute, Identity, Network, Settings, Work, find_member
 from quorate_node.node import run_node
 
 
 class LyingCore(Core):
-    """Votes wrongly from its second job on. It knows a job again by its id, also in the class vote."""
+    """Votes wrongly from its second job on, and stands by it when the class is asked."""
 
     def __init__(self, identity: Identity, network: Network, settings: Settings) -> None:
         super().__init__(identity, network, settings)
         self._first: JobId | None = None
-        self._lied_about: set[JobId] = set()
 
-    def choose_vote(self, key: BundleKey, work: Work, stage: Stage) -> Vote:
-        honest = super().choose_vote(key, work, stage)
-        if stage is Stage.CLASS_VOTE and work.job_id not in self._lied_about:
-            return honest  # somebody else is accused
+    def choose_vote(self, key: BundleKey, work: Work, stage: Stage) -> Answer:
+        honest = work.root
+        assert honest is not None
         self._first = self._first or work.job_id
-        if work.job_id == self._first:
+        if work.job_id == self._first or stage is Stage.AUDIT:
             return honest
-        self._lied_about.add(work.job_id)
+        return self._lie(honest)
+
+    def choose_answer(self, dispute: Dispute, honest: Vote) -> Answer:
+        return stand_by(dispute, self.state.identity.operator_id, honest)
+
+    def _lie(self, honest: Vote) -> Vote:
         return Vote(keccak(b"a lie about " + honest))
+
+
+def stand_by(dispute: Dispute, operator_id: int, honest: Vote) -> Vote:
+    """The answer of the root that this operator voted for in its seat; the honest one if somebody else is accused."""
+    mine = find_member(dispute.table, operator_id)
+    roots = dict(dispute.record.votes)
+    if mine not in roots or dispute.question is None:
+        return honest
+    return dispute.question.answers[dispute.record.roots.index(roots[mine])]
 
 
 def main() -> None:

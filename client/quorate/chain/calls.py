@@ -8,7 +8,8 @@ from typing import Any
 
 from quorate.chain.abi import Contract, load_interface
 from quorate.protocol.classes import Membership, compute_median_ask, compute_median_capacity
-from quorate.protocol.planning import Settlement
+from quorate.protocol.outcomes import Extension, Proof
+from quorate.protocol.planning import Reveal, Settlement
 from quorate.protocol.types import Address, BatchId, ClassId, DisputeId, OperatorId, Terms
 from quorate.protocol.vote_planning import VoteReveal, VoteSettlement
 
@@ -68,6 +69,34 @@ def commit(batch_id: BatchId | int, from_: int, to: int, lists: bytes) -> Call:
 def settle(batch_id: BatchId | int, settlement: Settlement) -> Call:
     """Openings and verdicts of the bundles of one page."""
     return build(Contract.MARKET, "settle", batch_id, settlement.as_tuple())
+
+
+def reveal(batch_id: BatchId | int, plan: Reveal) -> Call:
+    """Openings that a later `settle` must not leave out."""
+    return build(Contract.MARKET, "reveal", batch_id, plan.commit_pages, plan.votes, plan.openings)
+
+
+def extend(batch_id: BatchId | int, extension: Extension) -> Call:
+    """More rounds for void bundles whose votes stand; the sender becomes the batch's collator."""
+    return build(Contract.MARKET, "extend", batch_id, extension.as_tuple())
+
+
+def prove_audit(batch_id: BatchId | int, header: bytes) -> Call:
+    """The header that draws the audits of a settled batch."""
+    return build(Contract.MARKET, "proveAudit", batch_id, header)
+
+
+# Challenges ---------------------------------------------------------------------------------------------------------
+
+
+def challenge(batch_id: BatchId | int, proof: Proof, bundle: int, task: int, leaf: bytes) -> Call:
+    """Say that a task of an accepted bundle has another leaf; send the bond with it."""
+    return build(Contract.CHALLENGES, "challenge", batch_id, proof.as_tuple(), bundle, task, leaf)
+
+
+def audit(batch_id: BatchId | int, proof: Proof, bundle: int, auditor: int, vote: bytes, signature: bytes) -> Call:
+    """An auditor's signed vote on an accepted bundle."""
+    return build(Contract.CHALLENGES, "audit", batch_id, proof.as_tuple(), bundle, auditor, vote, signature)
 
 
 # Disputes -----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from quorate.tracking import JobStage
 app = typer.Typer(help="List, follow and describe jobs, and get their results.", no_args_is_help=True)
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its beginning.")]
+FinalOption = Annotated[bool, typer.Option("--final", help="Wait until no challenge can undo the result.")]
 TimeoutOption = Annotated[float | None, typer.Option(help="Seconds to wait at most.")]
 
 ENDINGS = {
@@ -82,14 +83,41 @@ def get(
         finish(client, record, to or Path(record.job_id.hex()[:12]), output)
 
 
-@app.command(epilog="Example: quorate job wait 3fa9 --timeout 60")
+@app.command(epilog="Example: quorate job wait 3fa9 --final --timeout 60")
 @guarded
-def wait(job: JobArgument, timeout: TimeoutOption = None, output: OutputOption = OutputFormat.TEXT) -> None:
-    """Follow a job to its end."""
+def wait(
+    job: JobArgument,
+    timeout: TimeoutOption = None,
+    final: FinalOption = False,
+    output: OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Follow a job to its end; exit code 4 where it has no result."""
     with QuorateClient.open(get_config()) as client:
         record = client.job(job)
-        follow(client, record, timeout)
+        follow(client, record, timeout, final)
         finish(client, record, None, output)
+
+
+@app.command(epilog="Example: quorate job extend 3fa9 --rounds 1")
+@guarded
+def extend(
+    job: JobArgument,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds to buy for each bundle.")] = 1,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the job to its new end.")] = False,
+    timeout: TimeoutOption = None,
+    output: OutputOption = OutputFormat.TEXT,
+) -> None:
+    """Buy more rounds for a void job whose votes stand: it goes on where it was, before its batch is final."""
+    with QuorateClient.open(get_config()) as client:
+        record = client.job(job)
+        bundles = client.extend(record, rounds, timeout_s=timeout)
+        say(f"{len(bundles)} bundles get {rounds} more rounds; their votes stand")
+        if wait:
+            follow(client, record, timeout)
+            finish(client, record, None, output)
+        else:
+            text = f"bundles {', '.join(map(str, bundles))} of job 0x{record.job_id.hex()[:12]} are extended"
+            print_result({"job_id": f"0x{record.job_id.hex()}", "bundles": list(bundles)}, output, text)
 
 
 def check_folder(folder: Path) -> None:
@@ -101,12 +129,12 @@ def check_folder(folder: Path) -> None:
         raise DataError(f"{folder} cannot be made: {above} is no folder that you may write to")
 
 
-def follow(client: QuorateClient, record: JobRecord, timeout_s: float | None) -> None:
+def follow(client: QuorateClient, record: JobRecord, timeout_s: float | None, until_final: bool = False) -> None:
     """Show a job's steps until its end. Raises JobFailed unless that is a result."""
     with progress(f"job {record.job_id.hex()[:8]}") as show:
-        for step in client.watch(record, timeout_s=timeout_s):
+        for step in client.watch(record, timeout_s=timeout_s, until_final=until_final):
             show(step)
-    if step.stage is not JobStage.ACCEPTED:
+    if step.stage not in (JobStage.ACCEPTED, JobStage.FINAL):
         raise JobFailed(f"the job is {step.stage.value}: {step.detail or 'see `quorate job describe`'}")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from quorate.cli.common import get_config
-from quorate.cli.job import check_folder, finish, follow
+from quorate.cli.job import FinalOption, check_folder, finish, follow
 from quorate.cli.output import OutputFormat, OutputOption, format_ether, guarded, print_result, say
 from quorate.orders import OrderWishes
 from quorate.protocol.spec import Limits
@@ -48,17 +48,19 @@ def run(
     input_bytes: Annotated[int | None, typer.Option(help="Size of an input that is given by CID alone.")] = None,
     provider: Annotated[list[str] | None, typer.Option(help="URL of a gateway that has the input.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Serve the input and wait for the result.")] = False,
+    final: FinalOption = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
     to: Annotated[Path | None, typer.Option(help="Folder to write the result to; it must not exist.")] = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
     """Sign an order for a program and hand it to a collator.
 
-    Without --wait module and input are pushed to the collator, and the job's id is printed.
+    Without --wait module and input are pushed to the collator, and the job's id is printed. A job that ends without a
+    result makes exit code 4, with the reason.
     """
     wishes = OrderWishes(seats, rounds, confidence, adversary, max_price=max_price, input_bytes=input_bytes)
     limits = Limits(fuel=fuel, memory_bytes=memory * MIB)
-    wait = wait or to is not None
+    wait = wait or final or to is not None
     if to is not None:
         check_folder(to)
     with QuorateClient.open(get_config()) as client, contextlib.ExitStack() as stack:
@@ -70,7 +72,7 @@ def run(
             providers.insert(0, stack.enter_context(client.serving()))
         job = client.submit(prepared, wishes, providers=providers)
         if wait:
-            follow(client, job, timeout)
+            follow(client, job, timeout, final)
             finish(client, job, to, output)
         else:
             print_result({"job_id": f"0x{job.job_id.hex()}"}, output, f"0x{job.job_id.hex()}")

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from quorate.protocol import dispute_pages, encoding, events
+from quorate.protocol import encoding, events
 from quorate.protocol.beacon import get_mix_hash
 from quorate.protocol.commitment import compute_round_domain
-from quorate.protocol.committee import compute_committee
 from quorate.protocol.errors import UnrecoverableError
 from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import FUEL_UNIT
 from quorate.protocol.partition import count_bundles
 from quorate.protocol.settlement import compute_task_price, expand_record_page, post_record
-from quorate.protocol.types import Address, JobId, PostRecord, SignedOrder, Stage, Table, Terms, Verdict, Vote
-from quorate_node.core.state import Batch, Bundle, ChainView, ClassView, Dispute, Network, OperatorView, Round
+from quorate.protocol.types import Address, FineKind, JobId, Opening, PostRecord, SignedOrder, Stage, Terms
+from quorate_node.core.disputeview import DISPUTE_HANDLERS, get_table
+from quorate_node.core.state import (
+    Audits,
+    Batch,
+    Bundle,
+    ChainView,
+    ClassView,
+    Faults,
+    Network,
+    OperatorView,
+    Outcome,
+    Round,
+    SeatKey,
+)
 from quorate_node.core.stimuli import ChainAdvanced, Logged
 
+SALT_BYTES = 16
 MAX_SKIPPED = 10_000
 
 
@@ -81,7 +95,8 @@ def _on_endpoint(chain: ChainView, network: Network, event: events.EndpointAnnou
 
 
 def _on_jailed(chain: ChainView, network: Network, event: events.OperatorJailed, logged: Logged) -> None:
-    chain.operators[event.operator_id].jailed_until = event.until
+    operator = chain.operators[event.operator_id]
+    operator.jailed_until, operator.faults = event.until, None
 
 
 def _on_released(chain: ChainView, network: Network, event: events.OperatorReleased, logged: Logged) -> None:
@@ -93,12 +108,40 @@ def _on_slashed(chain: ChainView, network: Network, event: events.OperatorSlashe
 
 
 def _on_class(chain: ChainView, network: Network, event: events.ClassCreated, logged: Logged) -> None:
-    chain.classes[event.class_id] = ClassView(event.profile, event.price, logged.timestamp)
+    chain.classes[event.class_id] = ClassView(event.profile, event.price, logged.timestamp, judged=event.judged)
 
 
 def _on_era(chain: ChainView, network: Network, event: events.EraAdvanced, logged: Logged) -> None:
     view = chain.classes[event.class_id]
     view.price, view.era_end, view.table = event.price, event.era_end, event.table
+
+
+def _on_fined(chain: ChainView, network: Network, event: events.OperatorFined, logged: Logged) -> None:
+    if event.kind not in (FineKind.SILENT, FineKind.UNREVEALED):
+        return
+    if faults := _find_faults(chain, network, event, logged):
+        faults.failed += 1
+    if event.kind == FineKind.UNREVEALED and (operator := chain.operators.get(event.operator_id)):
+        operator.was_left_out = True
+
+
+def _on_credited(chain: ChainView, network: Network, event: events.Credited, logged: Logged) -> None:
+    for entry in event.entries:
+        operator = chain.operators.get(entry >> 128)
+        faults = operator.faults if operator else None
+        if faults is not None and logged.timestamp // network.params.era_period == faults.era:
+            faults.done += entry >> 96 & 0xFFFFFFFF
+
+
+def _find_faults(chain: ChainView, network: Network, event: events.OperatorFined, logged: Logged) -> Faults | None:
+    operator = chain.operators.get(event.operator_id)
+    if operator is None or not logged.timestamp:
+        return None
+    era = logged.timestamp // network.params.era_period
+    # The chain judges the record of an earlier era before it counts in another.
+    if operator.faults is None or operator.faults.era != era:
+        operator.faults = Faults(era)
+    return operator.faults
 
 
 # batches ------------------------------------------------------------------------------------------------------------
@@ -108,16 +151,9 @@ def _on_opened(chain: ChainView, network: Network, event: events.BatchOpened, lo
     terms = Terms(event.class_id, event.seats, event.rounds, event.commit_period, event.fee_wei)
     table = get_table(chain, event.class_id, event.table)
     chain.batches[event.batch_id] = Batch(
-        event.batch_id, Address(event.collator), event.table, terms, table, logged.timestamp
-    )
-
-
-def get_table(chain: ChainView, class_id: int, number: int) -> Table:
-    """A table that the agent has read. Raises UnrecoverableError when it has not, which is our bug."""
-    try:
-        return chain.tables[class_id, number]
-    except KeyError:
-        raise UnrecoverableError(f"table {number} of class {class_id} was not read before its batch") from None
+        event.batch_id, Address(event.collator), event.table, terms, table, logged.timestamp,
+        judged=chain.classes[event.class_id].judged,
+    )  # fmt: skip
 
 
 def _on_page(chain: ChainView, network: Network, event: events.PagePosted, logged: Logged) -> None:
@@ -151,7 +187,9 @@ def _on_page(chain: ChainView, network: Network, event: events.PagePosted, logge
             carry = next(expanded)
             batch.bundles[carry.bundle] = Bundle(carry.bundle, job_id, signed.order, job_bundle, carry)
     batch.pages.append(page)
+    batch.record_pages.append(page)
     batch.page_bundles.append(tuple(range(number, len(batch.bundles))))
+    batch.record_bundles.append(batch.page_bundles[-1])
 
 
 def _note_skip(chain: ChainView, job_id: JobId, reason: str) -> None:
@@ -206,13 +244,44 @@ def _on_commit_page(chain: ChainView, network: Network, event: events.CommitPage
     for each in kept:
         for item in each.items:
             batch.round.committed[item.bundle, item.seat] = item.commitment
+            batch.round.commit_block[item.bundle] = logged.block
+
+
+def _on_revealed(chain: ChainView, network: Network, event: events.OpeningsRevealed, logged: Logged) -> None:
+    batch = chain.batches.get(event.batch_id)
+    if batch is None or batch.round is None:
+        return
+    for seat, opening in decode_revealed(event.votes, event.openings).items():
+        batch.round.openings[seat] = opening
+        batch.round.revealed.add(seat)
+
+
+def decode_revealed(votes: bytes, openings: bytes) -> dict[SeatKey, Opening]:
+    """Openings of a `reveal` call by their seats; the chain has checked them."""
+    listed = encoding.decode_votes(votes, 1)[0] or []
+    reader, found = encoding.Reader(openings), dict[SeatKey, Opening]()
+    while not reader.done:
+        reader.uint(2)  # number of the commit page
+        for _ in range(reader.uint(2)):
+            reader.uint(2)  # member
+            count = reader.uint(2)
+            if count == 0:
+                reader.take(32)
+            for _ in range(count):
+                seat, tag = (reader.uint(2), reader.uint(1)), reader.uint(1)
+                if tag == encoding.NOT_OPENED:
+                    reader.take(32)
+                else:
+                    found[seat] = Opening(listed[tag], reader.take(SALT_BYTES))
+    return found
 
 
 def _on_settled(chain: ChainView, network: Network, event: events.BundlesSettled, logged: Logged) -> None:
     if batch := chain.batches.get(event.batch_id):
+        batch.outcome_pages.append(bytes((event.round,)) + event.outcomes)
         for row in encoding.decode_outcomes(event.outcomes):
             batch.pending.discard(row.bundle)
-            batch.verdicts[row.bundle] = row.verdict, row.vote
+            batch.outcomes[row.bundle] = Outcome(event.round, len(batch.outcome_pages) - 1, row)
 
 
 def _on_carried(chain: ChainView, network: Network, event: events.BundlesCarried, logged: Logged) -> None:
@@ -246,41 +315,14 @@ def _on_batch_settled(chain: ChainView, network: Network, event: events.BatchSet
     if batch := chain.batches.get(event.batch_id):
         batch.status, batch.final_at = BatchStatus.SETTLED, event.final_at
         batch.pending = set()
+        number = batch.round.number if batch.round else 0
+        batch.audits = Audits(logged.block + network.params.beacon_delay, number)
 
 
-# disputes -----------------------------------------------------------------------------------------------------------
-
-
-def _on_dispute(chain: ChainView, network: Network, event: events.DisputeOpened, logged: Logged) -> None:
-    record = dispute_pages.decode_dispute_record(event.record)
-    batch = chain.batches.get(record.batch_id)
-    bundle = batch.bundles.get(record.bundle) if batch else None
-    table = get_table(chain, record.class_id, record.table)
-    chain.disputes[event.dispute_id] = Dispute(
-        event.dispute_id, record, event.record, table, bundle, logged.timestamp, logged.block
-    )
-
-
-def _on_votes(chain: ChainView, network: Network, event: events.VotesCommitted, logged: Logged) -> None:
-    dispute = chain.disputes.get(event.dispute_id)
-    if dispute is None:
-        return
-    skips = encoding.decode_list_skips(event.skips)
-    rows = dispute_pages.decode_vote_lists(event.lists)
-    kept = tuple(row for index, row in enumerate(rows) if index not in skips)
-    if kept:
-        dispute.pages.append(kept)
-    for member, _, commitment in kept:
-        dispute.committed[member] = commitment
-
-
-def _on_dispute_decided(chain: ChainView, network: Network, event: events.DisputeDecided, logged: Logged) -> None:
+def _on_extended(chain: ChainView, network: Network, event: events.BatchExtended, logged: Logged) -> None:
     if batch := chain.batches.get(event.batch_id):
-        batch.verdicts[event.bundle] = Verdict(event.verdict), Vote(event.root)
-
-
-def _on_dispute_settled(chain: ChainView, network: Network, event: events.DisputeSettled, logged: Logged) -> None:
-    chain.disputes.pop(event.dispute_id, None)
+        batch.collator, batch.audits = Address(event.collator), None
+        batch.terms = replace(batch.terms, rounds=event.rounds)
 
 
 _HANDLERS: dict[type, Callable[[ChainView, Network, Any, Logged], None]] = {
@@ -302,49 +344,9 @@ _HANDLERS: dict[type, Callable[[ChainView, Network, Any, Logged], None]] = {
     events.RoundAwaited: _on_awaited,
     events.BatchVoided: _on_voided,
     events.BatchSettled: _on_batch_settled,
-    events.DisputeOpened: _on_dispute,
-    events.VotesCommitted: _on_votes,
-    events.DisputeDecided: _on_dispute_decided,
-    events.DisputeSettled: _on_dispute_settled,
+    events.OperatorFined: _on_fined,
+    events.Credited: _on_credited,
+    events.OpeningsRevealed: _on_revealed,
+    events.BatchExtended: _on_extended,
+    **DISPUTE_HANDLERS,
 }
-
-
-# derived ------------------------------------------------------------------------------------------------------------
-
-
-def get_committee(batch: Batch, bundle: int) -> tuple[int, ...]:
-    """Rows drawn for a bundle in the present round, whose beacon must be known."""
-    current = batch.round
-    if current is None or current.domain is None:
-        raise UnrecoverableError(f"batch {batch.id} has no beacon yet")
-    if bundle not in current.committees:
-        current.committees[bundle] = compute_committee(
-            current.domain, bundle, batch.terms.seats, batch.table.units, len(batch.table.members)
-        )
-    return current.committees[bundle]
-
-
-def get_missing_seats(batch: Batch, bundle: int) -> list[int]:
-    """Seats of a pending bundle that have neither committed on chain nor a standing vote."""
-    current, standing = batch.round, batch.bundles[bundle].record.voters
-    committed = current.committed if current else {}
-    return [
-        seat
-        for seat, member in enumerate(get_committee(batch, bundle))
-        if (bundle, seat) not in committed and member not in standing
-    ]
-
-
-def get_window_end(batch: Batch, network: Network, window: int) -> tuple[int, int] | None:
-    """(unix seconds, block) from which window 1 to 4 of the present round is past; None before it has started."""
-    current, params = batch.round, network.params
-    if current is None or current.start_time is None:
-        return None
-    periods = (batch.terms.commit_period, params.direct_period, params.settle_period, params.direct_period)
-    return current.start_time + sum(periods[:window]), current.start_block + window * params.min_blocks
-
-
-def is_window_past(batch: Batch, network: Network, window: int, timestamp: int, block: int) -> bool:
-    """Whether a window is past in a block; False before the round has started."""
-    end = get_window_end(batch, network, window)
-    return end is not None and timestamp >= end[0] and block >= end[1]

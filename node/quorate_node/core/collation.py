@@ -14,9 +14,10 @@ from quorate.protocol.params import Params
 from quorate.protocol.partition import compute_page_bundles, count_bundles
 from quorate.protocol.settlement import compute_needed_period
 from quorate.protocol.types import CommitList, JobOrder, SignedOrder, Terms
-from quorate_node.core.chainview import get_missing_seats, get_window_end, is_window_past
 from quorate_node.core.duties import plan_settlements
-from quorate_node.core.instructions import Commit, Instruction, Post
+from quorate_node.core.instructions import Commit, Extend, Instruction, Post
+from quorate_node.core.proofs import build_proof
+from quorate_node.core.rounds import get_missing_seats, get_window_end, is_abstention, is_window_past
 from quorate_node.core.state import Batch, QueuedOrders, Round, SeatKey, State
 
 BATCH_S = 0.3  # how long an order waits for others
@@ -31,6 +32,7 @@ PERIODS_S = (2, 3, 5, 8, 12, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 1800,
 def decide_collation(state: State) -> Iterator[Instruction]:
     """All that is due as a collator."""
     yield from _decide_posts(state)
+    yield from _decide_extensions(state)
     for batch in state.chain.batches.values():
         current = batch.round
         if batch.collator != state.identity.account or batch.status is not BatchStatus.ASSIGNED or current is None:
@@ -84,6 +86,16 @@ def _decide_posts(state: State) -> Iterator[Instruction]:
         # Neighbours of one requester share a group of the page.
         taken.sort(key=lambda signed: (signed.order.requester, signed.order.nonce))
         yield Post(key, terms, tuple(taken))
+
+
+def _decide_extensions(state: State) -> Iterator[Instruction]:
+    """Each is tried once: the requester hears of it from the chain, and may ask again."""
+    queue, state.mail.extensions = state.mail.extensions, []
+    for each in queue:
+        batch = state.chain.batches.get(each.batch_id)
+        proof = build_proof(batch, each.bundles[0]) if batch else None
+        if proof is not None:
+            yield Extend(("extend", each.batch_id, each.bundles), each, proof)
 
 
 def _split(orders: Sequence[SignedOrder]) -> tuple[list[SignedOrder], list[SignedOrder]]:
@@ -148,18 +160,21 @@ def _is_time_to_commit(state: State, batch: Batch, domain: bytes, fresh: Sequenc
 
 def _decide_settle(state: State, batch: Batch, current: Round) -> Iterator[Instruction]:
     """Before window 4: what is opened or in conflict; at once when nothing is missing, else every half second."""
-    known = len(current.openings) << 16 | len(batch.pending)
+    known = (len(current.openings) << 16 | len(current.committed)) << 16 | len(batch.pending)
     since = ("planned", batch.id)
     is_sending = any(key[0] == "settle" and key[1] == batch.id for key in state.under_way)
     if is_sending or state.mail.planned.get(batch.id) == known:
         return
-    is_whole = len(current.openings) >= len(current.committed) and not any(
+    abstained = sum(1 for commitment in current.committed.values() if is_abstention(commitment))
+    is_whole = len(current.openings) + abstained >= len(current.committed) and not any(
         get_missing_seats(batch, bundle) for bundle in batch.pending
     )
     if not is_whole and state.now < state.asked.setdefault(since, state.now) + SETTLE_S:
         return
     state.asked.pop(since, None)
-    settles = [each for each in plan_settlements(batch, current, is_late=False) if state.is_due(each.key, SETTLE_S)]
+    settles = [
+        each for each in plan_settlements(state, batch, current, is_late=False) if state.is_due(each.key, SETTLE_S)
+    ]
     if settles or not is_whole:
         state.mail.planned[batch.id] = known
     yield from settles

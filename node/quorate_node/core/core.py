@@ -6,21 +6,29 @@ stored as they come; decisions are taken on `Tick` alone, so that a burst of eve
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 
 from quorate.protocol.errors import UnrecoverableError
 from quorate.protocol.types import Stage, Vote
 from quorate_node.core import stimuli as st
+from quorate_node.core.audits import decide_audits, take_audit_header
 from quorate_node.core.chainview import advance, take_header
+from quorate_node.core.challenges import decide_challenges
 from quorate_node.core.collation import decide_collation, end_call, queue_orders
 from quorate_node.core.disputes import decide_disputes
 from quorate_node.core.duties import decide_duties
-from quorate_node.core.instructions import Instruction, Transaction
+from quorate_node.core.instructions import Instruction, Note, Transaction
+from quorate_node.core.mind import Answer
 from quorate_node.core.seats import decide_seats
-from quorate_node.core.state import BundleKey, Identity, Network, Settings, State, Work, WorkStatus
+from quorate_node.core.state import BundleKey, Dispute, Identity, Network, Secret, Settings, State, Work, WorkStatus
+from quorate_node.core.work import fail_work
 
-RETRY_WORK_S = 2.0
+MAX_FOUND_LEAVES = 1_000
+OLD_S = 7200.0
+TROUBLE_S = 30.0
+TROUBLE = "a decision failed"
 
 
 class Core:
@@ -29,11 +37,19 @@ class Core:
     def __init__(self, identity: Identity, network: Network, settings: Settings) -> None:
         self.state = State(identity, network, settings)
 
-    def choose_vote(self, key: BundleKey, work: Work, stage: Stage) -> Vote:
+    def choose_vote(self, key: BundleKey, work: Work, stage: Stage) -> Answer:
         """What to vote on a bundle: the root of the leaves that were computed."""
         if work.root is None:
             raise UnrecoverableError(f"bundle {key} was to be voted on in stage {stage.name} without a result")
         return work.root
+
+    def choose_answer(self, dispute: Dispute, honest: Vote) -> Answer:
+        """What to answer in a class vote: what was computed."""
+        return honest
+
+    def shows(self, secret: Secret) -> bool:
+        """Whether to open what was committed: always."""
+        return True
 
     def handle(self, stimulus: st.Stimulus) -> list[Instruction]:
         """Take in one stimulus; instructions come on Tick."""
@@ -46,8 +62,6 @@ class Core:
     def _decide(self, now: float) -> list[Instruction]:
         state = self.state
         state.now = now
-        for key in [key for key, work in state.own.work.items() if work.retry_at is not None and work.retry_at <= now]:
-            del state.own.work[key]
         decided: list[Instruction] = []
         for instruction in self._all_decisions():
             # At once: later deciders of the same tick must see it as given.
@@ -57,11 +71,27 @@ class Core:
         return decided
 
     def _all_decisions(self) -> Iterator[Instruction]:
-        if self.state.identity.operator_id:
-            yield from decide_seats(self.state, self.choose_vote)
-        yield from decide_disputes(self.state, self.choose_vote)
-        yield from decide_collation(self.state)
-        yield from decide_duties(self.state)
+        state = self.state
+        if state.identity.operator_id:
+            yield from self._guard(decide_seats(state, self))
+            yield from self._guard(decide_audits(state, self))
+            yield from self._guard(decide_challenges(state))
+        yield from self._guard(decide_disputes(state, self))
+        yield from self._guard(decide_collation(state))
+        yield from self._guard(decide_duties(state))
+
+    def _guard(self, decisions: Iterator[Instruction]) -> Iterator[Instruction]:
+        """Trouble with one thing must not keep a node from all others, for which it would be fined."""
+        try:
+            yield from decisions
+        except UnrecoverableError:
+            raise
+        except Exception as error:
+            if self.state.is_due(("trouble", repr(error)), TROUBLE_S):
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                text = f"{TROUBLE}: {error!r} in {where.name}, line {where.lineno}"
+                self.state.notes.append(text)
+                yield Note(text)
 
     # facts ----------------------------------------------------------------------------------------------------------
 
@@ -96,13 +126,25 @@ class Core:
 
     def _on_failed(self, stimulus: st.BundleFailed) -> None:
         if work := self.state.own.work.get(stimulus.key):
-            work.status, work.reason = WorkStatus.FAILED, stimulus.reason
-            work.retry_at = self.state.now + RETRY_WORK_S if stimulus.retry else None
-            self.state.notes.append(f"job 0x{work.job_id.hex()}: {stimulus.reason}")
+            fail_work(self.state, work, stimulus.reason, stimulus.abstention, stimulus.retry)
+
+    def _on_leaves(self, stimulus: st.LeavesFound) -> None:
+        found = self.state.own.found_leaves
+        found[stimulus.root] = stimulus.leaves
+        while len(found) > MAX_FOUND_LEAVES:
+            found.popitem(last=False)
+
+    def _on_acknowledged(self, stimulus: st.OpeningsAcknowledged) -> None:
+        self.state.own.acknowledged.update((stimulus.domain, seat) for seat in stimulus.seats)
+
+    def _on_audit_header(self, stimulus: st.AuditHeaderRead) -> None:
+        batch = self.state.chain.batches.get(stimulus.batch_id)
+        if batch is not None:
+            take_audit_header(batch, self.state.network, stimulus.header)
 
     def _on_journaled(self, stimulus: st.GroupJournaled) -> None:
         group = stimulus.group
-        self.state.own.journaling.discard((group.domain, group.subject))
+        self.state.own.journaling.discard(group.domain)
         self.state.own.groups.setdefault(group.domain, []).append(group)
 
     def _on_call(self, stimulus: st.CallEnded) -> None:
@@ -111,6 +153,10 @@ class Core:
 
     def _on_orders(self, stimulus: st.OrdersQueued) -> None:
         queue_orders(self.state, stimulus.orders)
+
+    def _on_extension(self, stimulus: st.ExtensionQueued) -> None:
+        if stimulus.extension not in self.state.mail.extensions:
+            self.state.mail.extensions.append(stimulus.extension)
 
     def _on_list(self, stimulus: st.CommitListReceived) -> None:
         batch, mail = self.state.chain.batches.get(stimulus.batch_id), self.state.mail
@@ -145,14 +191,18 @@ class Core:
         for key in [key for key in own.work if key[0] in gone]:
             del own.work[key]
         live = {batch.round.domain for batch in state.chain.batches.values() if batch.round}
-        live |= {dispute.record.vote_domain for dispute in state.chain.disputes.values()}
+        live |= {dispute.statement for dispute in state.chain.disputes.values()}
+        own.acknowledged = {each for each in own.acknowledged if each[0] in live}
         for by_domain in (own.seats, own.ready_since, mail.lists, mail.sent, mail.first_at):
             for domain in [domain for domain in by_domain if domain not in live]:
                 by_domain.pop(domain)
         for domain, groups in list(own.groups.items()):
-            if domain not in live and groups[0].stage is Stage.BUNDLE and groups[0].subject in gone:
+            is_vote, subject = groups[0].stage is Stage.CLASS_VOTE, groups[0].subject
+            is_over = subject not in state.chain.disputes if is_vote else subject in gone
+            if domain not in live and is_over:
                 del own.groups[domain]
-        for asked in [asked for asked in state.asked if len(asked) > 1 and asked[1] in gone]:
+        old = state.now - OLD_S
+        for asked in [asked for asked, at in state.asked.items() if (len(asked) > 1 and asked[1] in gone) or at < old]:
             del state.asked[asked]
 
 
@@ -162,9 +212,13 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     st.HeaderRead: Core._on_header,
     st.BundleExecuted: Core._on_executed,
     st.BundleFailed: Core._on_failed,
+    st.LeavesFound: Core._on_leaves,
+    st.OpeningsAcknowledged: Core._on_acknowledged,
+    st.AuditHeaderRead: Core._on_audit_header,
     st.GroupJournaled: Core._on_journaled,
     st.CallEnded: Core._on_call,
     st.OrdersQueued: Core._on_orders,
+    st.ExtensionQueued: Core._on_extension,
     st.CommitListReceived: Core._on_list,
     st.OpeningsReceived: Core._on_openings,
     st.VoteReceived: Core._on_vote,

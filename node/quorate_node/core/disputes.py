@@ -1,126 +1,284 @@
-"""What a node does in a class vote: execute, commit, open, and settle when it is its turn (section 5)."""
+"""What a node does in a class vote: publish, ask, execute, commit, open, settle, punish (section 5).
+
+Who was away when a window ran comes back and votes in the next one; it executes the tasks in question and no others.
+Votes go to a few operators that bring them to the chain in one page; what they leave out goes there without them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from quorate.protocol.dispute_pages import encode_vote_lists
-from quorate.protocol.types import Opening, Stage
+from quorate.protocol.dispute_pages import compute_reason, encode_vote_lists
+from quorate.protocol.questions import compute_answer, is_publishable
+from quorate.protocol.result import compute_merkle_root
+from quorate.protocol.types import AbstainReason, Opening, Stage, Vote
 from quorate.protocol.verdict import find_winner
-from quorate.protocol.vote_planning import plan_vote_settlement
+from quorate.protocol.vote_planning import plan_reveal_votes, plan_vote_settlement
 from quorate_node.core.duties import RANK_BLOCKS, RETRY_S, compute_rank, get_settlers
 from quorate_node.core.instructions import (
+    Ask,
     CommitOwnVote,
     CommitVotes,
     DraftVote,
     Instruction,
     JournalCommit,
+    Publish,
+    Punish,
+    RevealVotes,
     SendVote,
     SendVoteOpening,
     SettleVotes,
 )
-from quorate_node.core.seats import RESEND_S, ChooseVote, ensure_work
-from quorate_node.core.state import Dispute, SecretGroup, State, WorkStatus, find_member
+from quorate_node.core.mind import Answer, Mind
+from quorate_node.core.seats import DIRECT_RETRY_S, RESEND_S
+from quorate_node.core.state import Dispute, SecretGroup, State, Work, WorkStatus, find_member
+from quorate_node.core.work import ensure_work
 
-ALONE_S = 8.0  # a vote that the collator has not put on chain by then goes there without it
+ALONE_S = 8.0  # a vote that nobody has put on chain by then goes there without help
 GATHER_S = 1.0
+GATHER_STEP_S = 3.0  # how long a gatherer leaves to the one before it
+ABSTAIN_S = 4
+PUNISHED_ROWS = 128
 
 
-def decide_disputes(state: State, choose_vote: ChooseVote) -> Iterator[Instruction]:
+def decide_disputes(state: State, mind: Mind) -> Iterator[Instruction]:
     """All that is due in class votes that run."""
     for dispute in state.chain.disputes.values():
-        member = find_member(dispute.table, state.identity.operator_id)
-        if member is not None:
-            yield from _decide_vote(state, dispute, member, choose_vote)
-        if dispute.record.collator == state.identity.account:
+        if dispute.tally:
+            yield from _decide_punish(state, dispute)
+        elif dispute.question is None:
+            yield from _decide_publish(state, dispute)
+            yield from _decide_ask(state, dispute)
+        else:
+            member = find_member(dispute.table, state.identity.operator_id)
+            if member is not None and member not in dispute.voted:
+                yield from _decide_vote(state, dispute, member, mind)
             yield from _decide_gather(state, dispute)
-        yield from _decide_settle(state, dispute)
+            yield from _decide_settle(state, dispute)
+
+
+# leaves and question ------------------------------------------------------------------------------------------------
+
+
+def find_leaves(state: State, dispute: Dispute) -> dict[Vote, tuple[bytes, ...]]:
+    """Leaves of the dispute's roots as far as this node has them, from its execution or as an operator served them."""
+    known = {root: state.own.found_leaves[root] for root in dispute.record.roots if root in state.own.found_leaves}
+    for group in state.own.groups_of(dispute.record.batch_id):
+        known |= {secret.vote: secret.leaves for secret in group.secrets if secret.bundle == dispute.record.bundle}
+    work = state.own.work.get(dispute.key)
+    if work is not None and work.root is not None:
+        known[work.root] = work.leaves
+    return {
+        root: leaves
+        for root, leaves in known.items()
+        if root in dispute.record.roots and len(leaves) == dispute.record.tasks
+    }
+
+
+def _decide_publish(state: State, dispute: Dispute) -> Iterator[Instruction]:
+    if not is_publishable(dispute.record):
+        return
+    waited = _wait(state, ("publish-since", dispute.id))
+    longest = state.network.params.publish_period / 2
+    for number, (root, leaves) in enumerate(sorted(find_leaves(state, dispute).items())):
+        key = ("publish", dispute.id, number)
+        is_turn = waited >= min(RANK_BLOCKS * _publish_rank(state, dispute, root), longest)
+        is_wanted = root not in dispute.published and is_turn and state.is_due(key, RETRY_S)
+        if is_wanted and compute_merkle_root(leaves) == root:  # a liar's root may have none
+            yield Publish(key, dispute.id, dispute.record_bytes, leaves)
+
+
+def _publish_rank(state: State, dispute: Dispute, root: Vote) -> int:
+    """Those accused go first, for it is their stake."""
+    members = [member for member, vote in dispute.record.votes if vote == root]
+    ids = [dispute.table.members[member].operator_id for member in members]
+    mine = state.identity.operator_id
+    return ids.index(mine) if mine in ids else len(ids) + compute_rank(state, dispute.id)
+
+
+def _decide_ask(state: State, dispute: Dispute) -> Iterator[Instruction]:
+    roots, params, head = dispute.record.roots, state.network.params, state.chain.head
+    is_whole = all(root in dispute.published for root in roots)
+    is_late = head.timestamp >= dispute.since + params.publish_period
+    is_late = is_late and head.number >= dispute.since_block + params.min_blocks
+    if not (is_whole or is_late or not is_publishable(dispute.record)):
+        return
+    waited = _wait(state, ("ask-since", dispute.id, is_whole))
+    key = ("ask", dispute.id)
+    if waited >= RANK_BLOCKS * _turn(state, dispute) and state.is_due(key, RETRY_S):
+        leaves = b"".join(b"".join(dispute.published[root]) for root in roots) if is_whole else b""
+        yield Ask(key, dispute.id, dispute.record_bytes, leaves)
+
+
+# votes --------------------------------------------------------------------------------------------------------------
 
 
 def is_past(state: State, dispute: Dispute, window: int) -> bool:
-    """Whether the commit (1) or reveal window (2), or as long again (3), is past."""
+    """Whether the commit (1) or reveal period (2), or as long again (3), is past in the present window."""
     params, head = state.network.params, state.chain.head
     seconds = params.vote_commit_period + (window - 1) * params.vote_reveal_period
-    is_late = head.timestamp >= dispute.opened_at + seconds
-    return is_late and head.number >= dispute.open_block + window * params.min_blocks
+    return head.timestamp >= dispute.since + seconds and head.number >= dispute.since_block + window * params.min_blocks
 
 
 def is_openable(state: State, dispute: Dispute) -> bool:
-    """Whether no class vote can still be chosen."""
-    return len(dispute.committed) == len(dispute.table.members) or is_past(state, dispute, 1)
+    """Whether no class vote of this window can still be chosen."""
+    spoken = len(dispute.committed) + len(dispute.voted)
+    return spoken == len(dispute.table.members) or is_past(state, dispute, 1)
 
 
-def _decide_vote(state: State, dispute: Dispute, member: int, choose_vote: ChooseVote) -> Iterator[Instruction]:
-    domain = dispute.record.vote_domain
-    # Disputes of one batch share their domain; what tells their votes apart is the dispute.
-    mine = (group for group in state.own.groups.get(domain, ()) if group.subject == dispute.id)
-    group = next(mine, None)
+def _decide_vote(state: State, dispute: Dispute, member: int, mind: Mind) -> Iterator[Instruction]:
+    group = next(iter(state.own.groups.get(dispute.statement, ())), None)
     if group is None:
-        yield from _decide_work(state, dispute, member, choose_vote)
+        if not is_past(state, dispute, 1) and dispute.statement not in state.own.journaling:
+            yield from _decide_work(state, dispute, member, mind)
     elif member not in dispute.committed:
         if not is_past(state, dispute, 1):
             yield from _decide_send(state, dispute, group)
     elif dispute.committed[member] == group.secrets[0].commitment and is_openable(state, dispute):
-        opening = Opening(group.secrets[0].vote, group.secrets[0].salt)
-        dispute.openings[member] = opening
-        others = tuple(each for each in get_settlers(state, dispute.id) if each != state.identity.operator_id)
-        is_late = is_past(state, dispute, 1)
-        if state.is_due(("vote-opening", dispute.id, is_late), RESEND_S):
-            yield SendVoteOpening(dispute.id, member, opening, dispute.record.collator, others if is_late else ())
+        secret = group.secrets[0]
+        if not secret.is_abstention and mind.shows(secret):
+            yield from _decide_open(state, dispute, member, Opening(secret.vote, secret.salt))
 
 
-def _decide_work(state: State, dispute: Dispute, member: int, choose_vote: ChooseVote) -> Iterator[Instruction]:
-    domain, bundle = dispute.record.vote_domain, dispute.bundle
-    if bundle is None or is_past(state, dispute, 1) or (domain, dispute.id) in state.own.journaling:
+def _decide_work(state: State, dispute: Dispute, member: int, mind: Mind) -> Iterator[Instruction]:
+    if dispute.bundle is None or dispute.question is None:
         return
-    seated = tuple(dispute.table.members[row].operator_id for row, _ in dispute.record.votes)
-    work, start = ensure_work(state, dispute.key, bundle, seated)
-    if start:
+    work, start = _find_work(state, dispute)
+    if start is not None:
         yield start
+    answer = _choose(state, dispute, work, mind)
+    if answer is not None:
+        state.own.journaling.add(dispute.statement)
+        is_vote = not isinstance(answer, AbstainReason)
+        reason = answer if isinstance(answer, AbstainReason) else AbstainReason.OTHER
+        draft = DraftVote(dispute.record.bundle, 0, answer if is_vote else None, reason=reason)  # type: ignore[arg-type]
+        yield JournalCommit(Stage.CLASS_VOTE, dispute.id, dispute.window, dispute.statement, member, (draft,))
+
+
+def _find_work(state: State, dispute: Dispute) -> tuple[Work, Instruction | None]:
+    """This node's own execution: of the whole bundle if it has one, else of the tasks in question."""
+    assert dispute.bundle is not None
+    assert dispute.question is not None
+    whole = state.own.work.get(dispute.key)
+    if whole is not None and whole.status is WorkStatus.DONE and whole.job_id == dispute.bundle.job_id:
+        return whole, None
+    seated = tuple(dispute.table.members[row].operator_id for row, _ in dispute.record.votes)
+    tasks = dispute.question.tasks
+    key = (*dispute.key, dispute.id) if tasks else dispute.key
+    return ensure_work(state, key, dispute.bundle, seated, tasks)
+
+
+def _choose(state: State, dispute: Dispute, work: Work, mind: Mind) -> Answer:
+    """None while there is time for a result."""
     if work.status is WorkStatus.DONE:
-        state.own.journaling.add((domain, dispute.id))
-        vote = choose_vote(dispute.key, work, Stage.CLASS_VOTE)
-        draft = DraftVote(dispute.record.bundle, 0, vote, work.leaves)
-        yield JournalCommit(Stage.CLASS_VOTE, dispute.id, 0, domain, member, (draft,))
+        assert dispute.question is not None
+        root = work.root or Vote(bytes(32))
+        return mind.choose_answer(dispute, compute_answer(dispute.question, root, work.leaves))
+    is_over = work.status is not WorkStatus.RUNNING and work.retry_at is None
+    period = state.network.params.vote_commit_period
+    is_last_call = state.chain.head.timestamp >= dispute.since + period - min(ABSTAIN_S, period // 2)
+    # An abstention does not stand: whoever gets a result later votes in the next window.
+    return work.abstention if is_over or is_last_call else None
 
 
 def _decide_send(state: State, dispute: Dispute, group: SecretGroup) -> Iterator[Instruction]:
-    first = state.asked.setdefault(("vote-first", dispute.id), state.now)
-    if state.now >= first + ALONE_S:
+    waited = _wait(state, ("vote-since", dispute.id, dispute.window))
+    if waited >= min(ALONE_S, state.network.params.vote_commit_period / 2):
         key = ("own-vote", dispute.id)
         if state.is_due(key, RETRY_S):
-            yield CommitOwnVote(key, group, dispute.record_bytes)
-    elif state.is_due(("vote", dispute.id), RESEND_S):
-        yield SendVote(group, dispute.record.collator)
+            yield CommitOwnVote(key, group, dispute.record_bytes, dispute.question_bytes)
+    elif state.is_due(("vote", dispute.id, dispute.window), RESEND_S):
+        yield SendVote(group, dispute.record.collator, _get_gatherers(state, dispute))
+
+
+def _decide_open(state: State, dispute: Dispute, member: int, opening: Opening) -> Iterator[Instruction]:
+    dispute.openings[member] = opening
+    if state.is_due(("vote-opening", dispute.id, dispute.window), RESEND_S):
+        gatherers = _get_gatherers(state, dispute)
+        yield SendVoteOpening(dispute.id, member, opening, dispute.record.collator, gatherers)
+    # The chain must know an opening that nobody settles with: a window without a majority counts it as silence.
+    is_urgent = is_past(state, dispute, 1) and _is_reveal_ending(state, dispute)
+    key = ("reveal-votes", dispute.id, dispute.window)
+    if is_urgent and member not in dispute.revealed and not is_past(state, dispute, 2) and state.is_due(key, RETRY_S):
+        hidden = {m: o for m, o in dispute.openings.items() if m in dispute.committed and m not in dispute.revealed}
+        plan = plan_reveal_votes(dispute.pages, hidden)
+        if plan is not None:
+            yield RevealVotes(key, dispute.id, dispute.record_bytes, dispute.question_bytes, plan)
+
+
+def _is_reveal_ending(state: State, dispute: Dispute) -> bool:
+    params = state.network.params
+    return state.chain.head.timestamp >= dispute.since + params.vote_commit_period + params.vote_reveal_period // 2
+
+
+# bringing votes to the chain ----------------------------------------------------------------------------------------
+
+
+def _get_gatherers(state: State, dispute: Dispute) -> tuple[int, ...]:
+    others = get_settlers(state, dispute.id, dispute.window)
+    return tuple(each for each in others if each != state.identity.operator_id)
+
+
+def _turn(state: State, dispute: Dispute) -> int:
+    """This node's place among those who do what anybody may: the collator first, then by rank."""
+    if dispute.record.collator == state.identity.account:
+        return 0
+    return 1 + compute_rank(state, dispute.id, dispute.window)
 
 
 def _decide_gather(state: State, dispute: Dispute) -> Iterator[Instruction]:
-    """The collator puts votes on chain: all in one page if they come together, else what came within a second."""
-    waiting = {m: row for m, row in dispute.mail.items() if m not in dispute.committed}
+    """Votes go on chain in one page if they come together, else with what came within a second."""
+    waiting = {m: row for m, row in dispute.mail.items() if m not in dispute.committed and m not in dispute.voted}
     if not waiting or is_past(state, dispute, 1):
         return
-    is_all = len(waiting) + len(dispute.committed) >= len(dispute.table.members)
-    since = state.asked.setdefault(("votes-since", dispute.id, len(dispute.pages)), state.now)
+    place = _gathering_place(state, dispute)
+    if place is None:
+        return
+    spoken = len(waiting) + len(dispute.committed) + len(dispute.voted)
+    waited = _wait(state, ("votes-since", dispute.id, dispute.window, len(dispute.pages)))
+    is_time = (place == 0 and spoken >= len(dispute.table.members)) or waited >= GATHER_S + place * GATHER_STEP_S
     key = ("commit-votes", dispute.id)
-    if (is_all or state.now >= since + GATHER_S) and state.is_due(key, GATHER_S):
+    if is_time and state.is_due(key, GATHER_S):
         lists = encode_vote_lists([waiting[member] for member in sorted(waiting)])
-        yield CommitVotes(key, dispute.id, dispute.record_bytes, lists)
+        yield CommitVotes(key, dispute.id, dispute.record_bytes, dispute.question_bytes, lists)
+
+
+def _gathering_place(state: State, dispute: Dispute) -> int | None:
+    if dispute.record.collator == state.identity.account:
+        return 0
+    gatherers = get_settlers(state, dispute.id, dispute.window)
+    mine, has_collator = state.identity.operator_id, any(dispute.record.collator)
+    return gatherers.index(mine) + has_collator if mine in gatherers else None
 
 
 def _decide_settle(state: State, dispute: Dispute) -> Iterator[Instruction]:
-    is_complete = is_openable(state, dispute) and len(dispute.openings) == len(dispute.committed)
-    is_mine = dispute.record.collator == state.identity.account
-    if not (is_complete or (is_past(state, dispute, 2) and (_is_decided(dispute) or is_past(state, dispute, 3)))):
+    assert dispute.question is not None
+    votes = {m: o.vote for m, o in dispute.openings.items() if m in dispute.committed}
+    abstained = sum(1 for commitment in dispute.committed.values() if compute_reason(commitment) is not None)
+    is_complete = is_openable(state, dispute) and len(votes) + abstained == len(dispute.committed)
+    is_decided = find_winner(dispute.table, {**dispute.voted, **votes}) is not None
+    is_time = is_past(state, dispute, 3) or (is_past(state, dispute, 2) and is_decided)
+    if not (is_complete or is_time):
         return
-    rank = 0 if is_mine else 1 + compute_rank(state, dispute.id)
-    waited = state.now - state.asked.setdefault(("settle-since", dispute.id, is_complete), state.now)
+    waited = _wait(state, ("settle-since", dispute.id, dispute.window, is_complete))
     key = ("settle-votes", dispute.id)
-    if waited >= rank * RANK_BLOCKS and state.is_due(key, RETRY_S):
-        planned = plan_vote_settlement(dispute.pages, dispute.openings)
-        yield SettleVotes(key, dispute.id, dispute.record_bytes, planned)
+    if waited >= _turn(state, dispute) * RANK_BLOCKS and state.is_due(key, DIRECT_RETRY_S):
+        openings = {m: o for m, o in dispute.openings.items() if m in votes}
+        rows = min(len(dispute.table.members), PUNISHED_ROWS)
+        planned = plan_vote_settlement(dispute.question, dispute.cast, dispute.pages, openings, rows)
+        yield SettleVotes(key, dispute.id, dispute.record_bytes, dispute.question_bytes, planned)
 
 
-def _is_decided(dispute: Dispute) -> bool:
-    """Whether what was opened so far is a majority; without one `settleVotes` has to wait."""
-    votes = {member: opening.vote for member, opening in dispute.openings.items() if member in dispute.committed}
-    return find_winner(dispute.table, votes) is not None
+def _decide_punish(state: State, dispute: Dispute) -> Iterator[Instruction]:
+    """Page by page: one call for a thousand members would not fit a transaction."""
+    waited = _wait(state, ("punish-since", dispute.id, dispute.row))
+    key = ("punish", dispute.id, dispute.row)
+    if waited >= _turn(state, dispute) * RANK_BLOCKS and state.is_due(key, GATHER_S):
+        yield Punish(
+            key, dispute.id, dispute.record_bytes, dispute.tally, min(dispute.row + PUNISHED_ROWS, len(dispute.tally))
+        )
+
+
+def _wait(state: State, key: tuple[object, ...]) -> float:
+    """Seconds since this was asked first."""
+    return state.now - state.asked.setdefault(key, state.now)

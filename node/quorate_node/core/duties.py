@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from quorate.protocol.encoding import decode_carry_page
 from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import BEACON_REACH_BLOCKS
-from quorate.protocol.planning import RoundView, plan_settlement, plan_void_settlement
-from quorate.protocol.settlement import RoundTerms
-from quorate.protocol.types import CarryRecord
-from quorate_node.core.chainview import get_committee, get_window_end, is_window_past
-from quorate_node.core.instructions import AdvanceEra, Expire, Instruction, ProveBeacon, Settle
+from quorate.protocol.planning import plan_settlement, plan_void_settlement
+from quorate_node.core.instructions import AdvanceEra, Expire, Instruction, Judge, ProveBeacon, Rejoin, Settle
+from quorate_node.core.rounds import get_page_records, get_round_view, get_window_end, is_window_past
 from quorate_node.core.state import Batch, Round, State
 
 RETRY_S = 4.0
+SELDOM_S = 30.0
 RANK_BLOCKS = 2
 PATIENCE_BLOCKS = 8  # what a collator gets before others do its duty
 MAX_RANK = 60
@@ -63,6 +61,8 @@ def decide_duties(state: State) -> Iterator[Instruction]:
             case _:
                 pass
     yield from _decide_eras(state)
+    yield from _decide_judging(state)
+    yield from _decide_rejoin(state)
 
 
 def _decide_posting(state: State, batch: Batch) -> Iterator[Instruction]:
@@ -94,7 +94,7 @@ def _decide_late(state: State, batch: Batch, current: Round, is_mine: bool) -> I
     # Blocks since window 4 are not known, seconds are: at most one block a second counts as waiting.
     waited = min(head.number - end[1], head.timestamp - end[0])
     if waited >= _patience(state, is_mine, batch.id) and state.is_due(("late", batch.id, current.number), RETRY_S):
-        for settle in plan_settlements(batch, current, is_late=True):
+        for settle in plan_settlements(state, batch, current, is_late=True):
             if state.is_due(settle.key, RETRY_S):
                 yield settle
 
@@ -109,34 +109,14 @@ def _decide_void(state: State, batch: Batch, is_mine: bool) -> Iterator[Instruct
             yield Settle(key, batch.id, plan_void_settlement(batch.pages, index))
 
 
-def plan_settlements(batch: Batch, current: Round, is_late: bool) -> Iterator[Settle]:
+def plan_settlements(state: State, batch: Batch, current: Round, is_late: bool) -> Iterator[Settle]:
     """Settle calls for the pages that have something to settle."""
-    view = get_round_view(batch, current)
+    view = get_round_view(batch, current, state.network)
     for index, bundles in enumerate(batch.page_bundles):
         if batch.pending.intersection(bundles):
             planned = plan_settlement(view, index, get_page_records(batch, current, index), is_late)
             if planned is not None:
                 yield Settle(("settle", batch.id, current.number, index), batch.id, planned.settlement)
-
-
-def get_page_records(batch: Batch, current: Round, index: int) -> list[CarryRecord]:
-    """Bundles of a page as its layout gives them."""
-    if current.number:
-        return decode_carry_page(batch.pages[index])
-    return [batch.bundles[bundle].record for bundle in batch.page_bundles[index]]
-
-
-def get_round_view(batch: Batch, current: Round) -> RoundView:
-    """The present round as the planner wants it."""
-    terms = batch.terms
-    return RoundView(
-        terms=RoundTerms(terms.seats, current.number, terms.rounds, terms.fee_wei),
-        pending=frozenset(batch.pending),
-        pages=tuple(batch.pages),
-        commit_pages=tuple(current.pages),
-        openings=current.openings,
-        committee=lambda bundle: get_committee(batch, bundle),
-    )
 
 
 def _decide_eras(state: State) -> Iterator[Instruction]:
@@ -151,3 +131,25 @@ def _decide_eras(state: State) -> Iterator[Instruction]:
         key = ("era", class_id, view.era_end)
         if head.timestamp >= view.era_end + wait and state.is_due(key, RETRY_S):
             yield AdvanceEra(key, class_id)
+
+
+def _decide_judging(state: State) -> Iterator[Instruction]:
+    """Whoever failed too often in a past era is jailed as soon as somebody says so."""
+    timestamp, period = state.chain.head.timestamp, state.network.params.era_period
+    for operator_id, operator in state.chain.operators.items():
+        faults = operator.faults
+        if faults is None or not faults.is_faulty or timestamp < (faults.era + 1) * period:
+            continue
+        wait = 2 + RANK_BLOCKS * compute_rank(state, operator_id, faults.era)
+        key = ("judge", operator_id, faults.era)
+        if timestamp >= (faults.era + 1) * period + wait and state.is_due(key, SELDOM_S):
+            yield Judge(key, operator_id)
+
+
+def _decide_rejoin(state: State) -> Iterator[Instruction]:
+    me = state.chain.operators.get(state.identity.operator_id)
+    if me is None or not me.jailed_until or state.chain.head.timestamp < me.jailed_until:
+        return
+    key = ("rejoin", state.identity.operator_id, me.jailed_until)
+    if state.is_due(key, SELDOM_S):
+        yield Rejoin(key)

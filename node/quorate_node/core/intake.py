@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from quorate.protocol.context import AskWallet, Recover, no_wallets
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ValidationError
+from quorate.protocol.job import BatchStatus
+from quorate.protocol.outcomes import compute_extension_digest
 from quorate.protocol.params import FUEL_UNIT, MAX_TASKS
 from quorate.protocol.partition import compute_page_bundles, count_bundles
 from quorate.protocol.settlement import compute_needed_period, compute_order_escrow, compute_task_price
-from quorate.protocol.types import JobId, JobOrder, OrderFlag, SignatureKind, SignedOrder, Terms
+from quorate.protocol.types import JobId, JobOrder, OrderFlag, SignatureKind, SignedOrder, Terms, Verdict
 from quorate_node.core.collation import compute_terms
-from quorate_node.core.state import State
+from quorate_node.core.state import SignedExtension, State
 
 
 @dataclass(slots=True)
@@ -50,6 +52,28 @@ class OrderRefused(ValidationError):
     def __init__(self, code: str, message: str) -> None:
         self.code = code
         super().__init__(message)
+
+
+def judge_extension(state: State, extension: SignedExtension, recover: Recover) -> None:
+    """Would `extend` take this? Raises OrderRefused with the reason; money and contract wallets the chain judges."""
+    batch, head = state.chain.batches.get(extension.batch_id), state.chain.head
+    if batch is None or batch.status is not BatchStatus.SETTLED or head.timestamp >= batch.final_at:
+        raise OrderRefused("NOT_EXTENDABLE", f"batch {extension.batch_id} is not settled, or final already")
+    number = batch.round.number if batch.round else 0
+    if number != extension.round:
+        raise OrderRefused("ROUND", f"batch {batch.id} stands in round {number}: sign for that")
+    rows = [batch.outcomes.get(bundle) for bundle in extension.bundles]
+    for bundle, outcome in zip(extension.bundles, rows, strict=True):
+        if outcome is None or outcome.row.verdict is Verdict.ACCEPTED or not outcome.row.voters:
+            raise OrderRefused("NOT_EXTENDABLE", f"bundle {bundle} is not void with votes that stand")
+    if len({outcome.page for outcome in rows if outcome}) > 1:
+        raise OrderRefused("NOT_EXTENDABLE", "the bundles were settled by different calls: extend those of one first")
+    requesters = {batch.bundles[bundle].order.requester for bundle in extension.bundles}
+    digest = compute_extension_digest(
+        state.network.separator, batch.post_hash, extension.bundles, extension.round, extension.rounds
+    )
+    if len(extension.signature) == 65 and {recover(digest, extension.signature)} != requesters:
+        raise OrderRefused("SIGNATURE", "the extension is not signed by the bundles' requester")
 
 
 def judge_order(

@@ -16,7 +16,7 @@ from quorate.protocol.encoding import compute_list_digest, encode_items
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.hashing import keccak
 from quorate.protocol.types import CommitList, Opening
-from quorate_node.core.chainview import get_committee
+from quorate_node.core.rounds import get_committee
 from quorate_node.core.state import Batch, Dispute, Round, SeatKey, State
 from quorate_node.core.stimuli import CommitListReceived, OpeningsReceived, VoteOpeningReceived, VoteReceived
 
@@ -95,7 +95,7 @@ def check_openings(
 
 def _find_dispute(state: State, dispute_id: int, member: int) -> Dispute:
     dispute = state.chain.disputes.get(dispute_id)
-    if dispute is None:
+    if dispute is None or dispute.question is None:
         raise MessageRefused("NOT_YET", f"dispute {dispute_id} is not known here, or over")
     if member >= len(dispute.table.members):
         raise MessageRefused("MEMBER", f"the table has no member {member}")
@@ -107,11 +107,11 @@ def check_vote(state: State, dispute_id: int, vote: tuple[int, bytes, bytes], re
     member, signature, commitment = vote
     dispute = _find_dispute(state, dispute_id, member)
     known = dispute.committed.get(member)
-    if known is not None and known != commitment:
+    if (known is not None and known != commitment) or member in dispute.voted:
         raise MessageRefused("DUPLICATE", f"member {member} has committed to another vote")
     row = dispute.table.members[member]
-    items_hash = compute_vote_items_hash(dispute.record.bundle, commitment)
-    digest = compute_list_digest(state.network.separator, dispute.record.vote_domain, row.operator_id, items_hash)
+    items_hash = compute_vote_items_hash(commitment)
+    digest = compute_list_digest(state.network.separator, dispute.statement, row.operator_id, items_hash)
     if recover(digest, signature) != row.key:
         raise MessageRefused("SIGNATURE", f"not signed by the key of member {member}")
     return VoteReceived(dispute_id, vote)
@@ -123,8 +123,7 @@ def check_vote_opening(state: State, dispute_id: int, member: int, opening: Open
     commitment = dispute.committed.get(member)
     if commitment is None:
         raise MessageRefused("NOT_YET", f"no class vote of member {member} is on chain: send again")
-    statement = compute_statement(dispute.record.vote_domain, dispute.record.bundle)
     operator_id = dispute.table.members[member].operator_id
-    if commitment != compute_commitment(statement, operator_id, opening.vote, opening.salt):
+    if commitment != compute_commitment(dispute.statement, operator_id, opening.vote, opening.salt):
         raise MessageRefused("OPENING", f"this does not open the class vote of member {member}")
     return VoteOpeningReceived(dispute_id, member, opening)

@@ -7,6 +7,7 @@ under "chain" can be rebuilt from events alone, which is how a reorganisation is
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
@@ -14,19 +15,22 @@ from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import Params
 from quorate.protocol.types import (
     ZERO32,
+    AbstainReason,
     Address,
     CarryRecord,
+    CastVotes,
     CommitList,
     DisputeRecord,
     JobId,
     JobOrder,
     Opening,
     OperatorId,
+    OutcomeRow,
+    Question,
     SignedOrder,
     Stage,
     Table,
     Terms,
-    Verdict,
     Vote,
 )
 from quorate_node.core.policy import DEFAULT_LIMITS, Limits
@@ -37,6 +41,8 @@ NEVER = -1e18
 
 BundleKey = tuple[int, int]
 """(batch id, bundle)."""
+WorkKey = tuple[int, ...]
+"""(batch id, bundle) for a whole bundle, (batch id, bundle, dispute id) for the tasks that a class is asked about."""
 SeatKey = tuple[int, int]
 """(bundle, seat) within a batch and round."""
 
@@ -57,16 +63,25 @@ class Network:
     market: Address
     separator: bytes
     params: Params
+    disputes: Address
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the operator decides; `classes` are those that it keeps alive, `fee_wei` what it asks as a collator."""
+    """What the operator decides; `classes` are those that it keeps alive, `fee_wei` what it asks as a collator.
+
+    `challenge_budget_wei` is what it puts up for bonds of challenges at most (0: it never challenges), `watch_bps` the
+    share of accepted bundles, in 1/10,000, that it executes without a seat to find wrong ones. `reveal_depth` is how
+    many blocks a commitment must be deep before its opening leaves.
+    """
 
     classes: tuple[int, ...] = (1,)
     is_collator: bool = False
     fee_wei: int = 0
     limits: Limits = DEFAULT_LIMITS
+    challenge_budget_wei: int = 0
+    watch_bps: int = 0
+    reveal_depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +124,42 @@ class Round:
     committees: dict[int, tuple[int, ...]] = field(default_factory=dict)
     pages: list[tuple[CommitList, ...]] = field(default_factory=list)
     committed: dict[SeatKey, bytes] = field(default_factory=dict)
+    commit_block: dict[int, int] = field(default_factory=dict)
     openings: dict[SeatKey, Opening] = field(default_factory=dict)
+    revealed: set[SeatKey] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A bundle's newest row, the round of its outcome page, and that page's place in the chain of them."""
+
+    round: int
+    page: int
+    row: OutcomeRow
+
+
+@dataclass(slots=True)
+class Audits:
+    """The audit draw of a settled batch: `header` of `beacon_block` decides, `start_time` is set once it is proven.
+
+    `done` are bundles that were audited.
+    """
+
+    beacon_block: int
+    round: int
+    header: bytes = b""
+    header_asked_at: float = NEVER
+    domain: bytes | None = None
+    start_time: int | None = None
+    done: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
 class Batch:
-    """A batch as its events tell it. `pages` are the record or carry pages of the present round."""
+    """A batch as its events tell it. `pages` are the record or carry pages of the present round.
+
+    `record_pages` and `outcome_pages` (round u8 ‖ rows) are what the chain keeps hashes of, from the first.
+    """
 
     id: int
     collator: Address
@@ -122,6 +167,7 @@ class Batch:
     terms: Terms
     table: Table
     opened_at: int
+    judged: bool = True
     status: BatchStatus = BatchStatus.POSTING
     post_hash: bytes = ZERO32
     round: Round | None = None
@@ -130,8 +176,12 @@ class Batch:
     carried_pages: list[bytes] = field(default_factory=list)
     bundles: dict[int, Bundle] = field(default_factory=dict)
     pending: set[int] = field(default_factory=set)
-    verdicts: dict[int, tuple[Verdict, Vote]] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    record_pages: list[bytes] = field(default_factory=list)
+    record_bundles: list[tuple[int, ...]] = field(default_factory=list)
+    outcome_pages: list[bytes] = field(default_factory=list)
     final_at: int = 0
+    audits: Audits | None = None
 
     def find_member(self, operator_id: int) -> int | None:
         """Row of an operator in the batch's table."""
@@ -140,24 +190,47 @@ class Batch:
 
 @dataclass(slots=True)
 class Dispute:
-    """A class vote; `lists` are vote commitments on chain as (member, signature, commitment), page by page."""
+    """A class vote. `since` and `since_block` are the start of its present phase, publishing or a window.
+
+    `published` are leaves by root; `cast` what earlier windows left; `pages` the vote commitments of this window that
+    the chain did not skip; `tally` is there once it is decided, of which `row` rows are punished. `openings` and `mail`
+    may have come by mail.
+    """
 
     id: int
     record: DisputeRecord
     record_bytes: bytes
     table: Table
     bundle: Bundle | None
-    opened_at: int
-    open_block: int
+    since: int
+    since_block: int
+    published: dict[Vote, tuple[bytes, ...]] = field(default_factory=dict)
+    question: Question | None = None
+    question_bytes: bytes = b""
+    window: int = 0
+    statement: bytes = ZERO32
+    cast: CastVotes | None = None
+    tally: bytes = b""
+    row: int = 0
     pages: list[tuple[tuple[int, bytes, bytes], ...]] = field(default_factory=list)
     committed: dict[int, bytes] = field(default_factory=dict)
     openings: dict[int, Opening] = field(default_factory=dict)
+    revealed: set[int] = field(default_factory=set)
     mail: dict[int, tuple[int, bytes, bytes]] = field(default_factory=dict)
 
     @property
     def key(self) -> BundleKey:
-        """The bundle in conflict."""
+        """The bundle in question."""
         return self.record.batch_id, self.record.bundle
+
+    @property
+    def voted(self) -> Mapping[int, Vote]:
+        """Votes of earlier windows, which stand."""
+        return self.cast.votes if self.cast else {}
+
+    def clear_window(self) -> None:
+        """A fresh window: nothing is committed in it."""
+        self.pages, self.committed, self.openings, self.revealed, self.mail = [], {}, {}, set(), {}
 
 
 @dataclass(slots=True)
@@ -168,17 +241,37 @@ class ClassView:
     price: int
     era_end: int
     table: int = 0
+    judged: bool = False
+
+
+@dataclass(slots=True)
+class Faults:
+    """Seats of one fault era: how many failed, how many were paid. Told since this node runs, not before."""
+
+    era: int
+    failed: int = 0
+    done: int = 0
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether judging the record jails the operator."""
+        return self.failed > 3 and 20 * self.failed > self.failed + self.done
 
 
 @dataclass(slots=True)
 class OperatorView:
-    """An operator's public side; `jailed_until` in unix seconds, 0 outside of a jail."""
+    """An operator's public side; `jailed_until` in unix seconds, 0 outside of a jail.
+
+    `was_left_out` tells that a vote which it committed was once settled as not opened.
+    """
 
     owner: Address
     signing_key: Address
     url: str = ""
+    faults: Faults | None = None
     jailed_until: int = 0
     ejected: bool = False
+    was_left_out: bool = False
 
 
 @dataclass(slots=True)
@@ -220,7 +313,11 @@ class WorkStatus(StrEnum):
 
 @dataclass(slots=True)
 class Work:
-    """One execution of a bundle; it serves every round and the class vote alike."""
+    """One execution; that of a whole bundle serves every round, audit, challenge and class vote alike.
+
+    `leaves` are by task within the bundle; of a task that was not asked for the leaf is empty, and `root` is None then.
+    `abstention` is the reason to give while there is no result.
+    """
 
     job_id: JobId
     job_bundle: int = 0
@@ -228,13 +325,15 @@ class Work:
     root: Vote | None = None
     leaves: tuple[bytes, ...] = ()
     reason: str = ""
+    abstention: AbstainReason = AbstainReason.TIME
     since: float = 0.0
     retry_at: float | None = None
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A vote that this node has committed to, or is about to: what an opening needs."""
+    """What this node has committed to, or is about to: all that an opening needs. An abstention has no salt."""
 
     bundle: int
     seat: int
@@ -244,12 +343,18 @@ class Secret:
     commitment: bytes
     leaves: tuple[bytes, ...] = ()
 
+    @property
+    def is_abstention(self) -> bool:
+        """Whether there is nothing to open."""
+        return not self.salt
+
 
 @dataclass(frozen=True, slots=True)
 class SecretGroup:
     """Commitments under one signature: journalled, signed and sent as one, for ever in this grouping.
 
-    `subject` is a batch id in stage BUNDLE and a dispute id in stage CLASS_VOTE.
+    `subject` is a batch id in stage BUNDLE and a dispute id in stage CLASS_VOTE, where `domain` is the statement of a
+    window and `round` its number.
     """
 
     stage: Stage
@@ -262,13 +367,25 @@ class SecretGroup:
 
 @dataclass(slots=True)
 class Own:
-    """This node's work and secrets."""
+    """This node's work and secrets.
 
-    work: dict[BundleKey, Work] = field(default_factory=dict)
+    `acknowledged` are openings that a collator says it has, by round domain. `challenged` are bonds in wei by
+    (batch id, bundle, task), `found_leaves` what other operators served, by root.
+    """
+
+    work: dict[WorkKey, Work] = field(default_factory=dict)
     seats: dict[bytes, tuple[SeatKey, ...]] = field(default_factory=dict)
     groups: dict[bytes, list[SecretGroup]] = field(default_factory=dict)
-    journaling: set[tuple[bytes, int]] = field(default_factory=set)
+    journaling: set[bytes] = field(default_factory=set)
     ready_since: dict[bytes, float] = field(default_factory=dict)
+    acknowledged: set[tuple[bytes, SeatKey]] = field(default_factory=set)
+    challenged: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    found_leaves: OrderedDict[Vote, tuple[bytes, ...]] = field(default_factory=OrderedDict)
+
+    def groups_of(self, batch_id: int) -> Iterator[SecretGroup]:
+        """What this node committed to in the rounds of a batch."""
+        for groups in self.groups.values():
+            yield from (each for each in groups if each.stage is Stage.BUNDLE and each.subject == batch_id)
 
 
 @dataclass(slots=True)
@@ -279,6 +396,17 @@ class QueuedOrders:
     since: float
     orders: list[SignedOrder] = field(default_factory=list)
     attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SignedExtension:
+    """A requester's wish for `rounds` more for bundles of a batch that stands in `round`."""
+
+    batch_id: int
+    bundles: tuple[int, ...]
+    round: int
+    rounds: int
+    signature: bytes
 
 
 @dataclass(slots=True)
@@ -296,6 +424,7 @@ class Mail:
     queue: dict[Terms, QueuedOrders] = field(default_factory=dict)
     posting: dict[tuple[object, ...], QueuedOrders] = field(default_factory=dict)
     posts: int = 0
+    extensions: list[SignedExtension] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from quorate.protocol.events import Event
-from quorate.protocol.types import CommitList, Opening, SignedOrder, Table, Vote
-from quorate_node.core.state import BundleKey, Head, SeatKey, SecretGroup
+from quorate.protocol.types import AbstainReason, CommitList, Opening, SignedOrder, Table, Vote
+from quorate_node.core.state import Head, SeatKey, SecretGroup, SignedExtension, WorkKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,13 @@ class HeaderRead:
 
 @dataclass(frozen=True, slots=True)
 class BundleExecuted:
-    """Leaves of a bundle's tasks in their order, and their Merkle root; seconds spent on content and on execution."""
+    """Leaves of a bundle's tasks in their order, and their Merkle root; seconds spent on content and on execution.
 
-    key: BundleKey
-    root: Vote
+    Where only some tasks were asked for, the other leaves are empty and there is no root.
+    """
+
+    key: WorkKey
+    root: Vote | None
     leaves: tuple[bytes, ...]
     content_s: float = 0.0
     execute_s: float = 0.0
@@ -64,9 +67,34 @@ class BundleExecuted:
 class BundleFailed:
     """This host has no result; `retry` tells that another try may help (content was not to be found)."""
 
-    key: BundleKey
+    key: WorkKey
     reason: str
     retry: bool = False
+    abstention: AbstainReason = AbstainReason.OTHER
+
+
+@dataclass(frozen=True, slots=True)
+class AuditHeaderRead:
+    """RLP of the header that decides the audits of a batch."""
+
+    batch_id: int
+    header: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LeavesFound:
+    """Leaves that an operator served; their Merkle root was checked to be `root`."""
+
+    root: Vote
+    leaves: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningsAcknowledged:
+    """The collator of a round says that it has these openings."""
+
+    domain: bytes
+    seats: tuple[SeatKey, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +117,13 @@ class OrdersQueued:
     """Orders that this collator accepted and shall post."""
 
     orders: tuple[SignedOrder, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionQueued:
+    """An extension that this collator accepted and shall bring to the chain."""
+
+    extension: SignedExtension
 
 
 # from peers: verified by `collation` before the core sees them
@@ -134,11 +169,15 @@ Stimulus = (
     | ChainAdvanced
     | ChainReorganised
     | HeaderRead
+    | AuditHeaderRead
+    | LeavesFound
+    | OpeningsAcknowledged
     | BundleExecuted
     | BundleFailed
     | GroupJournaled
     | CallEnded
     | OrdersQueued
+    | ExtensionQueued
     | CommitListReceived
     | OpeningsReceived
     | VoteReceived

@@ -19,25 +19,30 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from quorate.chain.signing import recover
 from quorate.messages import (
     MAX_BODY_BYTES,
     ErrorDetail,
     ErrorMessage,
+    ExtensionMessage,
     HintsMessage,
     LeavesMessage,
     Message,
     OrderAccepted,
     OrderMessage,
 )
+from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import Busy, DataError, QuorateError, ValidationError
+from quorate.protocol.types import SignatureKind
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate.storage.gateway import gateway_routes
 from quorate_node.collator import Collator
 from quorate_node.core.intake import OrderRefused
 from quorate_node.core.mailroom import MessageRefused
-from quorate_node.core.state import State
+from quorate_node.core.state import SignedExtension, State
 from quorate_node.gateway.status import describe_status
+from quorate_node.hints import Hints
 from quorate_node.mailbox import KINDS, Mailbox
 
 MAX_ORDER_BYTES = 16 * 1024
@@ -64,6 +69,7 @@ class Services:
     count_order: Callable[[str], None]
     is_ready: Callable[[], bool]
     collator: Collator | None
+    hints: Hints
     import_quota_bytes: int
     imported_bytes: int = 0
     imports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_IMPORTS))
@@ -76,8 +82,10 @@ def build_app(services: Services) -> Starlette:
     return Starlette(
         routes=[
             Route(f"{v1}/orders", answered(api.orders), methods=["POST"]),
+            Route(f"{v1}/extensions", answered(api.extensions), methods=["POST"]),
             Route(f"{v1}/import", answered(api.import_content), methods=["POST"]),
             Route(f"{v1}/hints/{{job_id}}", answered(api.hints)),
+            Route(f"{v1}/hints", answered(api.tell_hints), methods=["POST"]),
             Route(f"{v1}/leaves/{{root}}", answered(api.leaves)),
             *(Route(f"{v1}/{kind}", answered(api.message(model)), methods=["POST"]) for kind, model in KINDS.items()),
             Route(f"{v1}/status", answered(api.status)),
@@ -174,11 +182,30 @@ class Api:
         accepted = OrderAccepted(job_id=f"0x{job_id.hex()}")
         return Response(accepted.model_dump_json(), 202, media_type="application/json")
 
+    async def extensions(self, request: Request) -> Response:
+        """202 when the collator brings more rounds for a void job to the chain, or why not."""
+        if self._services.collator is None:
+            return refusal(404, "NOT_A_COLLATOR", "this node takes no orders: send them to one that does")
+        m = await self._read(request, ExtensionMessage, MAX_ORDER_BYTES)
+        extension = SignedExtension(m.batch_id, tuple(m.bundles), m.round, m.rounds, m.signature)
+        self._services.collator.accept_extension(extension)
+        return JSONResponse({"taken": True}, 202)
+
     async def hints(self, request: Request) -> Response:
         """Providers of a job's input."""
-        job_id = _parse_hash(request.path_params["job_id"])
-        collator = self._services.collator
-        return _json(HintsMessage(providers=collator.hints(job_id) if collator else []))
+        return _json(HintsMessage(providers=self._services.hints.get(_parse_hash(request.path_params["job_id"]))))
+
+    async def tell_hints(self, request: Request) -> Response:
+        """A requester tells who has its job's input: its order shows that it is the one."""
+        message = await self._read(request, OrderMessage, MAX_ORDER_BYTES)
+        signed, state = message.to_signed(), self._services.get_states()[0]
+        job_id = compute_job_id(state.network.separator, signed.order)
+        if signed.kind is SignatureKind.ECDSA and recover(job_id, signed.signature) != signed.order.requester:
+            raise OrderRefused("SIGNATURE", "the order is not signed by its requester for this deployment")
+        if signed.kind is not SignatureKind.ECDSA and not is_posted(state, job_id):
+            raise OrderRefused("SIGNATURE", "hints about a contract's order are taken when it is posted")
+        self._services.hints.put(job_id, message.providers)
+        return JSONResponse({"taken": True}, 202)
 
     async def leaves(self, request: Request) -> Response:
         """Leaves under a root that this node voted for."""
@@ -235,6 +262,12 @@ class Api:
         """For Prometheus."""
         body, kind = self._services.render_metrics()
         return Response(body, media_type=kind)
+
+
+def is_posted(state: State, job_id: bytes) -> bool:
+    """Whether a batch that is followed has a job."""
+    batches = state.chain.batches.values()
+    return any(bundle.job_id == job_id for batch in batches for bundle in batch.bundles.values())
 
 
 def _json(model: BaseModel) -> Response:

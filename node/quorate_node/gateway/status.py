@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from quorate import __version__
-from quorate_node.core.chainview import get_committee
 from quorate_node.core.collation import count_queued
+from quorate_node.core.rounds import get_committee
 from quorate_node.core.state import State, WorkStatus, find_member
 
 

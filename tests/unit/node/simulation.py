@@ -7,41 +7,40 @@ and what is lost.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quorate.chain import rlp
 from quorate.chain.account import SigningAccount
 from quorate.chain.signing import recover
 from quorate.protocol import events as ev
-from quorate.protocol.commitment import compute_commitment, compute_salt, compute_statement
-from quorate.protocol.committing import apply_commit
+from quorate.protocol.committing import apply_commit, apply_reveal
 from quorate.protocol.context import Block, Call
-from quorate.protocol.dispute_pages import compute_vote_items_hash, encode_vote_lists
-from quorate.protocol.encoding import (
-    compute_job_id,
-    compute_list_digest,
-    encode_items,
-    encode_post_page,
-)
+from quorate.protocol.dispute_pages import encode_vote_lists
+from quorate.protocol.encoding import compute_job_id, encode_commit_lists, encode_post_page
 from quorate.protocol.errors import ProtocolViolation
+from quorate.protocol.extending import apply_extend, apply_prove_audit
 from quorate.protocol.hashing import keccak
+from quorate.protocol.outcomes import Extension
 from quorate.protocol.params import ETHER, LOCAL, Params
+from quorate.protocol.partition import tasks_of_bundle
 from quorate.protocol.posting import apply_post
 from quorate.protocol.result import compute_merkle_root
 from quorate.protocol.settling import apply_settle
-from quorate.protocol.types import Address, CommitItem, CommitList, JobOrder, OperatorId, SignedOrder, Vote
+from quorate.protocol.types import AbstainReason, Address, JobOrder, OperatorId, SignedOrder, Vote
 from quorate.protocol.world import World
 from quorate_node.core import instructions as ins
 from quorate_node.core import mailroom
 from quorate_node.core import stimuli as st
-from quorate_node.core.core import Core
+from quorate_node.core.core import TROUBLE, Core
 from quorate_node.core.farm import Farm
 from quorate_node.core.mailroom import MessageRefused
-from quorate_node.core.state import Head, Identity, Network, Secret, SecretGroup, Settings
+from quorate_node.core.state import Head, Identity, Network, SecretGroup, Settings
+from quorate_node.signer import Signer
 from quorate_node.watcher import find_tables
 
 BLOCKS_A_SECOND = 4
+DEFAULT_SETTINGS = Settings()
 START = 1_700_000_000
 REGISTRY, MARKET, DISPUTES, CHALLENGES = (Address(bytes(19) + bytes((i,))) for i in range(1, 5))
 CoreType = Callable[[Identity, Network, Settings], Core]
@@ -60,22 +59,26 @@ def make_header(number: int, fork: int) -> bytes:
 
 @dataclass
 class Node:
-    """One simulated node. `deaf` and `mute` lose messages to it and from it; `is_up` False is a crash."""
+    """One simulated node. Messages to a deaf and from a mute one are lost; `is_up` False is a crash; with a `failure`
+    it has no result of any execution."""
 
     index: int
     key: SigningAccount
     core: Core
     farm: Farm
+    signer: Signer
     journal: list[SecretGroup] = field(default_factory=list)
     is_up: bool = True
     is_mute: bool = False
+    is_deaf: bool = False
+    failure: AbstainReason | None = None
     refusals: list[str] = field(default_factory=list)
     pending: list[st.Stimulus] = field(default_factory=list)
     instructions: list[ins.Instruction] = field(default_factory=list)
 
 
 class Network0:
-    """Operators 1 to `count` of class 1, of which the first collates; `farm_size` of them live in one process."""
+    """Operators 1 to `count` of class 1, of which some collate; `farm_size` of them live in one process."""
 
     def __init__(
         self,
@@ -83,9 +86,11 @@ class Network0:
         cores: dict[int, CoreType] | None = None,
         params: Params = LOCAL,
         farm_size: int = 1,
+        collators: frozenset[int] = frozenset({0}),
+        settings: Settings = DEFAULT_SETTINGS,
     ) -> None:
         self.world = World(params, 31337, REGISTRY, MARKET, DISPUTES, CHALLENGES, recover)
-        self.cores = cores or {}
+        self.cores, self.collators, self.settings = cores or {}, collators, settings
         self.number, self.fork = 10, 0
         self.events: list[tuple[int, ev.Event]] = []
         self.queue: list[tuple[Node, Any]] = []
@@ -98,7 +103,10 @@ class Network0:
         for start in range(0, count, farm_size):
             indexes = range(start, min(start + farm_size, count))
             farm = Farm([self._make_core(i) for i in indexes])
-            self.nodes += [Node(i, self.keys[i], core, farm) for i, core in zip(indexes, farm.cores, strict=True)]
+            self.nodes += [
+                Node(i, self.keys[i], core, farm, Signer(self.keys[i], i + 1, self.world.market.separator))
+                for i, core in zip(indexes, farm.cores, strict=True)
+            ]
         self.verdicts: dict[tuple[int, int], tuple[int, bytes]] = {}
         self.failures: list[str] = []
 
@@ -124,7 +132,8 @@ class Network0:
             self.log(registry.apply_join(self.call(key.address), 1, 10, 10**9, 10**12))
         self._advance_era()
         self.log(market.apply_deposit(self.call(self.requester.address, 1000 * ETHER)))
-        self.log(market.apply_deposit(self.call(self.keys[0].address, 10 * ETHER)))
+        for index in sorted(self.collators):
+            self.log(market.apply_deposit(self.call(self.keys[index].address, 10 * ETHER)))
 
     def _advance_era(self) -> list[ev.Event]:
         registry = self.world.registry
@@ -133,9 +142,11 @@ class Network0:
         return found
 
     def _make_core(self, index: int) -> Core:
-        network = Network(31337, MARKET, self.world.market.separator, self.world.params)
+        network = Network(31337, MARKET, self.world.market.separator, self.world.params, DISPUTES)
         identity = Identity(OperatorId(index + 1), self.keys[index].address)
-        return self.cores.get(index, Core)(identity, network, Settings(is_collator=index == 0))
+        return self.cores.get(index, Core)(
+            identity, network, replace(self.settings, is_collator=index in self.collators)
+        )
 
     # orders
 
@@ -147,8 +158,8 @@ class Network0:
         self.nonce += 1
         return SignedOrder(order, self.requester.sign(compute_job_id(self.world.market.separator, order)))
 
-    def submit(self, *orders: SignedOrder) -> None:
-        self.nodes[0].core.handle(st.OrdersQueued(orders))
+    def submit(self, *orders: SignedOrder, to: int = 0) -> None:
+        self.nodes[to].core.handle(st.OrdersQueued(orders))
 
     # life
 
@@ -200,6 +211,8 @@ class Network0:
             if node.is_up:
                 decided = node.core.handle(st.Tick(self.number / BLOCKS_A_SECOND))
                 node.instructions += decided
+                trouble = [each for each in decided if isinstance(each, ins.Note) and each.text.startswith(TROUBLE)]
+                assert not trouble, trouble
                 for instruction in decided:
                     self._perform(node, instruction)
 
@@ -233,93 +246,138 @@ class Network0:
                 return world.market.apply_expire(call, batch_id)
             case ins.AdvanceEra(_, class_id):
                 return world.registry.apply_advance_era(call, class_id, *world.registry.medians(class_id))
+            case ins.Judge(_, operator_id):
+                return world.registry.apply_judge(call, OperatorId(operator_id))
+            case ins.Rejoin():
+                return world.registry.apply_rejoin(call)
             case ins.Commit(_, batch_id, first, end, lists):
                 return apply_commit(world.market, call, batch_id, first, end, lists)
+            case ins.CommitOwn(_, batch_id, end, group):
+                lists = encode_commit_lists([self._signer(call).sign_list(group)])
+                return apply_commit(world.market, call, batch_id, 0, end, lists)
+            case ins.Reveal(_, batch_id, plan):
+                return apply_reveal(world.market, call, batch_id, plan.commit_pages, plan.votes, plan.openings)
             case ins.Settle(_, batch_id, settlement):
                 return apply_settle(world.market, call, batch_id, settlement)
-            case ins.CommitVotes(_, dispute_id, record, lists):
-                return world.disputes.apply_commit_votes(call, dispute_id, record, lists)
-            case ins.CommitOwnVote(_, group, record):
-                node = next(n for n in self.nodes if n.key.address == call.sender)
-                lists = encode_vote_lists([self._sign_vote(node, group)])
-                return world.disputes.apply_commit_votes(call, group.subject, record, lists)
-            case ins.SettleVotes(_, dispute_id, record, plan):
-                return world.disputes.apply_settle_votes(
-                    call, dispute_id, record, plan.commit_pages, plan.votes, plan.openings
+            case ins.Extend(_, signed, proof):
+                extension = Extension(signed.rounds, signed.bundles, proof, signed.signature)
+                return apply_extend(world.market, call, signed.batch_id, extension)
+            case ins.ProveAudit(_, batch_id, header):
+                return apply_prove_audit(world.market, call, batch_id, header)
+        return self._apply_to_disputes(call, instruction)
+
+    def _apply_to_disputes(self, call: Call, instruction: Any) -> list[ev.Event]:
+        disputes = self.world.disputes
+        match instruction:
+            case ins.Publish(_, dispute_id, record, leaves):
+                return disputes.apply_publish(call, dispute_id, record, b"".join(leaves))
+            case ins.Ask(_, dispute_id, record, joined):
+                return disputes.apply_ask(call, dispute_id, record, joined)
+            case ins.CommitVotes(_, dispute_id, record, question, lists):
+                return disputes.apply_commit_votes(call, dispute_id, record, question, lists)
+            case ins.CommitOwnVote(_, group, record, question):
+                lists = encode_vote_lists([self._signer(call).sign_vote(group)])
+                return disputes.apply_commit_votes(call, group.subject, record, question, lists)
+            case ins.RevealVotes(_, dispute_id, record, question, plan):
+                return disputes.apply_reveal_votes(
+                    call, dispute_id, record, question, plan.commit_pages, plan.votes, plan.openings
                 )
+            case ins.SettleVotes(_, dispute_id, record, question, plan):
+                return disputes.apply_settle_votes(
+                    call, dispute_id, record, question, plan.cast, plan.commit_pages, plan.votes, plan.openings,
+                    plan.rows,
+                )  # fmt: skip
+            case ins.Punish(_, dispute_id, record, tally, up_to):
+                return disputes.apply_punish(call, dispute_id, record, tally, up_to)
         raise AssertionError(instruction)
 
     # nodes
 
     def leaves_of(self, execute: ins.Execute) -> tuple[bytes, ...]:
-        """What an honest execution gives."""
-        return (keccak(execute.order.spec_hash + bytes((execute.job_bundle,))),)
+        """What an honest execution of the whole bundle gives."""
+        tasks = tasks_of_bundle(execute.order.task_count, execute.job_bundle)
+        return tuple(keccak(execute.order.spec_hash + task.to_bytes(4, "big")) for task in tasks)
 
     def _perform(self, node: Node, instruction: Any) -> None:
         if isinstance(instruction, ins.Transaction):
             self.queue.append((node, instruction))
             return
         match instruction:
+            case ins.ReadAuditHeader(batch_id, block):
+                node.pending.append(st.AuditHeaderRead(batch_id, make_header(block, self.fork)))
             case ins.ReadHeader(batch_id, round_, block):
                 node.pending.append(st.HeaderRead(batch_id, round_, make_header(block, self.fork)))
-            case ins.Execute(key):
-                leaves = self.leaves_of(instruction)
-                node.pending.append(st.BundleExecuted(key, Vote(compute_merkle_root(leaves)), leaves))
+            case ins.Execute():
+                node.pending.append(self._execute(node, instruction))
+            case ins.AskLeaves(root, operators):
+                self._find_leaves(node, root, operators)
             case ins.JournalCommit():
                 self._journal(node, instruction)
             case ins.SendCommitments(group, collator):
-                items = tuple(CommitItem(s.bundle, s.seat, s.commitment) for s in group.secrets)
-                commit_list = CommitList(
-                    group.member, items, self._sign(node, group.domain, keccak(encode_items(items)))
-                )
+                commit_list = node.signer.sign_list(group)
                 self._deliver(
                     node, collator, (),
                     lambda s: mailroom.check_commit_list(s, group.subject, group.round, commit_list, recover),
                 )  # fmt: skip
-            case ins.SendOpenings(batch_id, round_, openings, collator, operators):
-                self._deliver(
+            case ins.SendOpenings(batch_id, round_, domain, openings, collator, operators):
+                taken = self._deliver(
                     node, collator, operators, lambda s: mailroom.check_openings(s, batch_id, round_, openings)
                 )
-            case ins.SendVote(group, collator):
-                vote = self._sign_vote(node, group)
-                self._deliver(node, collator, (), lambda s: mailroom.check_vote(s, group.subject, vote, recover))
+                if collator in taken:
+                    node.pending.append(st.OpeningsAcknowledged(domain, tuple(seat for seat, _ in openings)))
+            case ins.SendVote(group, collator, operators):
+                vote = node.signer.sign_vote(group)
+                node.pending.append(st.VoteReceived(group.subject, vote))
+                self._deliver(node, collator, operators, lambda s: mailroom.check_vote(s, group.subject, vote, recover))
             case ins.SendVoteOpening(dispute_id, member, opening, collator, operators):
                 self._deliver(
                     node, collator, operators,
                     lambda s: mailroom.check_vote_opening(s, dispute_id, member, opening),
                 )  # fmt: skip
 
+    def _execute(self, node: Node, execute: ins.Execute) -> st.Stimulus:
+        if node.failure is not None:
+            return st.BundleFailed(execute.key, "this host cannot", True, node.failure)
+        leaves = self.leaves_of(execute)
+        if execute.tasks:
+            return st.BundleExecuted(
+                execute.key, None, tuple(leaf if i in execute.tasks else b"" for i, leaf in enumerate(leaves))
+            )
+        return st.BundleExecuted(execute.key, Vote(compute_merkle_root(leaves)), leaves)
+
+    def _find_leaves(self, node: Node, root: Vote, operators: tuple[int, ...]) -> None:
+        for other in (self.nodes[operator_id - 1] for operator_id in operators):
+            for secret in (s for group in other.journal for s in group.secrets):
+                if secret.vote == root and compute_merkle_root(secret.leaves) == root and other.is_up:
+                    node.pending.append(st.LeavesFound(root, secret.leaves))
+                    return
+
     def _journal(self, node: Node, draft: ins.JournalCommit) -> None:
-        secrets = []
-        for vote in draft.votes:
-            statement = compute_statement(draft.domain, vote.bundle)
-            known = [s for g in node.journal for s in g.secrets if s.statement == statement]
-            assert all(s.vote == vote.vote for s in known), "two votes on one statement"
-            salt = compute_salt(node.key.key, statement)
-            commitment = compute_commitment(statement, node.index + 1, vote.vote, salt)
-            secrets.append(Secret(vote.bundle, vote.seat, statement, vote.vote, salt, commitment, vote.leaves))
-        group = SecretGroup(draft.stage, draft.subject, draft.round, draft.domain, draft.member, tuple(secrets))
+        group = node.signer.seal(draft)
+        known = {s.statement: s for g in node.journal for s in g.secrets}
+        assert all(s.vote == known.get(s.statement, s).vote for s in group.secrets), "two votes on one statement"
         node.journal.append(group)
         node.pending.append(st.GroupJournaled(group))
 
-    def _sign(self, node: Node, domain: bytes, items_hash: bytes) -> bytes:
-        return node.key.sign(compute_list_digest(self.world.market.separator, domain, node.index + 1, items_hash))
+    def _signer(self, call: Call) -> Signer:
+        return next(node.signer for node in self.nodes if node.key.address == call.sender)
 
-    def _sign_vote(self, node: Node, group: SecretGroup) -> tuple[int, bytes, bytes]:
-        secret = group.secrets[0]
-        items_hash = compute_vote_items_hash(secret.commitment)
-        return group.member, self._sign(node, group.domain, items_hash), secret.commitment
-
-    def _deliver(self, node: Node, to: Address, operators: tuple[int, ...], check: Callable[[Any], Any]) -> None:
+    def _deliver(
+        self, node: Node, to: Address, operators: tuple[int, ...], check: Callable[[Any], Any]
+    ) -> set[Address]:
+        """Who took it."""
         targets = {n.index for n in self.nodes if n.key.address == to} | {each - 1 for each in operators}
+        taken = set()
         for index in targets:
             receiver = self.nodes[index]
-            if node.is_mute or not receiver.is_up:
+            if node.is_mute or receiver.is_deaf or not receiver.is_up:
                 continue
             try:
                 receiver.pending.append(check(receiver.core.state))
+                taken.add(receiver.key.address)
             except MessageRefused as error:
                 node.refusals.append(error.code)
+        return taken
 
     # reading
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.adversarial.lying_node import LyingCore
+from tests.adversarial.lying_node import LyingCore, stand_by
 from tests.unit.node.simulation import Network0
 
 from quorate.protocol import events as ev
@@ -10,8 +10,9 @@ from quorate.protocol.encoding import decode_outcomes
 from quorate.protocol.types import Stage, Verdict, Vote
 from quorate_node.core import instructions as ins
 from quorate_node.core.core import Core
+from quorate_node.core.mind import Answer
 from quorate_node.core.policy import Limits
-from quorate_node.core.state import BundleKey, Settings, Work, WorkStatus
+from quorate_node.core.state import BundleKey, Dispute, Settings, Work, WorkStatus
 
 
 def verdicts(net: Network0) -> list[Verdict]:
@@ -123,9 +124,10 @@ class TestSilence:
         net.submit(net.order(commit_period=3))
         assert net.run(60, lambda: bool(net.found(ev.BatchClosed)))
         net.crash(0)
-        # Nobody but the collator may commit: every round passes by, then the money is back.
         assert net.run(600, lambda: is_settled(net))
-        assert verdicts(net)[-1] is Verdict.VOID
+        # Its own seat may have gone with it; the others brought their votes to the chain themselves.
+        assert verdicts(net)[-1] is Verdict.ACCEPTED
+        assert {event.operator_id for event in net.found(ev.OperatorFined)} <= {1}
         assert net.found(ev.RoundStarted), "another node proved the beacon"
 
     def test_a_collator_that_dies_before_settling_is_replaced_by_another_node(self) -> None:
@@ -197,14 +199,17 @@ class TestDispute:
             if net.found(ev.DisputeOpened):
                 break
         assert net.run(300, lambda: bool(net.found(ev.DisputeSettled)))
-        (settled_dispute,) = net.found(ev.DisputeSettled)
-        assert settled_dispute.verdict == Verdict.ACCEPTED
+        (decided,) = net.found(ev.DisputeDecided)
+        assert decided.verdict == Verdict.ACCEPTED
         assert {event.operator_id for event in net.found(ev.OperatorSlashed)} == {4}
 
     def test_two_liars_against_six_lose_all(self) -> None:
         class BoldLiar(Core):
-            def choose_vote(self, key: BundleKey, work: Work, stage: Stage) -> Vote:
-                return Vote(bytes(32))
+            def choose_vote(self, key: BundleKey, work: Work, stage: Stage) -> Answer:
+                return Vote(b"x" * 32)
+
+            def choose_answer(self, dispute: Dispute, honest: Vote) -> Answer:
+                return stand_by(dispute, self.state.identity.operator_id, honest)
 
         net = Network0(8, {2: BoldLiar, 5: BoldLiar})
         for _ in range(20):
@@ -215,7 +220,8 @@ class TestDispute:
                 break
         assert net.run(300, lambda: bool(net.found(ev.DisputeSettled)))
         slashed = {event.operator_id: event.ejected for event in net.found(ev.OperatorSlashed)}
-        assert slashed == {3: True, 6: True}
+        assert slashed.keys() <= {3, 6}
+        assert slashed, "who lied in a seat loses; who did not sit had nothing to lie about"
 
     def test_a_vote_goes_on_chain_without_the_collator(self) -> None:
         net = Network0(8, {3: LyingCore})

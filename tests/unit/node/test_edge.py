@@ -28,6 +28,7 @@ from quorate_node.core.collation import count_queued
 from quorate_node.core.intake import OrderRefused
 from quorate_node.gateway import app
 from quorate_node.gateway.app import Services, build_app
+from quorate_node.hints import Hints
 from quorate_node.keystore import create_key, open_key
 from quorate_node.mailbox import Mailbox
 from quorate_node.providers import check_url
@@ -183,7 +184,7 @@ class FakeGateway:
 def make_collator(net: Network0, tmp_path: Path) -> tuple[Collator, FakeGateway]:
     net.step()
     gateway = FakeGateway(net)
-    return Collator(net.nodes[0].core, gateway, tmp_path / "hints"), gateway  # type: ignore[arg-type]
+    return Collator(net.nodes[0].core, gateway, Hints(tmp_path / "hints")), gateway  # type: ignore[arg-type]
 
 
 def altered(net: Network0, **changes: Any) -> SignedOrder:
@@ -297,8 +298,7 @@ class TestCollator:
         collator, _ = make_collator(net, tmp_path)
         signed = altered(net, valid_until=2_000_000_000)
         job_id = asyncio.run(collator.accept(signed, ["http://127.0.0.1:1"]))
-        again, _ = make_collator(net, tmp_path)
-        assert again.hints(job_id) == ["http://127.0.0.1:1"]
+        assert Hints(tmp_path / "hints").get(job_id) == ["http://127.0.0.1:1"]
 
 
 def make_client(net: Network0, tmp_path: Path, collator: Collator | None) -> httpx.AsyncClient:
@@ -312,6 +312,7 @@ def make_client(net: Network0, tmp_path: Path, collator: Collator | None) -> htt
         count_order=lambda _: None,
         is_ready=lambda: True,
         collator=collator,
+        hints=Hints(tmp_path / "hints"),
         import_quota_bytes=100_000,
     )
     return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(services)), base_url="http://node")
@@ -326,9 +327,11 @@ class TestHttp:
             body = OrderMessage.from_signed(signed, ["http://127.0.0.1:1"]).model_dump_json()
             accepted = await client.post("/quorate/v1/orders", content=body)
             assert accepted.status_code == 202
-            job_id = accepted.json()["job_id"]
-            hints = await client.get(f"/quorate/v1/hints/{job_id}")
+            assert (await client.post("/quorate/v1/hints", content=body)).status_code == 202
+            hints = await client.get(f"/quorate/v1/hints/{accepted.json()['job_id']}")
             assert hints.json() == {"providers": ["http://127.0.0.1:1"]}
+            forged = body.replace('"nonce":0', '"nonce":7')
+            assert (await client.post("/quorate/v1/hints", content=forged)).status_code == 403
             refused = await client.post("/quorate/v1/orders", content=b"{}")
             assert refused.status_code == 422
             assert refused.json()["error"]["type"] == "MALFORMED"

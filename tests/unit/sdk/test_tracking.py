@@ -13,12 +13,14 @@ from quorate.protocol.encoding import (
     compute_job_id,
     encode_carry_page,
     encode_commit_lists,
+    encode_outcomes,
     encode_post_page,
 )
 from quorate.protocol.events import Event
 from quorate.protocol.hashing import keccak
 from quorate.protocol.types import (
     ZERO32,
+    AbstainReason,
     Address,
     BatchId,
     CarryRecord,
@@ -28,17 +30,19 @@ from quorate.protocol.types import (
     DisputeRecord,
     JobOrder,
     OrderSkip,
+    OutcomeRow,
     SignedOrder,
     Verdict,
     Vote,
 )
+from quorate.protocol.verdict import Conduct, TallyRow
 from quorate.tracking import JobStage, JobTracker
 
 KEY = SigningAccount.from_key(bytes(range(1, 33)))
 OTHER = SigningAccount.from_key(bytes(range(2, 34)))
 SEPARATOR = compute_domain_separator(31337, Address(bytes(20)))
 ORDER = JobOrder(KEY.address, 0, 1, bytes(32), 1, 10**9, 100, 3, 2, 60, 0, 10**12, 0, 2**32)
-BATCH = 65536
+BATCH = DISPUTE = 65536
 GOOD, BAD = Vote(keccak(b"good")), Vote(keccak(b"bad"))
 
 
@@ -68,8 +72,8 @@ class Story:
         lists = [CommitList(m, (CommitItem(b, s, keccak(bytes([m, b, s]))),), bytes(65)) for m, b, s in places]
         return self.tell(events.CommitPage(BATCH, round_, encode_commit_lists(lists), skips))
 
-    def settle(self, *verdicts: tuple[int, Verdict, Vote], round_: int = 0) -> list[JobStage]:
-        body = b"".join(b.to_bytes(2, "big") + bytes((v,)) + vote for b, v, vote in verdicts)
+    def settle(self, *rows: tuple[int, Verdict, Vote], round_: int = 0, voters: tuple[int, ...] = ()) -> list[JobStage]:
+        body = encode_outcomes([OutcomeRow(bundle, verdict, vote, 0, voters) for bundle, verdict, vote in rows])
         return self.tell(events.BundlesSettled(BATCH, round_, body))
 
 
@@ -83,7 +87,7 @@ def test_the_happy_path() -> None:
     assert story.tell(events.RoundStarted(BATCH, 0, bytes(32))) == [JobStage.ASSIGNED]
     assert story.commit((5, 0, 0), (7, 0, 2)) == []
     assert story.commit((6, 0, 1)) == [JobStage.COMMITTED]
-    assert story.settle((0, Verdict.ACCEPTED, GOOD)) == [JobStage.REVEALED, JobStage.ACCEPTED]
+    assert story.settle((0, Verdict.ACCEPTED, GOOD), voters=(5, 6, 7)) == [JobStage.REVEALED, JobStage.ACCEPTED]
     assert story.tell(events.BatchSettled(BATCH, 99)) == []
     bundle = story.tracker.bundles[0]
     assert (bundle.vote, story.tracker.final_at) == (GOOD, 99)
@@ -136,40 +140,115 @@ def test_a_silent_seat_brings_a_fresh_round_and_votes_stand() -> None:
     story.post(sign(ORDER))
     story.tell(events.RoundStarted(BATCH, 0, bytes(32)))
     assert story.commit((1, 0, 0), (2, 0, 1)) == []
-    page = encode_carry_page([CarryRecord(0, KEY.address, 1, 0, GOOD, (1, 2))])
+    page = encode_carry_page([CarryRecord(0, KEY.address, 1, 1, 0, 9, vote=GOOD, voters=(1, 2))])
     assert story.settle((0, Verdict.CARRIED, Vote(ZERO32))) == [JobStage.CARRIED]
     assert story.tell(events.BundlesCarried(BATCH, 0, page)) == []
     assert story.tell(events.RoundAwaited(BATCH, 1, 9), events.RoundStarted(BATCH, 1, bytes(32))) == [JobStage.ASSIGNED]
     story.commit((3, 0, 0), (4, 0, 1), (5, 0, 2), round_=1)
-    assert story.settle((0, Verdict.ACCEPTED, GOOD), round_=1)[-1] is JobStage.ACCEPTED
+    assert story.settle((0, Verdict.ACCEPTED, GOOD), round_=1, voters=(1, 2, 3, 4, 5))[-1] is JobStage.ACCEPTED
     assert sorted(s.member for s in story.tracker.bundles[0].seats) == [1, 2, 3, 4, 5]
     assert story.tracker.round == 1
 
 
-def test_a_dispute_names_votes_and_slashes_of_its_own_settlement_alone() -> None:
+def make_record(kind: DisputeKind, votes: tuple[tuple[int, Vote], ...]) -> DisputeRecord:
+    nobody = Address(bytes(20))
+    return DisputeRecord(
+        kind, BatchId(BATCH), 0, 1, KEY.address, 1, 0, 9, 0, 0, OTHER.address, 1, 1, nobody, 0, ZERO32, votes
+    )
+
+
+def decide(verdict: Verdict, root: Vote, conducts: list[Conduct]) -> events.DisputeDecided:
+    tally = bytes(TallyRow(0, conduct).encode() for conduct in conducts)
+    return events.DisputeDecided(DISPUTE, BATCH, 0, verdict, root, GOOD, tally)
+
+
+def test_a_conflict_names_votes_liars_and_their_slashes() -> None:
     story = Story()
     story.post(sign(ORDER))
     story.tell(events.RoundStarted(BATCH, 0, bytes(32)))
     story.commit((1, 0, 0), (2, 0, 1), (3, 0, 2))
     votes = ((1, GOOD), (2, BAD), (3, GOOD))
-    record = DisputeRecord(
-        DisputeKind.CONFLICT, BatchId(BATCH), 0, 1, KEY.address, 1, 0, 9, 0, 0, OTHER.address, 1, 1, Address(bytes(20)),
-        0, ZERO32, votes,
-    )  # fmt: skip
-    opened = events.DisputeOpened(65536, BATCH, 0, encode_dispute_record(record))
-    verdicts = b"\x00\x00" + bytes((Verdict.DISPUTED,)) + ZERO32
-    settled = events.BundlesSettled(BATCH, 0, verdicts)
-    assert story.tell(opened, settled) == [JobStage.REVEALED, JobStage.DISPUTED]
-    story.tell(events.OperatorSlashed(9, 5, False))  # somebody else's
-    decided = events.DisputeDecided(65536, BATCH, 0, 1, GOOD, GOOD, bytes(4))
-    assert story.tell(decided) == [JobStage.ACCEPTED]
-    story.tell(events.OperatorSlashed(3, 10**18, True), events.RowsPunished(65536, 4, 10**18))
-    assert [(s.operator_id, s.amount, s.ejected) for s in story.tracker.slashes] == [(3, 10**18, True)]
+    record = encode_dispute_record(make_record(DisputeKind.CONFLICT, votes))
+    opened = events.DisputeOpened(DISPUTE, BATCH, 0, record)
+    assert story.tell(opened) == []
+    assert story.settle((0, Verdict.DISPUTED, Vote(ZERO32))) == [JobStage.REVEALED, JobStage.DISPUTED]
     assert [(s.seat, s.member, s.vote) for s in story.tracker.bundles[0].seats] == [
         (0, 1, GOOD),
         (1, 2, BAD),
         (2, 3, GOOD),
     ]
+    story.tell(events.OperatorSlashed(9, 5, False))  # somebody else's
+    decided = decide(Verdict.ACCEPTED, GOOD, [Conduct.RIGHT, Conduct.NOTHING, Conduct.WRONG, Conduct.NOTHING])
+    row = encode_outcomes([OutcomeRow(0, Verdict.ACCEPTED, GOOD, 0, (1, 3))])
+    steps = story.tell(decided, events.BundlesSettled(BATCH, 0, row), events.OperatorSlashed(3, 10**18, True))
+    assert steps == [JobStage.ACCEPTED]
+    assert [(s.operator_id, s.amount, s.ejected) for s in story.tracker.slashes] == [(3, 10**18, True)]
+    assert story.tracker.bundles[0].wrong == {2}
+    assert [seat.vote for seat in story.tracker.bundles[0].seats] == [GOOD, BAD, GOOD]
+    story.tell(events.BatchSettled(BATCH, 99))
+    assert not story.tracker.is_final(100), "a dispute of the batch is open"
+    story.tell(events.DisputeSettled(DISPUTE, BATCH, 0))
+    assert story.tracker.is_final(100)
+    assert not story.tracker.is_final(98)
+
+
+def accepted() -> Story:
+    story = Story()
+    story.post(sign(ORDER))
+    story.tell(events.RoundStarted(BATCH, 0, bytes(32)))
+    story.commit((1, 0, 0), (2, 0, 1), (3, 0, 2))
+    story.settle((0, Verdict.ACCEPTED, BAD), voters=(1, 2, 3))
+    story.tell(events.BatchSettled(BATCH, 99))
+    record = encode_dispute_record(make_record(DisputeKind.CHALLENGE, ((1, BAD), (2, BAD), (3, BAD))))
+    assert story.tell(events.DisputeOpened(DISPUTE, BATCH, 0, record)) == [JobStage.DISPUTED]
+    return story
+
+
+def test_an_upheld_challenge_makes_an_accepted_job_void() -> None:
+    story = accepted()
+    assert story.tell(decide(Verdict.VOID, Vote(ZERO32), [Conduct.RIGHT, *[Conduct.WRONG_TOGETHER] * 3])) == [
+        JobStage.VOID
+    ]
+    assert "found the accepted result wrong" in story.tracker.history[-1].detail
+    assert story.tracker.extendable == ()
+
+
+def test_a_challenge_that_fails_leaves_the_job_accepted() -> None:
+    story = accepted()
+    assert story.tell(decide(Verdict.ACCEPTED, BAD, [Conduct.RIGHT] * 4)) == [JobStage.ACCEPTED]
+    story.tell(events.DisputeSettled(DISPUTE, BATCH, 0))
+    assert story.tracker.is_final(99)
+
+
+def test_abstentions_are_the_reason_of_a_void_job() -> None:
+    story = Story()
+    story.post(sign(ORDER))
+    story.tell(events.RoundStarted(BATCH, 0, bytes(32)))
+    items = [CommitItem(0, seat, AbstainReason.NO_DATA.to_bytes(32, "big")) for seat in range(3)]
+    lists = [CommitList(member, (item,), bytes(65)) for member, item in enumerate(items)]
+    story.tell(events.CommitPage(BATCH, 0, encode_commit_lists(lists), b""))
+    assert story.settle((0, Verdict.VOID, Vote(ZERO32))) == [JobStage.VOID]
+    assert "NO_DATA x 3" in story.tracker.history[-1].detail
+
+
+def test_a_void_job_with_standing_votes_is_extended_and_goes_on() -> None:
+    story = Story()
+    story.post(sign(ORDER))
+    story.settle((0, Verdict.VOID, GOOD), voters=(1,))
+    story.tell(events.BatchSettled(BATCH, 99))
+    assert story.tracker.extendable == (0,)
+    assert "quorate job extend" in story.tracker.history[-1].detail
+    page = encode_carry_page([CarryRecord(0, KEY.address, 1, 1, 0, 4, vote=GOOD, voters=(1,))])
+    steps = story.tell(
+        events.BatchExtended(BATCH, OTHER.address, 3),
+        events.BundlesCarried(BATCH, 3, page),
+        events.RoundAwaited(BATCH, 3, 9),
+    )
+    assert steps == [JobStage.EXTENDED]
+    assert story.tracker.final_at is None
+    story.tell(events.RoundStarted(BATCH, 3, bytes(32)))
+    story.commit((2, 0, 0), (3, 0, 1), (4, 0, 2), round_=3)
+    assert story.settle((0, Verdict.ACCEPTED, GOOD), round_=3, voters=(1, 2, 3, 4))[-1] is JobStage.ACCEPTED
 
 
 def test_void_says_why() -> None:
@@ -192,7 +271,7 @@ def test_other_batches_do_not_matter() -> None:
     story = Story()
     story.post(sign(ORDER))
     other = BATCH + 1
-    body = b"\x00\x00\x01" + GOOD
+    body = encode_outcomes([OutcomeRow(0, Verdict.ACCEPTED, GOOD, 0, ())])
     told = story.tell(
         events.RoundStarted(other, 0, bytes(32)), events.BundlesSettled(other, 0, body), events.BatchSettled(other, 1)
     )

@@ -1,0 +1,206 @@
+"""What nodes do without anybody's help: past a collator that censors, for a reason that a host has, in every window."""
+
+from __future__ import annotations
+
+import pytest
+from tests.adversarial.lying_node import LyingCore
+from tests.unit.node.simulation import Network0
+from tests.unit.node.test_core import is_settled, run_to_round, seated, verdicts
+
+from quorate.protocol import events as ev
+from quorate.protocol.hashing import keccak
+from quorate.protocol.result import compute_merkle_root
+from quorate.protocol.types import AbstainReason, FineKind, Verdict, Vote
+from quorate_node.core import instructions as ins
+from quorate_node.core import stimuli as st
+from quorate_node.core.core import Core
+from quorate_node.core.instructions import Instruction
+
+
+class DroppingCore(Core):
+    """A collator that says it has the openings which it is sent, and has not."""
+
+    def handle(self, stimulus: st.Stimulus) -> list[Instruction]:
+        return [] if isinstance(stimulus, st.OpeningsReceived) else super().handle(stimulus)
+
+
+class FalsifyingCore(Core):
+    """Finds another result for the last task of every bundle, and believes it."""
+
+    def handle(self, stimulus: st.Stimulus) -> list[Instruction]:
+        if isinstance(stimulus, st.BundleExecuted) and stimulus.leaves[-1]:
+            leaves = (*stimulus.leaves[:-1], keccak(b"another " + stimulus.leaves[-1]))
+            root = Vote(compute_merkle_root(leaves)) if stimulus.root else None
+            stimulus = st.BundleExecuted(stimulus.key, root, leaves)
+        return super().handle(stimulus)
+
+
+def run_to_dispute(net: Network0, tasks: int = 1) -> None:
+    for _ in range(30):
+        settled = len(net.found(ev.BatchSettled))
+        net.submit(net.order(tasks))
+        assert net.run(400, lambda n=settled: is_settled(net, n + 1) or bool(net.found(ev.DisputeOpened)))  # type: ignore[misc]
+        if net.found(ev.DisputeOpened):
+            return
+    raise AssertionError("the liar was never drawn")
+
+
+def count(net: Network0, kind: type[Instruction]) -> int:
+    return sum(1 for node in net.nodes for each in node.instructions if isinstance(each, kind))
+
+
+class TestCensoring:
+    def test_lists_and_openings_go_past_a_collator_that_hears_nothing(self) -> None:
+        net = Network0(8)
+        net.nodes[0].is_deaf = True
+        net.submit(net.order(commit_period=6))
+        assert net.run(400, lambda: is_settled(net))
+        assert verdicts(net) == [Verdict.ACCEPTED]
+        assert not net.found(ev.OperatorFined)
+        assert count(net, ins.CommitOwn) >= 2
+        assert net.found(ev.OpeningsRevealed)
+
+    def test_nobody_reveals_what_an_honest_collator_has(self) -> None:
+        net = Network0(14)
+        net.submit(net.order(commit_period=3))
+        run_to_round(net)
+        net.crash((seated(net) - {0}).pop())
+        assert net.run(400, lambda: is_settled(net))
+        assert not net.found(ev.OpeningsRevealed)
+
+    def test_a_collator_that_hides_openings_does_so_once(self) -> None:
+        net = Network0(6, {0: DroppingCore})
+        fined: set[int] = set()
+        for number in range(6):
+            before = len(net.found(ev.OperatorFined))
+            net.submit(net.order(commit_period=4))
+            assert net.run(600, lambda n=number: is_settled(net, n + 1))  # type: ignore[misc]
+            again = {event.operator_id for event in net.found(ev.OperatorFined)[before:]}
+            assert not again & fined, "whoever was left out once tells the chain"
+            fined |= again
+        assert net.found(ev.OpeningsRevealed)
+
+    def test_another_collator_takes_the_order_when_one_is_dead(self) -> None:
+        net = Network0(8, collators=frozenset({0, 3}))
+        net.crash(0)
+        net.submit(net.order(), to=3)
+        assert net.run(200, lambda: is_settled(net))
+        assert net.found(ev.BatchOpened)[0].collator == net.keys[3].address
+
+    def test_an_order_that_two_collators_have_is_posted_once(self) -> None:
+        net = Network0(8, collators=frozenset({0, 3}))
+        order = net.order()
+        net.submit(order, to=0)
+        net.submit(order, to=3)
+        assert net.run(200, lambda: is_settled(net, 2))
+        assert verdicts(net) == [Verdict.ACCEPTED]
+
+
+class TestAbstention:
+    def test_a_seat_without_data_says_so_and_is_replaced(self) -> None:
+        probe, net = Network0(14), Network0(14)
+        probe.submit(probe.order(commit_period=8))
+        run_to_round(probe)
+        broken = (seated(probe) - {0}).pop()
+        net.nodes[broken].failure = AbstainReason.NO_DATA
+        net.submit(net.order(commit_period=8))
+        assert net.run(400, lambda: is_settled(net))
+        assert (verdicts(net)[0], verdicts(net)[-1]) == (Verdict.CARRIED, Verdict.ACCEPTED)
+        assert {(e.operator_id, e.kind) for e in net.found(ev.OperatorFined)} == {(broken + 1, FineKind.ABSTAINED)}
+
+    def test_what_nobody_can_run_is_void_and_fines_nobody(self) -> None:
+        net = Network0(10)
+        for node in net.nodes:
+            node.failure = AbstainReason.NO_DATA
+        net.submit(net.order(commit_period=3))
+        assert net.run(600, lambda: is_settled(net))
+        assert verdicts(net)[-1] is Verdict.VOID
+        assert not net.found(ev.OperatorFined)
+
+    def test_a_host_that_recovers_in_time_votes(self) -> None:
+        net = Network0(8)
+        for node in net.nodes:
+            node.failure = AbstainReason.NO_DATA
+        net.submit(net.order(commit_period=20))
+        run_to_round(net)
+        net.run(16)
+        for node in net.nodes:
+            node.failure = None
+        assert net.run(200, lambda: is_settled(net))
+        assert verdicts(net) == [Verdict.ACCEPTED]
+        assert not net.found(ev.OperatorFined)
+
+
+class TestClassVote:
+    def test_the_class_executes_the_tasks_in_question_alone(self) -> None:
+        net = Network0(8, {3: FalsifyingCore})
+        run_to_dispute(net, tasks=40)
+        assert net.run(400, lambda: bool(net.found(ev.DisputeSettled)))
+        assert len(net.found(ev.LeavesPublished)) == 2
+        asked = [e for node in net.nodes for e in node.instructions if isinstance(e, ins.Execute) and e.tasks]
+        assert {each.tasks for each in asked} == {(39,)}
+        assert {event.operator_id for event in net.found(ev.OperatorSlashed)} == {4}
+
+    def test_a_node_that_was_away_comes_back_and_votes_in_a_later_window(self) -> None:
+        net = Network0(6, {3: LyingCore})
+        run_to_dispute(net)
+        away = [4, 5]
+        for index in away:
+            net.crash(index)
+        assert net.run(1000, lambda: bool(net.found(ev.VoteWindowOpened)))
+        net.restart(4)
+        assert net.run(1000, lambda: bool(net.found(ev.DisputeSettled)))
+        assert {event.operator_id for event in net.found(ev.OperatorSlashed)} == {4}
+        (decided,) = net.found(ev.DisputeDecided)
+        assert decided.verdict == Verdict.ACCEPTED
+        absent = {e.operator_id for e in net.found(ev.OperatorFined) if e.kind == FineKind.ABSENT}
+        assert absent == {5, 6}
+
+    def test_three_windows_without_a_majority_are_void_and_slash_nobody(self) -> None:
+        net = Network0(6, {3: LyingCore})
+        run_to_dispute(net)
+        for index in (2, 4, 5):
+            net.crash(index)
+        assert net.run(2000, lambda: bool(net.found(ev.DisputeSettled)))
+        assert len(net.found(ev.VoteWindowOpened)) == 2
+        assert not net.found(ev.OperatorSlashed)
+        (decided,) = net.found(ev.DisputeDecided)
+        assert decided.verdict == Verdict.VOID
+
+    def test_members_without_data_are_not_silent(self) -> None:
+        net = Network0(8, {3: LyingCore})
+        run_to_dispute(net)
+        fined = len(net.found(ev.OperatorFined))
+        executed = {n.index for n in net.nodes if any(isinstance(i, ins.JournalCommit) for i in n.instructions)}
+        without = [node for node in net.nodes if node.index not in executed][:2]
+        for node in without:
+            node.failure = AbstainReason.RESOURCES
+        assert net.run(600, lambda: bool(net.found(ev.DisputeSettled)))
+        assert not [e for e in net.found(ev.OperatorFined)[fined:] if e.kind == FineKind.ABSENT]
+
+
+class TestFaults:
+    def test_who_fails_too_often_is_jailed_without_anybody_asking(self) -> None:
+        net = Network0(8)
+        net.submit(net.order(commit_period=2, rounds=0))
+        run_to_round(net)
+        lazy = 5
+        net.crash(lazy)
+        for number in range(1, 40):
+            net.submit(*(net.order(commit_period=2, rounds=0) for _ in range(4)))
+            net.run(100, lambda n=number: is_settled(net, n + 1))  # type: ignore[misc]
+            if net.found(ev.OperatorJailed):
+                break
+        assert net.run(600, lambda: bool(net.found(ev.OperatorJailed)))
+        assert {event.operator_id for event in net.found(ev.OperatorJailed)} == {lazy + 1}
+        net.restart(lazy)
+        assert net.run(2000, lambda: bool(net.found(ev.OperatorReleased)))
+
+
+@pytest.mark.parametrize("size", [4, 12])
+def test_a_farm_does_all_of_it(size: int) -> None:
+    net = Network0(12, {7: LyingCore}, farm_size=size)
+    net.nodes[0].is_deaf = True
+    run_to_dispute(net)
+    assert net.run(600, lambda: bool(net.found(ev.DisputeSettled)))
+    assert {event.operator_id for event in net.found(ev.OperatorSlashed)} == {8}
