@@ -57,6 +57,8 @@ class Duties(Voting):
         """Enough fines for a faulty era, now and then; then its end, and the verdict."""
         registry = self.world.registry
         kind = rng.choice((*FineKind, FineKind.SILENT, FineKind.UNREVEALED))
+        if kind is FineKind.UNREVEALED:
+            self._unstake_some(rng, whom)
         for _ in range(rng.choice((1, 4, 5))):
             amount = rng.choice((0, 1, 1, UNIT_WEI // 10, 3 * UNIT_WEI))
             self._fine(whom, amount, kind)
@@ -64,6 +66,15 @@ class Duties(Voting):
             self.wait(1, registry.params.era_period)
             if rng.random() < 0.7:
                 self.act(OUTSIDER.address, Contract.REGISTRY, "judge", (whom,), lambda c: registry.apply_judge(c, whom))
+
+    def _unstake_some(self, rng: Random, whom: OperatorId) -> None:
+        """So that what unbonds is there to be taken, too."""
+        registry, operator = self.world.registry, self.world.registry.operators[whom]
+        amount = (operator.stake - registry.allocated(whom)) // 2
+        if amount > 0 and rng.random() < 0.5:
+            self.act(
+                operator.owner, Contract.REGISTRY, "unstake", (amount,), lambda c: registry.apply_unstake(c, amount)
+            )
 
     def _fine(self, whom: OperatorId, amount: int, kind: FineKind) -> None:
         registry = self.world.registry
@@ -101,6 +112,7 @@ class Duties(Voting):
         """From the address of Disputes, as after a class vote."""
         registry = self.world.registry
         whom, together = rng.choice(sorted(registry.operators)), rng.random() < 0.2
+        self._unstake_some(rng, whom)
         found = self.act(
             self.backend.deployment.disputes, Contract.REGISTRY, "slash", (whom, together),
             lambda c: registry.apply_slash(c, whom, together),

@@ -65,6 +65,24 @@ MUTANTS = {
     "three_failures": Mutant(
         "registry/Faults.sol", "f.failed > TOLERATED &&", "f.failed >= TOLERATED &&", "three failed seats jail already"
     ),
+    "jail_is_open": Mutant(
+        "registry/Classes.sol", "if (o.jailedUntil != 0) continue;", "", "tables have who is in jail, too"
+    ),
+    "seats_forgotten": Mutant(
+        "registry/Funds.sol",
+        "else _keepSeats(id, account);",
+        "",
+        "who works on in the next era is judged as one that filled no seat",
+    ),
+    "unbonding_is_safe": Mutant(
+        "registry/Faults.sol",
+        "return _stakeOf(operatorId) + _operators[operatorId].unbonding;",
+        "return _stakeOf(operatorId);",
+        "slashes leave what unbonds",
+    ),
+    "high_median": Mutant(
+        "registry/Classes.sol", "return 2 * t.below < total && ", "return ", "any ask above the median passes for it"
+    ),
 }
 
 
