@@ -42,7 +42,7 @@ def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
     home = tmp_path_factory.mktemp("quorate") / "devnet"
     crashing = [sys.executable, "-m", "tests.adversarial.crashing_node"]
     commands = dict.fromkeys(range(1, NODES), crashing)
-    env = {"PYTHONPATH": str(ROOT)}
+    env = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "node")))}
     with Devnet(DevnetOptions(home=home, nodes=NODES, commands=commands, env=env)) as started:
         yield started
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from quorate.protocol.encoding import encode_commit_lists
 from quorate.protocol.job import BatchStatus
+from quorate.protocol.paging import PAGE_GAS, SEAT_GAS, split_orders
 from quorate.protocol.params import Params
-from quorate.protocol.partition import compute_page_bundles, count_bundles
 from quorate.protocol.settlement import compute_needed_period
 from quorate.protocol.types import CommitList, JobOrder, SignedOrder, Terms
 from quorate_node.core.duties import plan_settlements
@@ -99,13 +99,9 @@ def _decide_extensions(state: State) -> Iterator[Instruction]:
 
 
 def _split(orders: Sequence[SignedOrder]) -> tuple[list[SignedOrder], list[SignedOrder]]:
-    bundles, count = 0, 0
-    for signed in orders[:MAX_ORDERS]:
-        bundles += count_bundles(signed.order.task_count)
-        if bundles > compute_page_bundles(signed.order.seats, signed.order.rounds) and count:
-            break
-        count += 1
-    return list(orders[:count]), list(orders[count:])
+    """What fits a transaction, and the rest."""
+    taken = split_orders(orders[:MAX_ORDERS])[0]
+    return taken, list(orders[len(taken) :])
 
 
 def end_call(state: State, key: tuple[object, ...], error: str | None) -> None:
@@ -131,7 +127,8 @@ def end_call(state: State, key: tuple[object, ...], error: str | None) -> None:
 
 def _decide_commit(state: State, batch: Batch, current: Round, domain: bytes) -> Iterator[Instruction]:
     head = state.chain.head
-    if is_window_past(batch, state.network, 1, head.timestamp, head.number):
+    # What comes late still costs its operator less if it need not go alone.
+    if is_window_past(batch, state.network, 2, head.timestamp, head.number):
         return
     sent = state.mail.sent.setdefault(domain, set())
     fresh = [each for each in state.mail.lists.get(domain, ()) if each.signature not in sent]
@@ -140,9 +137,21 @@ def _decide_commit(state: State, batch: Batch, current: Round, domain: bytes) ->
         return
     key = ("commit", batch.id, domain)
     if state.is_due(key, GATHER_S):
+        fresh = _fit(fresh)
         sent.update(each.signature for each in fresh)
         state.mail.first_at.pop(domain, None)
         yield Commit(key, batch.id, 0, len(batch.bundles), encode_commit_lists(fresh))
+
+
+def _fit(lists: Sequence[CommitList]) -> list[CommitList]:
+    """The first lists, as many as a transaction takes; at least one."""
+    taken, gas = list(lists[:1]), sum(SEAT_GAS * (1 + len(each.items)) for each in lists[:1])
+    for each in lists[1:]:
+        gas += SEAT_GAS * (1 + len(each.items))
+        if gas > PAGE_GAS:
+            break
+        taken.append(each)
+    return taken
 
 
 def _is_time_to_commit(state: State, batch: Batch, domain: bytes, fresh: Sequence[CommitList]) -> bool:

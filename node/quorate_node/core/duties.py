@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
+from quorate.protocol.paging import compute_fitting_bundles
 from quorate.protocol.params import BEACON_REACH_BLOCKS
 from quorate.protocol.planning import plan_settlement, plan_void_settlement
 from quorate_node.core.instructions import AdvanceEra, Expire, Instruction, Judge, ProveBeacon, Rejoin, Settle
@@ -112,9 +113,10 @@ def _decide_void(state: State, batch: Batch, is_mine: bool) -> Iterator[Instruct
 def plan_settlements(state: State, batch: Batch, current: Round, is_late: bool) -> Iterator[Settle]:
     """Settle calls for the pages that have something to settle."""
     view = get_round_view(batch, current, state.network)
+    limit = compute_fitting_bundles(batch.terms.seats, batch.terms.rounds)
     for index, bundles in enumerate(batch.page_bundles):
         if batch.pending.intersection(bundles):
-            planned = plan_settlement(view, index, get_page_records(batch, current, index), is_late)
+            planned = plan_settlement(view, index, get_page_records(batch, current, index), is_late, limit)
             if planned is not None:
                 yield Settle(("settle", batch.id, current.number, index), batch.id, planned.settlement)
 

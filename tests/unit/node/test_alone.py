@@ -7,14 +7,18 @@ from tests.adversarial.lying_node import LyingCore
 from tests.unit.node.simulation import Network0
 from tests.unit.node.test_core import is_settled, run_to_round, seated, verdicts
 
+from quorate.chain.signing import recover
 from quorate.protocol import events as ev
 from quorate.protocol.hashing import keccak
+from quorate.protocol.outcomes import compute_extension_digest
 from quorate.protocol.result import compute_merkle_root
 from quorate.protocol.types import AbstainReason, FineKind, Verdict, Vote
 from quorate_node.core import instructions as ins
 from quorate_node.core import stimuli as st
 from quorate_node.core.core import Core
 from quorate_node.core.instructions import Instruction
+from quorate_node.core.intake import OrderRefused, judge_extension
+from quorate_node.core.state import SignedExtension
 
 
 class DroppingCore(Core):
@@ -129,6 +133,38 @@ class TestAbstention:
         assert net.run(200, lambda: is_settled(net))
         assert verdicts(net) == [Verdict.ACCEPTED]
         assert not net.found(ev.OperatorFined)
+
+
+class TestExtension:
+    def test_a_void_job_with_a_vote_is_extended_and_accepted(self) -> None:
+        net = Network0(8)
+        net.submit(net.order(commit_period=2, rounds=0))
+        run_to_round(net)
+        away = sorted(seated(net) - {0})[:2]
+        for index in away:
+            net.crash(index)
+        assert net.run(400, lambda: is_settled(net))
+        assert verdicts(net) == [Verdict.VOID]
+        for index in away:
+            net.restart(index)
+        (batch,) = net.nodes[0].core.state.chain.batches.values()
+        digest = compute_extension_digest(net.world.market.separator, batch.post_hash, (0,), 0, 1)
+        extension = SignedExtension(batch.id, (0,), 0, 1, net.requester.sign(digest))
+        judge_extension(net.nodes[0].core.state, extension, recover)
+        net.nodes[0].core.handle(st.ExtensionQueued(extension))
+        assert net.run(400, lambda: is_settled(net, 2))
+        assert net.found(ev.BatchExtended)
+        assert verdicts(net)[-1] is Verdict.ACCEPTED
+
+    def test_an_extension_that_the_chain_would_refuse_is_not_taken(self) -> None:
+        net = Network0(8)
+        net.submit(net.order())
+        assert net.run(200, lambda: is_settled(net))
+        (batch,) = net.nodes[0].core.state.chain.batches.values()
+        with pytest.raises(OrderRefused, match="not void"):
+            judge_extension(net.nodes[0].core.state, SignedExtension(batch.id, (0,), 0, 1, bytes(65)), recover)
+        with pytest.raises(OrderRefused, match="stands in round"):
+            judge_extension(net.nodes[0].core.state, SignedExtension(batch.id, (0,), 2, 1, bytes(65)), recover)
 
 
 class TestClassVote:
