@@ -173,7 +173,8 @@ class BatchPlay:
     def _play_rounds(self, pending: list[CarryRecord], first: int, last: int) -> None:
         for round_ in range(first, last + 1):
             terms = RoundTerms(self.plan.seats, round_, last, 0, self.plan.params.audit_bps)
-            pending = self._play_round(terms, pending)
+            if pending:
+                pending = self._play_round(terms, pending)
 
     def _play_round(self, terms: RoundTerms, pending: list[CarryRecord]) -> list[CarryRecord]:
         domain = self.feed.domain(terms.round)

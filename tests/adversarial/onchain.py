@@ -7,6 +7,7 @@ one half). Each job is one bundle of a program that does nothing, told apart by 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 import time
@@ -162,7 +163,7 @@ class Attack:
             nodes=FARMS,
             operators_per_node=self.plan.nodes // FARMS,
             commands=dict.fromkeys(range(FARMS), command) if self.liars else {},
-            env={"PYTHONPATH": str(ROOT)},
+            env={"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "node")))},
             units=dict(enumerate((*Economy(self.plan).split.honest, *Economy(self.plan).split.liars))),
             params=LOCAL,
             ready_s=180,

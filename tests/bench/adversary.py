@@ -6,13 +6,16 @@ Every figure is computed from the rows in out/bench/adversary-*.jsonl.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from _bench import ROOT, Bench
+from tests.adversarial.batch_play import Plan, Row
 from tests.adversarial.chance import compute_interval
-from tests.adversarial.economy import Economy, Plan
+from tests.adversarial.economy import Economy
+from tests.adversarial.onchain import Attack
 from tests.adversarial.strategies import STRATEGIES
 
 PICTURE = ROOT / "out" / "adversary.png"
@@ -43,7 +46,9 @@ def compute_figures(bundles: Sequence[dict[str, Any]], eras: Sequence[dict[str, 
     interval = compute_interval(count, captured)
     is_exact = plan.strategy in UNANIMOUS
     rounds = [row["rounds"] for row in bundles]
+    agrees = {} if "agrees" not in bundles[0] else {"model_agrees": sum(row["agrees"] for row in bundles)}
     return {
+        **agrees,
         "strategy": plan.strategy,
         "nodes": plan.nodes,
         "k": plan.seats,
@@ -99,9 +104,9 @@ def draw_picture(eras: Sequence[dict[str, Any]], title: str, path: Path) -> None
     pyplot.close(figure)
 
 
-def run_model(bench: Bench, plan: Plan) -> None:
-    """Play the plan on the model, with a row for each bundle and era."""
-    for row in Economy(plan).run():
+def keep(bench: Bench, rows: Iterable[Row]) -> None:
+    """Record a row for each bundle and era, as they come."""
+    for row in rows:
         kind = row.pop("kind")
         bench.record(kind, row)
         if kind == "era":
@@ -113,12 +118,14 @@ def main() -> None:
     bench = Bench("adversary", __doc__ or "", ARGUMENTS)
     a = bench.args
     seats = a.k if a.k is not None else min(21, a.nodes // 2)
-    plan = Plan(a.nodes, a.share, seats, a.strategy, a.bundles, a.rounds, a.deplete, a.seed)
+    plan = Plan(a.nodes, a.share, seats, a.strategy, a.bundles, a.rounds, a.deplete or not a.model, a.seed)
     how = "model" if a.model else "chain"
     bench.keep_as(f"{how}-{a.strategy}-n{a.nodes}-p{a.share:g}-k{seats}{'-deplete' if a.deplete else ''}")
-    if not a.model:
-        raise SystemExit("bench: without --model this needs nodes that run many operators; they are not there yet")
-    run_model(bench, plan)
+    if a.model:
+        keep(bench, Economy(plan).run())
+    else:
+        # Nobody extends there: an extension is for all void bundles of a batch, and the chain's batches are others.
+        keep(bench, Attack(replace(plan, extends=False), bench.say).run())
     eras = bench.rows("era")
     figures = compute_figures(bench.rows("bundle"), eras, plan)
     if not a.json:
