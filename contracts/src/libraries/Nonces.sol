@@ -12,18 +12,27 @@ library Nonces {
     uint256 private constant WIDTH = 256;
 
     function isUsed(NonceWindow memory window, uint256 nonce) internal pure returns (bool) {
-        if (nonce < window.base) return true;
-        if (nonce - window.base >= WIDTH) return false;
-        return (window.used >> (nonce - window.base)) & 1 == 1;
+        // unchecked: the difference counts only where there is one
+        unchecked {
+            uint256 base = window.base;
+            uint256 offset = nonce - base;
+            if (nonce < base) return true;
+            return (window.used >> offset) & 1 == 1; // a shift by 256 or more leaves nothing
+        }
     }
 
     /// @notice Mark a nonce that is not used; those that fall out of the window count as used from now on.
     function use(NonceWindow memory window, uint256 nonce) internal pure {
-        if (nonce - window.base >= WIDTH) {
-            uint256 shift = nonce - window.base - (WIDTH - 1);
-            window.base += uint64(shift);
-            window.used = shift >= WIDTH ? 0 : window.used >> shift;
+        // unchecked: the nonce is not below the base
+        unchecked {
+            uint256 offset = nonce - window.base;
+            if (offset >= WIDTH) {
+                uint256 shift = offset - (WIDTH - 1);
+                window.base += uint64(shift);
+                window.used >>= shift;
+                offset = WIDTH - 1;
+            }
+            window.used |= 1 << offset;
         }
-        window.used |= 1 << (nonce - window.base);
     }
 }

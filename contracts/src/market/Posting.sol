@@ -68,7 +68,6 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         uint256 index; // of the order in its page
         // of the group at hand
         uint256 kind;
-        uint256 accepted;
         uint256 free;
         uint256 escrow;
         NonceWindow nonces;
@@ -109,6 +108,7 @@ abstract contract Posting is MarketStorage, IComputeMarket {
     uint256 private constant WALLET = 1;
     uint256 private constant GROUP_BYTES = 23;
     uint256 private constant SKIP_BYTES = 3;
+    uint256 private constant RECORD_BYTES = 12;
     uint256 private constant STRICT = 1; // the one flag that there is
 
     /// @inheritdoc IComputeMarket
@@ -195,7 +195,7 @@ abstract contract Posting is MarketStorage, IComputeMarket {
     function _postPage(Batch storage b, bytes calldata page) private {
         PostContext memory c = _context(b);
         uint16 firstBundle = b.bundles;
-        // An order has 93 bytes or more, a group with one 116, of which the record keeps 34.
+        // An order has 93 bytes or more, a group with one 116, of which the record keeps 34; an append writes a word.
         c.skips = Buffers.allocate(page.length / (BODY_BYTES + 2) * SKIP_BYTES);
         c.records = Buffers.allocate(34 + page.length / 3);
         c.records.append(uint256(keccak256(page)), 32);
@@ -237,7 +237,7 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         uint256 count = page.uintAt(at + 21, 2);
         c.kind = page.uintAt(at + 20, 1);
         if (count == 0 || c.kind > WALLET) revert PageError();
-        (c.accepted, c.free, c.escrow) = (0, _accounts[requester].free, _accounts[requester].escrow);
+        (c.free, c.escrow) = (_accounts[requester].free, _accounts[requester].escrow);
         NonceWindow storage window = nonces[requester];
         uint64 base = window.base;
         (c.nonces.base, c.nonces.used) = (base, window.used);
@@ -245,11 +245,12 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         uint256 start = c.records.used;
         c.records.append(uint256(uint160(requester)) << 16, 22); // its count is written below
         end = _postOrders(c, page, at + GROUP_BYTES, count);
-        if (c.accepted == 0) {
+        uint256 accepted = (c.records.used - start - 22) / RECORD_BYTES;
+        if (accepted == 0) {
             c.records.used = start;
             return end;
         }
-        _writeCount(c.records, start + 20, c.accepted);
+        _writeCount(c.records, start + 20, accepted);
         // safe: what moves is less than all free deposits
         _accounts[requester] = Account(uint128(c.free), uint128(c.escrow));
         if (c.nonces.base != base) window.base = c.nonces.base;
@@ -264,20 +265,29 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         // unchecked: offsets and counts of a page, which is calldata
         unchecked {
             OrderWords memory o = c.order;
+            Buffer memory records = c.records;
+            bytes memory data = records.data;
+            uint256 used = records.used;
             for (; count > 0; --count) {
                 uint256 size = BODY_BYTES + ECDSA_BYTES;
                 if (c.kind == WALLET) size = BODY_BYTES + 2 + page.uintAt(at + BODY_BYTES, 2);
                 if (at + size > page.length) revert PageError();
                 _parse(o, page, at);
-                Skip reason = _judge(c, o, page[at + BODY_BYTES:at + size]);
+                Skip reason = _judge(c, o, page, at, size);
                 if (reason == Skip.NONE) {
-                    c.records.append((c.taskPrice << 32) | (o.taskCount << 8) | o.flags, 12);
+                    uint256 record = (c.taskPrice << 32) | (o.taskCount << 8) | o.flags;
+                    // Assembly: the room was taken for all orders of the page, and is not looked at for each.
+                    assembly ("memory-safe") {
+                        mstore(add(add(data, 32), used), shl(160, record))
+                    }
+                    used += RECORD_BYTES;
                 } else {
                     c.skips.append((c.index << 8) | uint256(reason), SKIP_BYTES);
                 }
                 ++c.index;
                 at += size;
             }
+            records.used = used;
             return at;
         }
     }
@@ -313,34 +323,68 @@ abstract contract Posting is MarketStorage, IComputeMarket {
     }
 
     /// @dev First reason to leave an order out, in the order of README.md; applies the order if there is none.
-    function _judge(PostContext memory c, OrderWords memory o, bytes calldata signature) private view returns (Skip) {
+    function _judge(PostContext memory c, OrderWords memory o, bytes calldata page, uint256 at, uint256 size)
+        private
+        view
+        returns (Skip)
+    {
         // unchecked: fields are at most 64 bits wide, what they are multiplied with 64, 20 and 8
         unchecked {
             uint256 taskCount = o.taskCount;
-            if (taskCount == 0 || taskCount > MAX_TASKS || o.fuelLimit == 0) return Skip.EMPTY;
-            if (o.strategy != 0 || o.flags > STRICT || o.fuelLimit > c.maxTaskFuel) return Skip.UNSUPPORTED;
-            if (block.timestamp > o.validUntil) return Skip.EXPIRED;
-            if (c.units < o.minUnits) return Skip.UNITS;
-            if (c.feeWei > o.maxFee) return Skip.FEE;
             uint256 taskPrice = _ceilDiv(o.fuelLimit * c.price, FUEL_UNIT);
-            if (c.price > o.maxPrice || taskPrice > type(uint64).max) return Skip.PRICE;
-            if (c.commitPeriod > o.commitPeriod || c.commitPeriod < _neededPeriod(c, o)) return Skip.PERIOD;
-            uint256 bundles = _ceilDiv(taskCount, BUNDLE_TASKS);
-            if (c.bundles + bundles > c.bundlesMost) return Skip.FULL;
+            uint256 bundles = c.bundles + _ceilDiv(taskCount, BUNDLE_TASKS);
             uint256 fuel = c.fuel + o.fuelLimit * taskCount * c.seats;
-            if (fuel > c.fuelMost) return Skip.CAPACITY;
-            if (!_isSigned(c, o, signature)) return Skip.SIGNATURE;
+            if (_isUnfit(c, o, taskPrice, bundles, fuel)) return _whyUnfit(c, o, taskPrice, bundles);
+            if (!_isSigned(c, o, page[at + BODY_BYTES:at + size])) return Skip.SIGNATURE;
             if (Nonces.isUsed(c.nonces, o.nonce)) return Skip.NONCE;
-            uint256 escrow = taskPrice * taskCount * c.shares + c.feeWei * bundles + _auditFees(c, taskPrice, taskCount);
+            uint256 escrow = taskPrice * taskCount * c.shares + c.feeWei * (bundles - c.bundles)
+                + _auditFees(c, taskPrice, taskCount);
             if (c.free < escrow) return Skip.DEPOSIT;
             c.free -= escrow;
             c.escrow += escrow;
             Nonces.use(c.nonces, o.nonce);
-            (c.fuel, c.taskPrice) = (fuel, taskPrice);
-            c.bundles += bundles;
-            ++c.accepted;
+            (c.fuel, c.taskPrice, c.bundles) = (fuel, taskPrice, bundles);
             return Skip.NONE;
         }
+    }
+
+    /// @dev Whether one of the reasons before the signature holds. Most orders have none: without a branch for each it
+    /// costs them half.
+    function _isUnfit(PostContext memory c, OrderWords memory o, uint256 taskPrice, uint256 bundles, uint256 fuel)
+        private
+        view
+        returns (bool isUnfit)
+    {
+        uint256 needed = _neededPeriod(c, o);
+        (uint256 most, uint256 fuelMost, uint256 maxTaskFuel) = (c.bundlesMost, c.fuelMost, c.maxTaskFuel);
+        (uint256 period, uint256 price, uint256 fee, uint256 units) = (c.commitPeriod, c.price, c.feeWei, c.units);
+        assembly ("memory-safe") {
+            let taskCount := mload(add(o, 0xa0))
+            let fuelLimit := mload(add(o, 0xc0))
+            isUnfit := or(iszero(taskCount), or(gt(taskCount, MAX_TASKS), iszero(fuelLimit)))
+            isUnfit := or(isUnfit, or(iszero(iszero(mload(add(o, 0x1e0)))), gt(mload(add(o, 0x200)), STRICT)))
+            isUnfit := or(isUnfit, or(gt(fuelLimit, maxTaskFuel), gt(timestamp(), mload(add(o, 0x1c0)))))
+            isUnfit := or(isUnfit, or(lt(units, mload(add(o, 0x160))), gt(fee, mload(add(o, 0x1a0)))))
+            isUnfit := or(isUnfit, or(gt(price, mload(add(o, 0x180))), gt(taskPrice, 0xffffffffffffffff)))
+            isUnfit := or(isUnfit, or(gt(period, mload(add(o, 0x140))), lt(period, needed)))
+            isUnfit := or(isUnfit, or(gt(bundles, most), gt(fuel, fuelMost)))
+        }
+    }
+
+    function _whyUnfit(PostContext memory c, OrderWords memory o, uint256 taskPrice, uint256 bundles)
+        private
+        view
+        returns (Skip)
+    {
+        if (o.taskCount == 0 || o.taskCount > MAX_TASKS || o.fuelLimit == 0) return Skip.EMPTY;
+        if (o.strategy != 0 || o.flags > STRICT || o.fuelLimit > c.maxTaskFuel) return Skip.UNSUPPORTED;
+        if (block.timestamp > o.validUntil) return Skip.EXPIRED;
+        if (c.units < o.minUnits) return Skip.UNITS;
+        if (c.feeWei > o.maxFee) return Skip.FEE;
+        if (c.price > o.maxPrice || taskPrice > type(uint64).max) return Skip.PRICE;
+        if (c.commitPeriod > o.commitPeriod || c.commitPeriod < _neededPeriod(c, o)) return Skip.PERIOD;
+        if (bundles > c.bundlesMost) return Skip.FULL;
+        return Skip.CAPACITY;
     }
 
     /// @dev Rounded up for each bundle, of which only the last may be short.
@@ -351,10 +395,9 @@ abstract contract Posting is MarketStorage, IComputeMarket {
     {
         // unchecked: 64 bits × 20 bits × 16 bits
         unchecked {
-            uint256 inLast = taskCount % BUNDLE_TASKS;
-            uint256 whole = taskCount / BUNDLE_TASKS;
-            if (whole > 0) fees = whole * _ceilDiv(taskPrice * BUNDLE_TASKS * c.auditBps, BPS);
-            if (inLast > 0) fees += _ceilDiv(taskPrice * inLast * c.auditBps, BPS);
+            if (taskCount < BUNDLE_TASKS) return _ceilDiv(taskPrice * taskCount * c.auditBps, BPS);
+            fees = taskCount / BUNDLE_TASKS * _ceilDiv(taskPrice * BUNDLE_TASKS * c.auditBps, BPS);
+            fees += _ceilDiv(taskPrice * (taskCount % BUNDLE_TASKS) * c.auditBps, BPS);
         }
     }
 
