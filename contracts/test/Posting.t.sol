@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {IBeacon} from "../src/interfaces/IBeacon.sol";
 import {IMarketEvents} from "../src/interfaces/IMarketEvents.sol";
 import {MoreGas} from "../src/libraries/Wallets.sol";
+import {Params} from "../src/types/Params.sol";
 import {Settlement} from "../src/types/Settlement.sol";
 import {Terms} from "../src/types/Terms.sol";
 import {Batches} from "./support/Batches.sol";
@@ -158,15 +159,24 @@ contract PostingTest is Batches {
         Order memory o = order();
         o.maxPrice = PRICE - 1;
         expectSkip(o, 6);
-        registry.createClass{value: 0.1 ether}("", uint128(UNIT), 1e18, true);
-        for (uint256 i; i < 10; ++i) {
-            addMemberOf(2, 20 + i);
+    }
+
+    function test_Skip6PriceOfATaskBeyond64Bits() public {
+        Params memory p = localParams();
+        (p.maxPrice, p.leastUnitWei) = (2e18, 750 ether);
+        deploy(p);
+        registry.createClass{value: 0.1 ether}("", 750 ether, 2e18, true);
+        for (uint256 i; i < 6; ++i) {
+            addOperator(i, 750 ether);
+            vm.prank(ownerOf(i));
+            registry.join(CLASS, 1, 2e18, CAPACITY);
         }
-        advanceEraOf(2);
-        terms.classId = 2;
-        (o.maxPrice, o.fuelLimit) = (type(uint64).max, 1e13);
+        advanceEraOf(CLASS);
+        fund(collator, 1 ether);
+        Order memory o = order();
+        o.fuelLimit = 1e10;
         uint64 id = post(only(o));
-        vm.assertEq(lastSkips, hex"000006", "the price of a task does not fit 64 bits");
+        vm.assertEq(lastSkips, hex"000006");
         assertStatus(id, IMarketEvents.BatchStatus.SETTLED);
     }
 
