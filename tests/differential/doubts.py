@@ -6,18 +6,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-from tests.differential.actors import OUTSIDER, REQUESTERS, WALLETS
+from tests.differential.actors import KEYS, LEAVES, OUTSIDER, REQUESTERS, WALLETS, make_vote
 from tests.differential.duties import Duties
 from tests.differential.rounds import spoil
 
 from quorate.chain.abi import Contract
 from quorate.chain.signing import sign
+from quorate.protocol.challenges import compute_challenge_bond, find_auditors, is_selected
 from quorate.protocol.extending import apply_extend, apply_prove_audit
 from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.market import Batch
-from quorate.protocol.outcomes import Extension, Outcome, Proof, compute_extension_digest, plan_proof, read_proof
-from quorate.protocol.types import Address, Verdict
+from quorate.protocol.outcomes import (
+    Extension,
+    Outcome,
+    Proof,
+    compute_audit_digest,
+    compute_extension_digest,
+    plan_proof,
+    read_proof,
+)
+from quorate.protocol.types import Address, Stage, Verdict
 
 Shown = tuple[Proof, dict[int, Outcome]]
 
@@ -25,11 +34,17 @@ Shown = tuple[Proof, dict[int, Outcome]]
 class Doubts(Duties):
     """What may happen after a verdict."""
 
+    def settle(self, rng: Random) -> None:
+        """Settle, and doubt at once what was settled: time is short."""
+        super().settle(rng)
+        if rng.random() < 0.4:
+            rng.choice((self.extend, self.extend, self.prove_audit, self.challenge))(rng)
+
     def pick_fresh(self, rng: Random) -> Batch | None:
         """A settled batch, mostly one that is not final."""
         settled = [b for b in self.world.market.slots if b.status is BatchStatus.SETTLED and b.bundles]
         fresh = [b for b in settled if self.now < b.final_at]
-        found = fresh if fresh and rng.random() < 0.95 else settled
+        found = settled if rng.random() < 0.05 else fresh
         return rng.choice(found) if found else None
 
     def proofs_of(self, batch: Batch) -> list[Shown]:
@@ -124,7 +139,7 @@ class Doubts(Duties):
     def prove_audit(self, rng: Random) -> None:
         """Draw the auditors of a settled batch, now and then too early, again, or with another block's header."""
         batch = self.pick_fresh(rng)
-        if batch is None:
+        if batch is None or (not self.world.market.is_audited(batch) and rng.random() < 0.9):
             return
         fault = rng.random()
         wanted = batch.beacon_block
@@ -137,3 +152,71 @@ class Doubts(Duties):
             OUTSIDER.address, Contract.MARKET, "proveAudit", (batch_id, header),
             lambda c: apply_prove_audit(self.world.market, c, batch_id, header), hashes=hashes,
         )  # fmt: skip
+        for _ in range(rng.choice((0, 1, 2))):
+            self.audit(rng)
+
+    def audit(self, rng: Random) -> None:
+        """What an auditor found: mostly the truth; of the wrong one, too early, or badly signed at times."""
+        drawn = [b for b in self.world.market.slots if b.status is BatchStatus.SETTLED and b.audit_drawn]
+        live = [b for b in drawn if self.now < b.final_at]
+        found = drawn if rng.random() < 0.05 else live
+        batch = rng.choice(found) if found else None
+        shown = self.find_proof(rng, batch, self._is_accepted) if batch else None
+        if batch is None or shown is None:
+            return
+        proof, outcomes = shown
+        domain, bps = self.world.market.round_domain(batch, Stage.AUDIT), self.world.params.audit_bps
+        chosen = [bundle for bundle in outcomes if is_selected(domain, bundle, bps)]
+        if not chosen and rng.random() < 0.8:
+            return
+        bundle = rng.choice(chosen if chosen and rng.random() < 0.95 else sorted(outcomes))
+        table, outcome, second = self.world.market.table_of(batch), outcomes[bundle], self._second_turn(batch)
+        if self.now < second and rng.random() < 0.3:
+            self.wait(1, second - self.backend.timestamp)
+        number = int(self.now >= second) if rng.random() < 0.95 else rng.choice((0, 1, 2))
+        members = (*find_auditors(domain, bundle, outcome.row.voters, table), 0, 0, 0)
+        row = table.members[members[number]]
+        vote = make_vote(batch.post_hash, bundle, rng.choice((0, 0, 1)), outcome.tasks)
+        digest = compute_audit_digest(self.world.market.separator, domain, row.operator_id, bundle, vote)
+        signature = sign(digest, KEYS[row.key] if rng.random() < 0.95 else OUTSIDER.key)
+        if rng.random() < 0.05:
+            proof = self.spoil_proof(rng, proof)
+        batch_id = batch.batch_id
+        self.act(
+            OUTSIDER.address, Contract.CHALLENGES, "audit",
+            (batch_id, proof.as_tuple(), bundle, number, vote, signature),
+            lambda c: self.world.challenges.apply_audit(c, batch_id, proof, bundle, number, vote, signature),
+        )  # fmt: skip
+
+    def _second_turn(self, batch: Batch) -> int:
+        return batch.start_time + self.world.params.audit_period
+
+    # challenges
+
+    def challenge(self, rng: Random) -> None:
+        """Claim a leaf of an accepted bundle, right or wrong, for the bond or nearly."""
+        batch = self.pick_fresh(rng)
+        is_odd = rng.random() < 0.1
+        shown = self.find_proof(rng, batch, lambda each: is_odd or self._is_accepted(each)) if batch else None
+        if batch is None or shown is None:
+            return
+        proof, outcomes = shown
+        bundle = rng.choice(sorted(outcomes)) if rng.random() < 0.95 else 4000
+        tasks, price = (outcomes[bundle].tasks, outcomes[bundle].record.task_price) if bundle in outcomes else (1, 0)
+        task = rng.randrange(tasks)
+        made = make_vote(batch.post_hash, bundle, rng.choice((0, 0, 1, 2)), tasks)
+        leaf = LEAVES[made][task] if rng.random() < 0.95 else bytes(32)
+        if rng.random() < 0.05:
+            task = tasks
+        if rng.random() < 0.05:
+            proof = self.spoil_proof(rng, proof)
+        bond = compute_challenge_bond(self.world.params, price, len(self.world.market.table_of(batch).members))
+        value, batch_id = bond - (rng.random() < 0.05), batch.batch_id
+        self.act(
+            REQUESTERS[1].address, Contract.CHALLENGES, "challenge",
+            (batch_id, proof.as_tuple(), bundle, task, leaf),
+            lambda c: self.world.challenges.apply_challenge(c, batch_id, proof, bundle, task, leaf), value,
+        )  # fmt: skip
+
+    def _is_accepted(self, outcome: Outcome) -> bool:
+        return outcome.row.verdict is Verdict.ACCEPTED

@@ -155,10 +155,10 @@ class Parties(Doubts):
             self.act(who, Contract.MARKET, "withdraw", (amount,), lambda c: market.apply_withdraw(c, amount))
 
     STEPS = (
-        ("post", 18), ("prove_beacon", 14), ("commit", 20), ("settle", 18), ("reveal", 5), ("dissent", 2),
+        ("post", 18), ("prove_beacon", 14), ("commit", 20), ("settle", 18), ("reveal", 5), ("dissent", 1),
         ("publish", 8), ("ask", 7), ("commit_votes", 14), ("reveal_votes", 4), ("settle_votes", 8), ("punish", 7),
         ("expire", 2), ("registry", 8), ("era", 4), ("money", 2), ("duty", 5), ("slash", 0.1),
-        ("extend", 10), ("prove_audit", 4),
+        ("extend", 10), ("prove_audit", 5), ("audit", 5), ("challenge", 3),
     )  # fmt: skip
 
     def step(self, rng: Random) -> None:

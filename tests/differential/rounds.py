@@ -77,7 +77,7 @@ class Rounds(Driver):
                 return
             if self.now >= self.world.registry.classes[CLASS].era_end and rng.random() < 0.9:
                 self.advance_era()
-            terms = Terms(CLASS, rng.choice((1, 2, 2, 3)), rng.choice((0, 1, 2)), rng.choice((7, 20, 20)), 10**6)
+            terms = Terms(CLASS, rng.choice((1, 2, 2, 3)), rng.choice((0, 1, 2)), rng.choice((7, 7, 20)), 10**6)
             sender = rng.choice(COLLATORS).address
             batch_id = 0
             if rng.random() < 0.1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from quorate.protocol.challenges import Challenges
 from quorate.protocol.context import AskWallet, Recover, no_wallets
 from quorate.protocol.disputes import Disputes
 from quorate.protocol.errors import UnrecoverableError
@@ -35,6 +36,7 @@ class World:
         self.registry = Registry(params, market, disputes, challenges)
         self.market = Market(params, chain_id, market, self.registry, recover, ask_wallet)
         self.disputes = Disputes(params, disputes, self.market, challenges)
+        self.challenges = Challenges(params, challenges, self.market)
         self.market.bind(self.disputes)
         self.registry.bind(self.market.apply_deposit)
 
