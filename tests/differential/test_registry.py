@@ -89,7 +89,7 @@ def test_every_error_of_the_registry_once(parties: Parties) -> None:
     refused("InvalidArgument", "join", (CLASS, 0, PRICE, 1), stranger)
     refused("InvalidArgument", "join", (CLASS, 1, PARAMS.max_price + 1, 1), stranger)
     refused("InvalidArgument", "join", (CLASS, 1, PRICE, 0), stranger)
-    refused("LimitReached", "join", (CLASS, 12_000, PRICE, 1), stranger)
+    refused("LimitReached", "join", (CLASS, 10_240, PRICE, 1), stranger)
     refused("InsufficientStake", "unstake", (20_001 * UNIT_WEI,), stranger)
     refused("InvalidArgument", "unstake", (0,), stranger)
     refused("NothingToWithdraw", "withdraw", (), stranger)

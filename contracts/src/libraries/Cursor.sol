@@ -56,7 +56,7 @@ library Buffers {
         }
     }
 
-    /// @notice Append the low two bytes of `value`, `count` times. Assembly, since a table of 12,000 units has to fit a
+    /// @notice Append the low two bytes of `value`, `count` times. Assembly, since a table of 10,240 units has to fit a
     /// transaction together with its code.
     function appendTwoBytes(Buffer memory buffer, uint256 value, uint256 count) internal pure {
         bytes memory data = buffer.data;
