@@ -104,7 +104,7 @@ def devnet_options(home: Path) -> DevnetOptions:
         commands={LIAR: [sys.executable, "-m", LYING_NODE]},
         units={LIAR: LIAR_UNITS},
         price=PRICE,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "node")))},
     )
 
 

@@ -86,7 +86,8 @@ def test_a_job_from_a_file_to_verified_bytes(client: QuorateClient, module: str,
     assert receipt["slash"] is None
     after = client.balance()
     assert after.escrow == before.escrow == 0
-    assert after.free == before.free - 3 * 10**9  # three seats, a milli-unit of fuel each, no fee
+    audit_fee = 10**7  # a hundredth of a seat
+    assert after.free == before.free - 3 * 10**9 - audit_fee  # three seats, a milli-unit of fuel each, no fee
     json.dumps(receipt)
 
 
