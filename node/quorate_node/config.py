@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from quorate.chain.types import write_atomically
 from quorate.protocol.errors import ConfigurationError
 
 CONFIG_FILE = "config.json"
@@ -73,9 +75,22 @@ class NodeConfig:
         return (self.announce or f"http://{self.listen}").rstrip("/")
 
 
-def load_config(home: Path) -> NodeConfig:
-    """Read HOME/config.json. Raises ConfigurationError naming the setting that is wrong."""
+def load_config(home: Path, operators: int | None = None) -> NodeConfig:
+    """Read HOME/config.json. Raises ConfigurationError naming the setting that is wrong.
+
+    `operators` says how many there are from now on: it is written down, so that every command means the same ones.
+    """
     path = home / CONFIG_FILE
+    values = _read_values(home, path)
+    if operators is None or operators == values.get("operators", 1):
+        return build_config(home, values, str(path))
+    values["operators"] = operators
+    config = build_config(home, values, str(path))
+    write_atomically(path, json.dumps(values, indent=1) + os.linesep)
+    return config
+
+
+def _read_values(home: Path, path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
     except FileNotFoundError as error:
@@ -84,7 +99,7 @@ def load_config(home: Path) -> NodeConfig:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ConfigurationError(f"{path} must hold a JSON object")
-    return build_config(home, values, str(path))
+    return values
 
 
 def build_config(home: Path, values: dict[str, Any], where: str) -> NodeConfig:

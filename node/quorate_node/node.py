@@ -57,12 +57,13 @@ THREADS = 32  # most of them wait for the chain
 CoreType = Callable[[Identity, Network, Settings], Core]
 
 
-def run_node(home: Path, core: CoreType = Core) -> None:
+def run_node(home: Path, core: CoreType = Core, operators: int | None = None) -> None:
     """Run a node in the foreground until SIGTERM or SIGINT. `core` makes an operator's mind; tests give some that lie.
+    `operators` is how many it runs from now on; those of its configuration unless told.
 
     Raises QuorateError when it cannot start, UnrecoverableError when it must not go on.
     """
-    config = load_config(home)
+    config = load_config(home, operators)
     configure_logs(config.log_file)
     key = open_key(config.keystore, config.passphrase_file)
     gateway = JsonRpcGateway(config.rpc_url, Deployment.load(config.deployment))

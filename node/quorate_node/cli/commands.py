@@ -68,16 +68,16 @@ def init(home: Path, options: InitOptions) -> dict[str, Any]:
     return {"address": to_hex(account.address), "keystore": str(config.keystore), "config": str(path)}
 
 
-def _open(home: Path) -> tuple[NodeConfig, JsonRpcGateway]:
-    config = load_config(home)
+def _open(home: Path, operators: int | None = None) -> tuple[NodeConfig, JsonRpcGateway]:
+    config = load_config(home, operators)
     gateway = JsonRpcGateway(config.rpc_url, Deployment.load(config.deployment))
     gateway.check()
     return config, gateway
 
 
-def _open_owners(home: Path) -> tuple[JsonRpcGateway, list[SigningAccount]]:
+def _open_owners(home: Path, operators: int | None = None) -> tuple[JsonRpcGateway, list[SigningAccount]]:
     """The chain, and the key of each operator, the keystore's own first."""
-    config, gateway = _open(home)
+    config, gateway = _open(home, operators)
     key = open_key(config.keystore, config.passphrase_file)
     if config.owner and parse_address(config.owner) != key.address:
         raise ConfigurationError(
@@ -98,9 +98,11 @@ def _send(gateway: JsonRpcGateway, key: SigningAccount, call: Call, value: int =
     return to_hex(transaction)
 
 
-def stake(home: Path, wei: int, class_id: int, units: int, ask: int, capacity: int) -> dict[str, Any]:
+def stake(
+    home: Path, wei: int, class_id: int, units: int, ask: int, capacity: int, operators: int | None = None
+) -> dict[str, Any]:
     """Register or stake, and join a class when `units` is above 0; a farm's first key pays for the others."""
-    gateway, keys = _open_owners(home)
+    gateway, keys = _open_owners(home, operators)
     for key in keys[1:]:
         _fund(gateway, keys[0], key.address, wei)
     return _for_each(keys, lambda key: _stake(gateway, key, wei, class_id, units, ask, capacity))

@@ -34,6 +34,10 @@ class Output(StrEnum):
 
 HomeOption = Annotated[Path, typer.Option("--home", help="The node's folder.", envvar="QUORATE_NODE_HOME")]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Form of the result on stdout.")]
+OperatorsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Operators of this home from now on, each with a key derived from the keystore's."),
+]
 AmountArgument = Annotated[str, typer.Argument(help="Wei, or ether as in 1.5ether.")]
 
 
@@ -96,12 +100,12 @@ def init(
     print(f"next: send ether to {payer}, then `quorate-node stake` and `quorate-node run`", file=sys.stderr)
 
 
-@app.command(epilog="Example: quorate-node run --home node")
-def run(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) -> None:
+@app.command(epilog="Example: quorate-node run --home node --operators 20")
+def run(home: HomeOption = DEFAULT_HOME, operators: OperatorsOption = None, output: OutputOption = Output.TEXT) -> None:
     """Run the node until it is stopped (Ctrl-C or SIGTERM). Prints one line when it is ready; logs go to stderr."""
     from quorate_node.node import run_node
 
-    run_node(home.expanduser())
+    run_node(home.expanduser(), operators=operators)
 
 
 @app.command(epilog="Example: quorate-node stake 2ether --units 10 --ask 1000000000000 --capacity 10000000000")
@@ -112,13 +116,14 @@ def stake(
     units: Annotated[int, typer.Option(min=0, help="Units of stake to allocate to the class; 0: join none.")] = 0,
     ask: Annotated[int, typer.Option(help="Wei for 1e9 fuel that you ask.")] = 10**12,
     capacity: Annotated[int, typer.Option(help="Fuel a second that you offer.")] = 10**9,
+    operators: OperatorsOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Stake; the first time this registers the operator, with --units it joins a class. A farm stakes for each."""
     from quorate_node.cli import commands
 
     wei = commands.parse_amount(amount)
-    show(commands.stake(home.expanduser(), wei, class_id, units, ask, capacity), output)
+    show(commands.stake(home.expanduser(), wei, class_id, units, ask, capacity, operators), output)
 
 
 @app.command(epilog="Example: quorate-node unstake 2ether --leave")
