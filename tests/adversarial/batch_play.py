@@ -275,14 +275,14 @@ class BatchPlay:
 
     def _judge(self, record: DisputeRecord) -> None:
         tally, honest = self.tallies[record.bundle], self.feed.honest(record.bundle)
-        people, liars = self.people, self.liars
+        people, liars, roots = self.people, self.liars, record.roots
         vote = ClassVote(self.plan.params, record, self.table)
         while True:
             for row, member in enumerate(self.table.members):
                 operator = int(member.operator_id)
                 if operator not in liars:
                     vote.cast(row, honest)
-                elif (said := self.strategy.class_vote(operator, honest, record.roots)) is not None:
+                elif (said := self.strategy.class_vote(operator, honest, roots)) is not None:
                     vote.cast(row, said)
             if (ending := vote.close_window()) is not None:
                 break

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from quorate.protocol.hashing import keccak
 from quorate.protocol.types import Vote
@@ -57,6 +58,7 @@ class Sight:
         return self.liars.issuperset(self.committee) and all(vote != self.honest for _, vote in self.standing)
 
 
+@lru_cache(maxsize=1 << 12)
 def make_lie(honest: Vote, group: int = 0) -> Vote:
     """The wrong answer that one group of liars has agreed on."""
     return Vote(keccak(b"a lie about " + honest + group.to_bytes(4, "big")))

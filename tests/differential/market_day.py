@@ -185,7 +185,7 @@ class MarketDay(Parties):
         domain, rows = market.round_domain(batch), market.table_of(batch).members
         found: dict[int, list[CommitItem]] = defaultdict(list)
         for bundle in bundles:
-            vote = make_vote(batch.post_hash, bundle, 0)
+            vote = make_vote(batch.post_hash, bundle, 0, tasks=1)
             for seat, member in enumerate(market.committee(batch, bundle)):
                 commitment, opening = make_commitment(domain, bundle, rows[member], vote)
                 known.openings[commitment] = opening

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 
 from quorate.protocol.hashing import keccak
 from quorate.protocol.params import BPS
@@ -51,8 +52,9 @@ class TallyRow:
         return self.silent | self.conduct << 3 | self.is_unrevealed << 5
 
     @classmethod
+    @cache
     def decode(cls, value: int) -> TallyRow:
-        """Inverse of encode."""
+        """Inverse of encode; there are few rows, and a class has many members."""
         return cls(value & 7, Conduct(value >> 3 & 3), bool(value >> 5 & 1))
 
 
