@@ -20,7 +20,7 @@ from quorate.protocol.types import Address, JobId, JobOrder, SignatureKind, Sign
 class JobRecord:
     """What we know of a job without asking anybody.
 
-    `created_at` is unix seconds of this machine, `from_block` the newest block when the order was signed, `seen` the
+    `created_at` is unix seconds of this machine, `from_block` one before which the order cannot be posted, `seen` the
     seconds from signature to each step as far as we watched, `result_cid` known after the result was fetched.
     """
 

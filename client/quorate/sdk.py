@@ -27,6 +27,7 @@ from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import Receipt
 from quorate.config import Config
 from quorate.delivery import check_provider_urls, push_content, send_extension, send_hints, send_order
+from quorate.following import REORG_BLOCKS, JobFollower
 from quorate.jobs import JobBook, JobRecord
 from quorate.messages import ExtensionMessage
 from quorate.orders import OrderWishes, Quote, build_order, check_order, quote_order
@@ -195,7 +196,7 @@ class QuorateClient:
             spec=prepared.spec.to_bytes().decode(),
             chain_id=deployment.chain_id,
             market=deployment.market,
-            from_block=self.gateway.head().number,
+            from_block=max(deployment.block, self.gateway.head().number - REORG_BLOCKS),
             created_at=time.time(),
             providers=tuple(providers),
         )
@@ -246,18 +247,10 @@ class QuorateClient:
         """
         sent_at, attempts, assigned_at, told = time.monotonic(), 0, time.monotonic(), set[int]()
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        tracker, last, yielded = JobTracker(record.signed), record.from_block - 1, 0
-        last_hash: bytes | None = None
-        began = self.gateway.head().number
+        follower, began = JobFollower(self.gateway, record), self.gateway.head().number
         while True:
-            head = self.gateway.head()
-            if last_hash is not None and head.number != last and self.gateway.block(last).hash != last_hash:
-                # Reorganised: replay. Steps that were told already are not told again.
-                tracker, last = JobTracker(record.signed), record.from_block - 1
-            if head.number > last:
-                for logged in self.gateway.events(last + 1, head.number):
-                    tracker.apply(logged)
-                last, last_hash = head.number, head.hash
+            head = follower.read()
+            tracker = follower.tracker
             if tracker.batch is None and head.timestamp > record.order.valid_until:
                 tracker.expire(head.number)
             elif tracker.batch is None and time.monotonic() > sent_at + RESEND_S:
@@ -271,8 +264,7 @@ class QuorateClient:
                 assigned_at = time.monotonic()
             if until_final:
                 tracker.finish(head.number, head.timestamp)
-            for step in tracker.history[yielded:]:
-                yielded += 1
+            for step in follower.untold():
                 yield self._told(record, step, is_live=step.block > began)
             if _is_over(tracker, until_final):
                 return

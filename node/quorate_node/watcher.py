@@ -56,6 +56,7 @@ class ChainWatcher:
         if last is not None and not self._follows(last, head):
             # Told as if everything came again: a partial repair of the view would have to be right in every corner.
             found.append(ChainReorganised())
+            self._gateway.forget()
             first, known = self._find_common(head)
         timed = TIMED if last is None or found else (*TIMED, *TIMED_LIVE)
         rows = self._time(head, self._gateway.events(first, head.number), timed)

@@ -81,6 +81,10 @@ class ChainGateway(Protocol):
         """A class's table; tables never change, so each is read once."""
         ...
 
+    def forget(self) -> None:
+        """The chain was reorganised: what was read once is read again."""
+        ...
+
     def class_info(self, class_id: int) -> ClassInfo: ...
     def class_members(self, class_id: int) -> dict[int, Membership]:
         """Members now, in their order in storage; those in jail too."""
@@ -194,8 +198,15 @@ class JsonRpcGateway:
 
     # state --------------------------------------------------------------------------------------------------------
 
+    def forget(self) -> None:
+        with self._endpoints_lock:
+            self._tables.clear()
+            self._endpoints.clear()
+            self._endpoints_from = self._deployment.block
+
     def table(self, class_id: int, number: int) -> Table:
-        if (class_id, number) not in self._tables:
+        found = self._tables.get((class_id, number))
+        if found is None:
             ((units, unit_count, member_count, members, _),) = self._read(
                 Contract.REGISTRY, "tableAt", class_id, number
             )
@@ -203,8 +214,8 @@ class JsonRpcGateway:
             sizes = (unit_count * 2, member_count * 23)
             # Byte 0 is the STOP that keeps a data contract from being run.
             data = [parse_hex(code)[1 : 1 + size] for code, size in zip(codes, sizes, strict=True)]
-            self._tables[class_id, number] = decode_table(*data)
-        return self._tables[class_id, number]
+            found = self._tables[class_id, number] = decode_table(*data)
+        return found
 
     def class_info(self, class_id: int) -> ClassInfo:
         return ClassInfo(*self._read(Contract.REGISTRY, "class_", class_id))

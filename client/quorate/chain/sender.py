@@ -14,7 +14,7 @@ from quorate.chain.errors import translate
 from quorate.chain.events import decode_log
 from quorate.chain.rpc import JsonRpc, RpcCall, RpcError
 from quorate.chain.transactions import Transaction, compute_hash
-from quorate.chain.types import Deployment, Receipt, to_hex
+from quorate.chain.types import Deployment, Receipt, parse_hex, to_hex
 from quorate.protocol.errors import ChainUnavailable, ProtocolViolation, QuorateError
 from quorate.protocol.types import Address
 
@@ -22,6 +22,8 @@ GAS_MARGIN = (5, 4)
 """An estimate is for the state of now; by when it is mined, cold slots and longer lists may cost a quarter more."""
 SEND_ATTEMPTS = 3
 LAG_S = 2.0
+LOST_S = 1.0
+"""How long a transaction must be unknown, twice in a row, to count as lost."""
 POLL_S = 0.05
 KNOWN = ("already known", "already imported", "alreadyknown")
 STALE_NONCE = ("nonce too low", "nonce too high", "replacement transaction underpriced", "nonce is too")
@@ -36,6 +38,14 @@ class _Lane:
     used_at: float = -LAG_S
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What was sent: the call, for finding out why it reverted, and the nonce."""
+
+    call: dict[str, str]
+    nonce: int
+
+
 class Sender:
     """Signs with any key; thread-safe.
 
@@ -48,7 +58,7 @@ class Sender:
         self._rpc, self._deployment = rpc, deployment
         self._lanes: defaultdict[Address, _Lane] = defaultdict(_Lane)
         self._lanes_lock = threading.Lock()
-        self._sent: dict[bytes, dict[str, str]] = {}
+        self._sent: dict[bytes, _Sent] = {}
 
     def send(self, key: SigningAccount, call: Call, *, value: int = 0, gas: int | None = None) -> bytes:
         """Send a call; the transaction's hash. Raises ProtocolViolation when the estimate reverts."""
@@ -68,7 +78,7 @@ class Sender:
                         raise _explain(error, key, call) from error
                 lane.next_nonce, lane.used_at = transaction.nonce + 1, time.monotonic()
                 digest = compute_hash(raw)
-                self._sent[digest] = self._call_object(key, call, value)
+                self._sent[digest] = _Sent(self._call_object(key, call, value), transaction.nonce)
                 return digest
         raise AssertionError("the last attempt returns or raises")
 
@@ -102,18 +112,43 @@ class Sender:
 
     def wait(self, transaction: bytes, timeout_s: float) -> Receipt:
         """Receipt of a transaction once it is mined; see ChainGateway.wait."""
-        deadline = time.monotonic() + timeout_s
+        deadline, look_at, is_missing = time.monotonic() + timeout_s, time.monotonic() + LOST_S, False
         while (found := self._rpc.call("eth_getTransactionReceipt", to_hex(transaction))) is None:
             if time.monotonic() >= deadline:
                 problem = f"transaction {to_hex(transaction)} was not mined in {timeout_s:g} s"
                 raise ChainUnavailable(f"{problem}: look whether the chain makes blocks, then send again")
+            if time.monotonic() >= look_at:
+                was_missing, is_missing = is_missing, self._is_missing(transaction)
+                if was_missing and is_missing:
+                    raise self._lose(transaction)
+                look_at = time.monotonic() + LOST_S
             time.sleep(POLL_S)
-        call = self._sent.pop(transaction, None)
+        sent = self._sent.pop(transaction, None)
         if int(found["status"], 16) != 1:
-            raise self._find_reason(transaction, found, call)
+            raise self._find_reason(transaction, found, sent.call if sent else None)
         logs = (decode_log(self._deployment, log) for log in found["logs"])
         events = tuple(event for event in logs if event is not None)
         return Receipt(1, int(found["blockNumber"], 16), int(found["gasUsed"], 16), events)
+
+    def _is_missing(self, transaction: bytes) -> bool:
+        """Whether the chain has dropped what we sent, or waits for a nonce before it that will never come."""
+        sent = self._sent.get(transaction)
+        if sent is None:
+            return False
+        known, count = self._rpc.batch_strict(
+            [
+                ("eth_getTransactionByHash", [to_hex(transaction)]),
+                ("eth_getTransactionCount", [sent.call["from"], "pending"]),
+            ]
+        )
+        return known is None or int(count, 16) <= sent.nonce
+
+    def _lose(self, transaction: bytes) -> ChainUnavailable:
+        sent = self._sent.pop(transaction)
+        with self._lanes_lock:
+            lane = self._lanes[Address(parse_hex(sent.call["from"]))]
+        lane.used_at = -LAG_S  # the chain knows better what comes next
+        return ChainUnavailable(f"the chain lost transaction {to_hex(transaction)} (a reorganisation?): send it again")
 
     def _find_reason(self, transaction: bytes, receipt: dict[str, Any], call: dict[str, str] | None) -> QuorateError:
         """Repeat the call on the state before its block; receipts do not say why a transaction reverted."""

@@ -227,7 +227,7 @@ def take_header(batch: Batch, network: Network, round_: int, header: bytes) -> N
     """The header that decides a round was read."""
     if batch.round is None or batch.round.number != round_:
         return
-    batch.round.header = header
+    batch.round.header, batch.round.is_doubted = header, False
     if batch.status is BatchStatus.AWAITING:
         set_beacon(batch, network, get_mix_hash(header))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from typing import cast
 
 from quorate.protocol.errors import UnrecoverableError
 from quorate.protocol.types import Stage, Vote
@@ -18,7 +19,7 @@ from quorate_node.core.chainview import advance, take_header
 from quorate_node.core.challenges import decide_challenges
 from quorate_node.core.collation import decide_collation, end_call, queue_orders
 from quorate_node.core.disputes import decide_disputes
-from quorate_node.core.duties import decide_duties
+from quorate_node.core.duties import decide_duties, doubt_header
 from quorate_node.core.instructions import Instruction, Note, Transaction
 from quorate_node.core.mind import Answer
 from quorate_node.core.seats import decide_seats
@@ -150,6 +151,8 @@ class Core:
     def _on_call(self, stimulus: st.CallEnded) -> None:
         self.state.under_way.discard(stimulus.key)
         end_call(self.state, stimulus.key, stimulus.error)
+        if stimulus.error is not None and stimulus.key[0] == "beacon":
+            doubt_header(self.state, cast(int, stimulus.key[1]))
 
     def _on_orders(self, stimulus: st.OrdersQueued) -> None:
         queue_orders(self.state, stimulus.orders)

@@ -86,6 +86,13 @@ def _decide_awaiting(state: State, batch: Batch, current: Round, is_mine: bool) 
             yield ProveBeacon(key, batch.id, current.header)
 
 
+def doubt_header(state: State, batch_id: int) -> None:
+    """The chain did not take a beacon: somebody was faster, or our header is of blocks that are undone."""
+    batch = state.chain.batches.get(batch_id)
+    if batch is not None and batch.round is not None and batch.status is BatchStatus.AWAITING:
+        batch.round.is_doubted = True
+
+
 def _decide_late(state: State, batch: Batch, current: Round, is_mine: bool) -> Iterator[Instruction]:
     """After window 4 anybody settles with the openings that it knows."""
     head, network = state.chain.head, state.network

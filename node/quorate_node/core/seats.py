@@ -40,8 +40,9 @@ def decide_seats(state: State, mind: Mind) -> Iterator[Instruction]:
         current = batch.round
         if current is None or batch.status not in (BatchStatus.AWAITING, BatchStatus.ASSIGNED):
             continue
-        if current.domain is None:
+        if current.domain is None or current.is_doubted:
             yield from _decide_header(state, batch, current)
+        if current.domain is None:
             continue
         seats = get_own_seats(state, batch, current, current.domain)
         if seats:

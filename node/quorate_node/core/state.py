@@ -110,12 +110,14 @@ class Bundle:
 class Round:
     """One committee's try; `domain` is known with the beacon, `start_*` once the beacon is proven on chain.
 
-    `pages` are commit pages without the lists that the chain skipped.
+    `pages` are commit pages without the lists that the chain skipped. A header that the chain refused is doubted, and
+    read again: it may be one of before a reorganisation.
     """
 
     number: int
     beacon_block: int
     header: bytes = b""
+    is_doubted: bool = False
     header_asked_at: float = NEVER
     beacon: bytes | None = None
     domain: bytes | None = None

@@ -27,6 +27,9 @@ class FakeChain:
     def mine(self, count: int, fork: int = 0) -> None:
         self.forks += [fork] * count
 
+    def forget(self) -> None:
+        """Nothing is kept here."""
+
     def head(self) -> BlockHead:
         return self.block(len(self.forks) - 1)
 
