@@ -81,7 +81,7 @@ contract ChallengesTest is Proofs {
     }
 
     function entries(uint64 id) internal view returns (bytes memory) {
-        (uint16[] memory voters, bytes32 vote) = votersOf(outcomePages[id][0], 0);
+        (uint16[] memory voters, bytes32 vote) = votersOf(toldOutcomes[id][0], 0);
         return abi.encodePacked(voters[0], vote, voters[1], vote, voters[2], vote);
     }
 
@@ -179,7 +179,7 @@ contract ChallengesTest is Proofs {
     function auditorsOf(uint64 id) internal view returns (uint16[2] memory members) {
         bytes32 domain = domainOf(id, 2, 0);
         (, bytes memory units,) = tableOf(CLASS, 1);
-        (uint16[] memory voters,) = votersOf(outcomePages[id][0], 0);
+        (uint16[] memory voters,) = votersOf(toldOutcomes[id][0], 0);
         for (uint256 a; a < 2; ++a) {
             for (uint256 attempt; attempt < 32; ++attempt) {
                 bytes32 seed = keccak256(abi.encodePacked(domain, uint32(0), uint8(a), uint8(attempt)));

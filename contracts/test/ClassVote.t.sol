@@ -35,16 +35,16 @@ contract ClassVoteTest is ClassVotes {
     function audit(bytes32 accepted, bytes32 found) internal returns (Vote memory) {
         bytes memory entries = abi.encodePacked(uint16(0), accepted, uint16(1), accepted, uint16(2), accepted);
         entries = abi.encodePacked(entries, uint16(3), found);
-        return openAs(challenges, makeRecord(2, batchId, TASKS, P, 0, REFUND, "", entries));
+        return openAs(address(challenges), makeRecord(2, batchId, TASKS, P, 0, REFUND, "", entries));
     }
 
     function challenge(bytes32 accepted, uint16 task, bytes32 claim) internal returns (Vote memory) {
-        vm.deal(challenges, BOND);
-        vm.prank(challenges);
+        vm.deal(address(challenges), BOND);
+        vm.prank(address(challenges));
         registry.depositPot{value: BOND}();
         bytes memory entries = abi.encodePacked(uint16(0), accepted, uint16(1), accepted, uint16(2), accepted);
         bytes memory what = abi.encodePacked(challenger, task, claim);
-        return openAs(challenges, makeRecord(1, batchId, TASKS, P, BOND, REFUND, what, entries));
+        return openAs(address(challenges), makeRecord(1, batchId, TASKS, P, BOND, REFUND, what, entries));
     }
 
     // Opening and asking ------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ contract ClassVoteTest is ClassVotes {
         for (uint16 i; i < 33; ++i) {
             entries = abi.encodePacked(entries, uint16(i % 10), keccak256(abi.encode(i)));
         }
-        Vote memory v = openAs(challenges, makeRecord(2, batchId, 256, P, 0, REFUND, "", entries));
+        Vote memory v = openAs(address(challenges), makeRecord(2, batchId, 256, P, 0, REFUND, "", entries));
         bytes memory leaves = new bytes(256 * 32);
         vm.expectRevert(IDisputes.MalformedPage.selector);
         disputes.publish(v.id, v.record, leaves);
@@ -180,9 +180,9 @@ contract ClassVoteTest is ClassVotes {
 
     function test_ARefundNeverExceedsWhatWasTaken() public {
         for (uint24 op = 1; op <= 3; ++op) {
-            vm.prank(challenges); // they have nearly nothing left
+            vm.prank(address(challenges)); // they have nearly nothing left
             registry.fine(op, STAKE - P / 2, FineKind.ABSENT);
-            vm.prank(challenges);
+            vm.prank(address(challenges));
             registry.releasePot(STAKE - P / 2);
         }
         Vote memory v = audit(rootOf(good), rootOf(bad));

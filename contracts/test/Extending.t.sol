@@ -43,7 +43,7 @@ contract ExtendingTest is Proofs {
     }
 
     function extension(uint64 id, uint8 rounds, uint16[] memory bundles) internal view returns (Extension memory e) {
-        (e.rounds, e.bundles, e.proof) = (rounds, bundles, proofOf(id, 0, outcomePages[id].length - 1));
+        (e.rounds, e.bundles, e.proof) = (rounds, bundles, proofOf(id, 0, toldOutcomes[id].length - 1));
     }
 
     function extend(address sender, uint64 id, Extension memory e) internal {
@@ -84,7 +84,7 @@ contract ExtendingTest is Proofs {
         extend(requester, id, e);
         vm.assertEq(escrowOf(requester), P * 5 + FEE + P / 100, "two votes that stand and three seats");
         bytes memory page = settlePages[id][1][0];
-        (uint16[] memory voters, bytes32 vote) = votersOf(outcomePages[id][0], 0);
+        (uint16[] memory voters, bytes32 vote) = votersOf(toldOutcomes[id][0], 0);
         bytes memory expected = abi.encodePacked(
             uint16(0), requester, uint96(P), uint16(1), uint8(0), uint16(5), uint128(0), uint16(2), uint8(2), vote
         );

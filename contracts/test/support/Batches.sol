@@ -41,7 +41,7 @@ abstract contract Batches is Orders {
     bytes internal lastSkips;
     bytes internal lastOutcomes;
     mapping(uint64 batchId => bytes32) internal outcomeChain; // as events told it
-    mapping(uint64 batchId => bytes[]) internal outcomePages; // round and rows
+    mapping(uint64 batchId => bytes[]) internal toldOutcomes; // round and rows
     uint64[] internal disputeIds;
     bytes[] internal disputeRecords;
 
@@ -528,7 +528,7 @@ abstract contract Batches is Orders {
                 uint8 told;
                 (told, lastOutcomes) = abi.decode(logs[i].data, (uint8, bytes));
                 bytes memory told_ = abi.encodePacked(told, lastOutcomes);
-                outcomePages[id].push(told_);
+                toldOutcomes[id].push(told_);
                 outcomeChain[id] = keccak256(abi.encodePacked(outcomeChain[id], keccak256(told_)));
             } else if (topic == IMarketEvents.BundlesCarried.selector) {
                 (uint8 round, bytes memory page) = abi.decode(logs[i].data, (uint8, bytes));

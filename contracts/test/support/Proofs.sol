@@ -10,7 +10,7 @@ import {Vm} from "./Vm.sol";
 abstract contract Proofs is Batches {
     function proofOf(uint64 id, uint256 page, uint256 outcome) internal view returns (Proof memory p) {
         (p.prior, p.page, p.tail) = _link(settlePages[id][0], page);
-        (p.outcomePrior, p.outcomes, p.outcomeTail) = _link(outcomePages[id], outcome);
+        (p.outcomePrior, p.outcomes, p.outcomeTail) = _link(toldOutcomes[id], outcome);
     }
 
     function _link(bytes[] storage pages, uint256 shown)
