@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from quorate.protocol.errors import DataError, QuorateError, RecoverableError
 from quorate.protocol.types import Address
-from quorate_node.core.state import ChainView
+from quorate_node.core.views import ChainView
 from quorate_node.providers import check_url
 
 if TYPE_CHECKING:

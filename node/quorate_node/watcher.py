@@ -14,8 +14,8 @@ from quorate.protocol import events
 from quorate.protocol.dispute_pages import decode_dispute_record
 from quorate.protocol.types import Table
 from quorate_node.core.chainview import is_followed
-from quorate_node.core.state import Head
 from quorate_node.core.stimuli import ChainAdvanced, ChainReorganised, Logged
+from quorate_node.core.views import Head
 
 TIMED = (
     events.RoundStarted,

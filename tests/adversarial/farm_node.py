@@ -18,7 +18,8 @@ from quorate_node.cli.main import report
 from quorate_node.core.core import Core
 from quorate_node.core.mind import Answer
 from quorate_node.core.rounds import get_committee
-from quorate_node.core.state import Batch, BundleKey, Dispute, Identity, Network, Round, Secret, Settings, Work
+from quorate_node.core.state import Identity, Network, Secret, Settings, Work
+from quorate_node.core.views import Batch, BundleKey, Dispute, Round
 from quorate_node.node import run_node
 
 

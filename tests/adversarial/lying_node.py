@@ -15,7 +15,8 @@ from quorate.protocol.types import JobId, Stage, Vote
 from quorate_node.cli.main import report
 from quorate_node.core.core import Core
 from quorate_node.core.mind import Answer
-from quorate_node.core.state import BundleKey, Dispute, Identity, Network, Settings, Work, find_member
+from quorate_node.core.state import Identity, Network, Settings, Work
+from quorate_node.core.views import BundleKey, Dispute, find_member
 from quorate_node.node import run_node
 
 

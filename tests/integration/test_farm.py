@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,14 @@ from quorate.jobs import JobRecord
 from quorate.orders import OrderWishes
 from quorate.protocol import events
 from quorate.protocol.events import Event
+from quorate.protocol.params import LOCAL
 from quorate.protocol.spec import Limits
 from quorate.sdk import QuorateClient
 from quorate.tracking import JobStage
 
 pytestmark = pytest.mark.anvil
 ROOT = Path(__file__).resolve().parents[2]
+ENV = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "node")))}
 # (module (func (export "_start")))
 NOTHING = bytes.fromhex("0061736d01000000 010401600000 03020100 070a01065f73746172740000 0a040102000b")
 
@@ -33,11 +36,11 @@ class Requester:
     def __init__(self, client: QuorateClient, url: str, module: Path) -> None:
         self.client, self._url, self._module, self._count = client, url, module, 0
 
-    def submit(self, commit_period: int = 10) -> JobRecord:
+    def submit(self, commit_period: int = 10, seats: int = 3) -> JobRecord:
         self._count += 1
         env = [f"JOB={self._count}"]
         prepared = self.client.prepare(str(self._module), env=env, limits=Limits(fuel=10**8))
-        wishes = OrderWishes(seats=3, commit_period=commit_period)
+        wishes = OrderWishes(seats=seats, commit_period=commit_period)
         return self.client.submit(prepared, wishes, providers=[self._url])
 
 
@@ -76,8 +79,7 @@ def test_a_hundred_operators_in_two_processes_do_a_job(tmp_path: Path) -> None:
 
 def test_the_class_finds_liars_without_anybody_asking(tmp_path: Path) -> None:
     liars = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "8-9", "--strategy", "always_lie"]
-    env = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "node")))}
-    options = DevnetOptions(home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=env)
+    options = DevnetOptions(home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=ENV)
     with Devnet(options) as devnet, requester(devnet, tmp_path) as people:
         for _ in range(20):
             job = people.submit()
@@ -111,3 +113,22 @@ def test_a_killed_collator_costs_nobody_else_anything(tmp_path: Path) -> None:
         assert fined <= dead
         again = people.submit()
         assert people.client.wait(again, timeout_s=60).stage is JobStage.ACCEPTED, "the other collator takes orders"
+
+
+def test_an_audit_undoes_what_liars_had_accepted(tmp_path: Path) -> None:
+    """With every seat theirs they get a lie accepted; the lot finds it, and the requester hears of it before FINAL."""
+    liars = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "8-11", "--strategy", "lie_if_unanimous"]
+    options = DevnetOptions(
+        home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=ENV,
+        params=replace(LOCAL, audit_bps=10_000),
+    )  # fmt: skip
+    with Devnet(options) as devnet, requester(devnet, tmp_path) as people:
+        for _ in range(20):
+            job = people.submit(seats=1)
+            assert people.client.wait(job, timeout_s=60).stage is JobStage.ACCEPTED
+            if people.client.describe(job)["seats"][0]["operator"] in range(8, 12):
+                break
+        last = people.client.wait(job, timeout_s=120, until_final=True)
+        assert (last.stage, last.detail[:9]) == (JobStage.VOID, "the class")
+        assert {each["operator"] for each in people.client.describe(job)["slashes"]} <= set(range(8, 12))
+        assert find_events(devnet, events.BundleAudited)

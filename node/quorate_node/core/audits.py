@@ -20,7 +20,8 @@ from quorate_node.core.instructions import Audit, Instruction, ProveAudit, ReadA
 from quorate_node.core.mind import Mind
 from quorate_node.core.proofs import build_proof
 from quorate_node.core.seats import READ_HEADER_S
-from quorate_node.core.state import Audits, Batch, Network, State, WorkStatus
+from quorate_node.core.state import Network, State, WorkStatus
+from quorate_node.core.views import Audits, Batch
 from quorate_node.core.work import ensure_work
 
 AUDITORS = 2

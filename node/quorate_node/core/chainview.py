@@ -17,20 +17,20 @@ from quorate.protocol.partition import count_bundles
 from quorate.protocol.settlement import compute_task_price, expand_record_page, post_record
 from quorate.protocol.types import Address, FineKind, JobId, Opening, PostRecord, SignedOrder, Stage, Terms
 from quorate_node.core.disputeview import DISPUTE_HANDLERS, get_table
-from quorate_node.core.state import (
+from quorate_node.core.state import Network
+from quorate_node.core.stimuli import ChainAdvanced, Logged
+from quorate_node.core.views import (
     Audits,
     Batch,
     Bundle,
     ChainView,
     ClassView,
     Faults,
-    Network,
     OperatorView,
     Outcome,
     Round,
     SeatKey,
 )
-from quorate_node.core.stimuli import ChainAdvanced, Logged
 
 SALT_BYTES = 16
 MAX_SKIPPED = 10_000

@@ -14,7 +14,8 @@ from quorate.protocol.params import BPS
 from quorate.protocol.types import OutcomeRow, Verdict
 from quorate_node.core.instructions import AskLeaves, Challenge, Instruction
 from quorate_node.core.proofs import build_proof
-from quorate_node.core.state import Batch, State, Work, WorkStatus
+from quorate_node.core.state import State, Work, WorkStatus
+from quorate_node.core.views import Batch
 from quorate_node.core.work import ensure_work
 
 ASK_S = 5.0

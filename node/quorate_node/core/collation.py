@@ -18,7 +18,8 @@ from quorate_node.core.duties import plan_settlements
 from quorate_node.core.instructions import Commit, Extend, Instruction, Post
 from quorate_node.core.proofs import build_proof
 from quorate_node.core.rounds import get_missing_seats, get_window_end, is_abstention, is_window_past
-from quorate_node.core.state import Batch, QueuedOrders, Round, SeatKey, State
+from quorate_node.core.state import QueuedOrders, State
+from quorate_node.core.views import Batch, Round, SeatKey
 
 BATCH_S = 0.3  # how long an order waits for others
 MAX_ORDERS = 1000

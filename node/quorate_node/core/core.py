@@ -23,7 +23,8 @@ from quorate_node.core.duties import decide_duties, doubt_header
 from quorate_node.core.instructions import Instruction, Note, Transaction
 from quorate_node.core.mind import Answer
 from quorate_node.core.seats import decide_seats
-from quorate_node.core.state import BundleKey, Dispute, Identity, Network, Secret, Settings, State, Work, WorkStatus
+from quorate_node.core.state import Identity, Network, Secret, Settings, State, Work, WorkStatus
+from quorate_node.core.views import BundleKey, Dispute
 from quorate_node.core.work import fail_work
 
 MAX_FOUND_LEAVES = 1_000

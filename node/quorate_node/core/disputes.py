@@ -31,7 +31,8 @@ from quorate_node.core.instructions import (
 )
 from quorate_node.core.mind import Answer, Mind
 from quorate_node.core.seats import DIRECT_RETRY_S, RESEND_S
-from quorate_node.core.state import Dispute, SecretGroup, State, Work, WorkStatus, find_member
+from quorate_node.core.state import SecretGroup, State, Work, WorkStatus
+from quorate_node.core.views import Dispute, find_member
 from quorate_node.core.work import ensure_work
 
 ALONE_S = 8.0  # a vote that nobody has put on chain by then goes there without help

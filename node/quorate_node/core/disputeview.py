@@ -11,8 +11,9 @@ from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.encoding import decode_list_skips
 from quorate.protocol.errors import UnrecoverableError
 from quorate.protocol.types import Opening, Stage, Table, Vote
-from quorate_node.core.state import Batch, ChainView, Dispute, Network
+from quorate_node.core.state import Network
 from quorate_node.core.stimuli import Logged
+from quorate_node.core.views import Batch, ChainView, Dispute
 
 LEAF_BYTES = 32
 

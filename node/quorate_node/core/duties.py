@@ -15,7 +15,8 @@ from quorate.protocol.params import BEACON_REACH_BLOCKS
 from quorate.protocol.planning import plan_settlement, plan_void_settlement
 from quorate_node.core.instructions import AdvanceEra, Expire, Instruction, Judge, ProveBeacon, Rejoin, Settle
 from quorate_node.core.rounds import get_page_records, get_round_view, get_window_end, is_window_past
-from quorate_node.core.state import Batch, Round, State
+from quorate_node.core.state import State
+from quorate_node.core.views import Batch, Round
 
 RETRY_S = 4.0
 SELDOM_S = 30.0

@@ -22,7 +22,8 @@ from quorate.protocol.types import (
     Vote,
 )
 from quorate.protocol.vote_planning import VoteReveal, VoteSettlement
-from quorate_node.core.state import SeatKey, SecretGroup, SignedExtension, WorkKey
+from quorate_node.core.state import SecretGroup, SignedExtension, WorkKey
+from quorate_node.core.views import SeatKey
 
 CallKey = tuple[object, ...]
 

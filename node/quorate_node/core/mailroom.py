@@ -17,8 +17,9 @@ from quorate.protocol.errors import ValidationError
 from quorate.protocol.hashing import keccak
 from quorate.protocol.types import CommitList, Opening
 from quorate_node.core.rounds import get_committee
-from quorate_node.core.state import Batch, Dispute, Round, SeatKey, State
+from quorate_node.core.state import State
 from quorate_node.core.stimuli import CommitListReceived, OpeningsReceived, VoteOpeningReceived, VoteReceived
+from quorate_node.core.views import Batch, Dispute, Round, SeatKey
 
 
 class MessageRefused(ValidationError):

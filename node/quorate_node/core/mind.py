@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from quorate.protocol.types import AbstainReason, Stage, Vote
-from quorate_node.core.state import BundleKey, Dispute, Secret, Work
+from quorate_node.core.state import Secret, Work
+from quorate_node.core.views import BundleKey, Dispute
 
 Answer = Vote | AbstainReason | None
 """A vote, an abstention with its reason, or silence."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quorate.protocol.outcomes import Proof, plan_proof
-from quorate_node.core.state import Batch
+from quorate_node.core.views import Batch
 
 
 def build_proof(batch: Batch, bundle: int) -> Proof | None:

@@ -8,7 +8,8 @@ from quorate.protocol.errors import UnrecoverableError
 from quorate.protocol.planning import RoundView
 from quorate.protocol.settlement import RoundTerms
 from quorate.protocol.types import REASONS, CarryRecord
-from quorate_node.core.state import Batch, Network, Round
+from quorate_node.core.state import Network
+from quorate_node.core.views import Batch, Round
 
 
 def get_committee(batch: Batch, bundle: int) -> tuple[int, ...]:

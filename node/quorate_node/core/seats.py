@@ -24,7 +24,8 @@ from quorate_node.core.instructions import (
 )
 from quorate_node.core.mind import Answer, Mind
 from quorate_node.core.rounds import get_committee, get_missing_seats, get_round_view, get_window_end, is_window_past
-from quorate_node.core.state import Batch, Round, SeatKey, Secret, SecretGroup, State, Work, WorkStatus
+from quorate_node.core.state import Secret, SecretGroup, State, Work, WorkStatus
+from quorate_node.core.views import Batch, Round, SeatKey
 from quorate_node.core.work import ensure_work
 
 READ_HEADER_S = 0.5

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from quorate.protocol.events import Event
 from quorate.protocol.types import AbstainReason, CommitList, Opening, SignedOrder, Table, Vote
-from quorate_node.core.state import Head, SeatKey, SecretGroup, SignedExtension, WorkKey
+from quorate_node.core.state import SecretGroup, SignedExtension, WorkKey
+from quorate_node.core.views import Head, SeatKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from quorate.protocol.types import AbstainReason
 from quorate_node.core.instructions import Execute, Instruction, Note
 from quorate_node.core.policy import compute_refusal
-from quorate_node.core.state import Bundle, State, Work, WorkKey, WorkStatus
+from quorate_node.core.state import State, Work, WorkKey, WorkStatus
+from quorate_node.core.views import Bundle
 
 RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0

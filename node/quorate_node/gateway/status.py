@@ -9,7 +9,8 @@ from typing import Any
 from quorate import __version__
 from quorate_node.core.collation import count_queued
 from quorate_node.core.rounds import get_committee
-from quorate_node.core.state import State, WorkStatus, find_member
+from quorate_node.core.state import State, WorkStatus
+from quorate_node.core.views import find_member
 
 
 def describe_status(states: Sequence[State], is_ready: bool) -> dict[str, Any]:

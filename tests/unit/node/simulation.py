@@ -35,7 +35,8 @@ from quorate_node.core import stimuli as st
 from quorate_node.core.core import TROUBLE, Core
 from quorate_node.core.farm import Farm
 from quorate_node.core.mailroom import MessageRefused
-from quorate_node.core.state import Head, Identity, Network, SecretGroup, Settings
+from quorate_node.core.state import Identity, Network, SecretGroup, Settings
+from quorate_node.core.views import Head
 from quorate_node.signer import Signer
 from quorate_node.watcher import find_tables
 

@@ -12,7 +12,8 @@ from quorate_node.core import instructions as ins
 from quorate_node.core.core import Core
 from quorate_node.core.mind import Answer
 from quorate_node.core.policy import Limits
-from quorate_node.core.state import BundleKey, Dispute, Settings, Work, WorkStatus
+from quorate_node.core.state import Settings, Work, WorkStatus
+from quorate_node.core.views import BundleKey, Dispute
 
 
 def verdicts(net: Network0) -> list[Verdict]:
