@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from quorate.protocol.beacon import get_mix_hash
-from quorate.protocol.committee import compute_auditor
-from quorate.protocol.hashing import keccak
+from quorate.protocol.challenges import AUDITORS, find_auditors, is_selected
 from quorate.protocol.job import BatchStatus
-from quorate.protocol.params import BEACON_REACH_BLOCKS, BPS
+from quorate.protocol.params import BEACON_REACH_BLOCKS
 from quorate.protocol.types import AbstainReason, Stage, Verdict
 from quorate_node.core.disputeview import set_audit_beacon
 from quorate_node.core.duties import PATIENCE_BLOCKS, RANK_BLOCKS, RETRY_S, compute_rank
@@ -23,8 +22,6 @@ from quorate_node.core.seats import READ_HEADER_S
 from quorate_node.core.state import Network, State, WorkStatus
 from quorate_node.core.views import Audits, Batch
 from quorate_node.core.work import ensure_work
-
-AUDITORS = 2
 
 
 def decide_audits(state: State, mind: Mind) -> Iterator[Instruction]:
@@ -58,23 +55,8 @@ def find_selected(batch: Batch, domain: bytes, network: Network) -> list[int]:
     return [
         bundle
         for bundle, outcome in sorted(batch.outcomes.items())
-        if outcome.row.verdict is Verdict.ACCEPTED and _is_selected(domain, bundle, network.params.audit_bps)
+        if outcome.row.verdict is Verdict.ACCEPTED and is_selected(domain, bundle, network.params.audit_bps)
     ]
-
-
-def _is_selected(domain: bytes, bundle: int, audit_bps: int) -> bool:
-    return int.from_bytes(keccak(domain + bundle.to_bytes(4, "big")), "big") % BPS < audit_bps
-
-
-def draw_auditors(batch: Batch, domain: bytes, bundle: int) -> tuple[int | None, ...]:
-    """Members that audit a bundle, one after the other; None where nobody is left."""
-    sitting = list(batch.outcomes[bundle].row.voters)
-    drawn: list[int | None] = []
-    for number in range(AUDITORS):
-        units, count = batch.table.units, len(batch.table.members)
-        drawn.append(compute_auditor(domain, bundle, number, units, count, sitting))
-        sitting += [member for member in drawn[-1:] if member is not None]
-    return tuple(drawn)
 
 
 def _decide_header(state: State, batch: Batch, audits: Audits) -> Iterator[Instruction]:
@@ -102,7 +84,8 @@ def _decide_audit(state: State, batch: Batch, audits: Audits, domain: bytes, min
         return
     for bundle in find_selected(batch, domain, state.network):
         row = batch.outcomes[bundle].row
-        if bundle in audits.done or draw_auditors(batch, domain, bundle)[auditor] != member:
+        auditors = find_auditors(domain, bundle, row.voters, batch.table)
+        if bundle in audits.done or auditors[auditor : auditor + 1] != (member,):
             continue
         helpers = tuple(batch.table.members[each].operator_id for each in row.voters)
         work, start = ensure_work(state, (batch.id, bundle), batch.bundles[bundle], helpers)

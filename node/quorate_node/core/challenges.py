@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from quorate.protocol.challenges import compute_challenge_bond
 from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import BPS
@@ -90,4 +91,4 @@ def _find_task(work: Work, accepted: tuple[bytes, ...] | None) -> int:
 
 def _compute_bond(state: State, batch: Batch, bundle: int) -> int:
     record = batch.bundles[bundle].record
-    return max(state.network.params.challenge_bond, record.price // record.tasks * len(batch.table.members))
+    return compute_challenge_bond(state.network.params, record.price // record.tasks, len(batch.table.members))

@@ -121,6 +121,8 @@ def end_call(state: State, key: tuple[object, ...], error: str | None) -> None:
         state.mail.sent.pop(key[2], None)
     elif key[0] == "settle" and isinstance(key[1], int):
         state.mail.planned.pop(key[1], None)
+    elif key[0] == "challenge":
+        state.own.challenged.pop((key[1], key[2], key[3]), None)  # type: ignore[arg-type]
 
 
 # commitments --------------------------------------------------------------------------------------------------------

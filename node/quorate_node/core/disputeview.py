@@ -10,7 +10,7 @@ from quorate.protocol import events
 from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.encoding import decode_list_skips
 from quorate.protocol.errors import UnrecoverableError
-from quorate.protocol.types import Opening, Stage, Table, Vote
+from quorate.protocol.types import Opening, Stage, Table, Verdict, Vote
 from quorate_node.core.state import Network
 from quorate_node.core.stimuli import Logged
 from quorate_node.core.views import Batch, ChainView, Dispute
@@ -87,8 +87,13 @@ def _on_window(chain: ChainView, network: Network, event: events.VoteWindowOpene
 
 
 def _on_decided(chain: ChainView, network: Network, event: events.DisputeDecided, logged: Logged) -> None:
-    if dispute := chain.disputes.get(event.dispute_id):
-        dispute.tally = event.tally
+    dispute = chain.disputes.get(event.dispute_id)
+    if dispute is None:
+        return
+    dispute.tally = event.tally
+    batch = chain.batches.get(event.batch_id)
+    if batch is not None and event.verdict == Verdict.VOID:  # its row, if it had one, counts no more
+        batch.outcomes.pop(event.bundle, None)
 
 
 def _on_punished(chain: ChainView, network: Network, event: events.RowsPunished, logged: Logged) -> None:

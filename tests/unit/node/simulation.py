@@ -265,6 +265,12 @@ class Network0:
                 return apply_extend(world.market, call, signed.batch_id, extension)
             case ins.ProveAudit(_, batch_id, header):
                 return apply_prove_audit(world.market, call, batch_id, header)
+            case ins.Audit(_, batch_id, bundle, auditor, vote, domain, proof):
+                signature = self._signer(call).sign_audit(domain, bundle, vote)
+                return world.challenges.apply_audit(call, batch_id, proof, bundle, auditor, vote, signature)
+            case ins.Challenge(_, batch_id, proof, bundle, task, leaf, bond):
+                paid = replace(call, value=bond)
+                return world.challenges.apply_challenge(paid, batch_id, proof, bundle, task, leaf)
         return self._apply_to_disputes(call, instruction)
 
     def _apply_to_disputes(self, call: Call, instruction: Any) -> list[ev.Event]:

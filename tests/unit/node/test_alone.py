@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.adversarial.lying_node import LyingCore
 from tests.unit.node.simulation import Network0
@@ -9,8 +11,10 @@ from tests.unit.node.test_core import is_settled, run_to_round, seated, verdicts
 
 from quorate.chain.signing import recover
 from quorate.protocol import events as ev
+from quorate.protocol.encoding import decode_outcomes
 from quorate.protocol.hashing import keccak
 from quorate.protocol.outcomes import compute_extension_digest
+from quorate.protocol.params import ETHER, LOCAL
 from quorate.protocol.result import compute_merkle_root
 from quorate.protocol.types import AbstainReason, FineKind, Verdict, Vote
 from quorate_node.core import instructions as ins
@@ -18,7 +22,7 @@ from quorate_node.core import stimuli as st
 from quorate_node.core.core import Core
 from quorate_node.core.instructions import Instruction
 from quorate_node.core.intake import OrderRefused, judge_extension
-from quorate_node.core.state import SignedExtension
+from quorate_node.core.state import Settings, SignedExtension, WorkKey
 
 
 class DroppingCore(Core):
@@ -29,14 +33,19 @@ class DroppingCore(Core):
 
 
 class FalsifyingCore(Core):
-    """Finds another result for the last task of every bundle, and believes it."""
+    """Finds another result for the last task of every bundle that it has a seat for, and believes it."""
 
     def handle(self, stimulus: st.Stimulus) -> list[Instruction]:
-        if isinstance(stimulus, st.BundleExecuted) and stimulus.leaves[-1]:
+        if isinstance(stimulus, st.BundleExecuted) and self._sits(stimulus.key):
             leaves = (*stimulus.leaves[:-1], keccak(b"another " + stimulus.leaves[-1]))
             root = Vote(compute_merkle_root(leaves)) if stimulus.root else None
             stimulus = st.BundleExecuted(stimulus.key, root, leaves)
         return super().handle(stimulus)
+
+    def _sits(self, key: WorkKey) -> bool:
+        batch = self.state.chain.batches.get(key[0])
+        domain = batch.round.domain if batch and batch.round else None
+        return any(bundle == key[1] for bundle, _ in self.state.own.seats.get(domain or b"", ()))
 
 
 def run_to_dispute(net: Network0, tasks: int = 1) -> None:
@@ -213,6 +222,73 @@ class TestClassVote:
             node.failure = AbstainReason.RESOURCES
         assert net.run(600, lambda: bool(net.found(ev.DisputeSettled)))
         assert not [e for e in net.found(ev.OperatorFined)[fined:] if e.kind == FineKind.ABSENT]
+
+
+def run_to_lie(net: Network0, liar: int, tasks: int = 1) -> None:
+    """Jobs with one seat each until the liar has one to itself, and its root is accepted."""
+    for _ in range(40):
+        settled = len(net.found(ev.BatchSettled))
+        net.submit(net.order(tasks, seats=1))
+        assert net.run(400, lambda n=settled: is_settled(net, n + 1))  # type: ignore[misc]
+        (row,) = decode_outcomes(net.found(ev.BundlesSettled)[-1].outcomes)
+        if row.voters == (liar,):
+            return
+    raise AssertionError("the liar was never drawn")
+
+
+class TestDoubt:
+    def test_every_bundle_that_the_lot_selects_is_audited(self) -> None:
+        net = Network0(8, params=replace(LOCAL, audit_bps=10_000))
+        net.submit(net.order(tasks=300))
+        assert net.run(400, lambda: len(net.found(ev.BundleAudited)) == 2)
+        assert {event.dispute_id for event in net.found(ev.BundleAudited)} == {0}
+
+    def test_no_transaction_is_spent_on_a_lot_that_selects_nothing(self) -> None:
+        net = Network0(8, params=replace(LOCAL, audit_bps=0))
+        net.submit(net.order())
+        assert net.run(400, lambda: is_settled(net))
+        net.run(120)
+        assert not net.found(ev.AuditDrawn)
+
+    def test_a_second_auditor_steps_in_for_the_first(self) -> None:
+        net = Network0(8, params=replace(LOCAL, audit_bps=10_000))
+        net.submit(net.order())
+        assert net.run(400, lambda: is_settled(net))
+        for node in net.nodes:
+            node.failure = AbstainReason.NO_DATA  # whoever is drawn first has nothing to say
+        assert net.run(100, lambda: bool(net.found(ev.AuditDrawn)))
+        net.run(4 * LOCAL.audit_period)
+        assert not net.found(ev.BundleAudited)
+        for node in net.nodes:
+            node.failure = None
+        assert net.run(100, lambda: bool(net.found(ev.BundleAudited)))
+        (audited,) = net.found(ev.BundleAudited)
+        silent = [event for event in net.found(ev.OperatorFined) if event.kind == FineKind.SILENT]
+        assert [event.operator_id == audited.operator_id for event in silent] == [False]
+
+    def test_an_audit_reverses_a_lie_that_was_accepted(self) -> None:
+        net = Network0(8, {3: FalsifyingCore}, replace(LOCAL, audit_bps=10_000))
+        run_to_lie(net, 3, tasks=3)
+        assert net.run(800, lambda: bool(net.found(ev.DisputeSettled)))
+        (decided,) = net.found(ev.DisputeDecided)
+        assert decided.verdict == Verdict.VOID
+        assert {event.operator_id for event in net.found(ev.OperatorSlashed)} == {4}
+
+    def test_a_watcher_challenges_a_lie_at_the_task_that_differs(self) -> None:
+        settings = Settings(challenge_budget_wei=ETHER, watch_bps=10_000)
+        net = Network0(8, {3: FalsifyingCore}, replace(LOCAL, audit_bps=0), settings=settings)
+        run_to_lie(net, 3, tasks=3)
+        assert net.run(800, lambda: bool(net.found(ev.DisputeSettled)))
+        assert {event.task for event in net.found(ev.ResultChallenged)} == {2}
+        assert {event.verdict for event in net.found(ev.DisputeDecided)} == {Verdict.VOID}
+        assert {event.operator_id for event in net.found(ev.OperatorSlashed)} == {4}
+
+    def test_nobody_challenges_without_a_budget(self) -> None:
+        settings = Settings(challenge_budget_wei=0, watch_bps=10_000)
+        net = Network0(8, {3: FalsifyingCore}, replace(LOCAL, audit_bps=0), settings=settings)
+        run_to_lie(net, 3)
+        net.run(4 * LOCAL.challenge_period)
+        assert not net.found(ev.ResultChallenged)
 
 
 class TestFaults:
