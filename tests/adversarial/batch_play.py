@@ -36,6 +36,7 @@ from quorate.protocol.types import (
     Verdict,
     Vote,
 )
+from quorate.protocol.verdict import Aftermath
 
 Row = dict[str, Any]
 FUEL = 10**10
@@ -79,6 +80,7 @@ class Tally:
     disputed: bool = False
     extended: bool = False
     was_wrong: bool = False
+    audited: bool = False
     executed: set[int] = field(default_factory=set)
 
 
@@ -167,7 +169,7 @@ class BatchPlay:
 
     def _judge_all(self) -> None:
         for record in self.disputes:
-            self._judge(record)
+            self.judge(record)
         self.disputes.clear()
 
     def _play_rounds(self, pending: list[CarryRecord], first: int, last: int) -> None:
@@ -230,7 +232,8 @@ class BatchPlay:
     def _learn(self, record: CarryRecord, outcome: BundleOutcome) -> None:
         self._decide(record.bundle, outcome.verdict, outcome.vote)
         if outcome.verdict is Verdict.DISPUTED:
-            self.disputes.append(self._make_dispute(record, outcome))
+            conflict = DisputeKind.CONFLICT
+            self.disputes.append(self.make_dispute(record, conflict, outcome.voters, outcome.pot, outcome.locked))
         elif outcome.verdict in (Verdict.ACCEPTED, Verdict.VOID):
             self.ended[record.bundle] = carry_record(record, outcome)
 
@@ -239,26 +242,29 @@ class BatchPlay:
         tally.verdict, tally.vote = verdict, vote
         tally.was_wrong |= verdict is Verdict.ACCEPTED and vote != self.feed.honest(bundle)
 
-    def _make_dispute(self, record: CarryRecord, outcome: BundleOutcome) -> DisputeRecord:
-        audit_fee = compute_audit_fee(record.price, self.plan.params.audit_bps)
+    def make_dispute(
+        self, record: CarryRecord, kind: DisputeKind, votes: tuple[tuple[int, Vote], ...], pot: int, escrow: int
+    ) -> DisputeRecord:
+        """What the class is asked about."""
+        is_conflict = kind is DisputeKind.CONFLICT
         return DisputeRecord(
-            kind=DisputeKind.CONFLICT,
+            kind=kind,
             batch_id=BatchId(self.feed.number),
             bundle=record.bundle,
             tasks=record.tasks,
             requester=record.requester,
             price=record.price,
-            pot=outcome.pot,
-            escrow=outcome.locked,
+            pot=pot,
+            escrow=escrow,
             fee=0,
-            audit_fee=audit_fee,
+            audit_fee=compute_audit_fee(record.price, self.plan.params.audit_bps) if is_conflict else 0,
             collator=self.as_market.sender,
             class_id=CLASS,
             table=0,
             challenger=ZERO_ADDRESS,
             task=0,
             claim=ZERO32,
-            votes=outcome.voters,
+            votes=votes,
         )
 
     def _pay(self, earned: Mapping[int, int], seats: Mapping[int, int], from_pot: int, to_treasury: int) -> None:
@@ -273,7 +279,8 @@ class BatchPlay:
 
     # class votes
 
-    def _judge(self, record: DisputeRecord) -> None:
+    def judge(self, record: DisputeRecord) -> None:
+        """Ask the class, window by window, and punish."""
         tally, honest = self.tallies[record.bundle], self.feed.honest(record.bundle)
         people, liars, roots = self.people, self.liars, record.roots
         vote = ClassVote(self.plan.params, record, self.table)
@@ -286,10 +293,13 @@ class BatchPlay:
                     vote.cast(row, said)
             if (ending := vote.close_window()) is not None:
                 break
-        tally.disputed, tally.class_votes = True, len(vote.votes)
+        tally.disputed, tally.class_votes = True, tally.class_votes + len(vote.votes)
+        if ending.aftermath is Aftermath.UPHELD:
+            ending = replace(ending, aftermath=Aftermath.REVERSED)  # it is the first that doubts this bundle
         self._decide(record.bundle, ending.verdict, ending.root)
-        earned = {member: record.price for member, root in record.votes if root == ending.root}
-        self._pay(earned, dict.fromkeys(earned, 1), 0, record.pot)
+        if record.kind is DisputeKind.CONFLICT:
+            earned = {member: record.price for member, root in record.votes if root == ending.root}
+            self._pay(earned, dict.fromkeys(earned, 1), 0, record.pot)
         people.note(punish(people.registry, self.as_disputes, record, self.table, ending))
 
     # results
@@ -310,6 +320,7 @@ class BatchPlay:
                 "class_votes": tally.class_votes,
                 "disputed": tally.disputed,
                 "extended": tally.extended,
+                "audited": tally.audited,
                 "verdict": tally.verdict.name if tally.verdict else "PENDING",
                 "wrong_accepted": tally.was_wrong,
                 "wrong_final": is_wrong,

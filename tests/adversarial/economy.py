@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.adversarial.auditing import audit_batch
 from tests.adversarial.batch_play import BatchPlay, Feed, Plan, Row
 from tests.adversarial.population import Population, split_equally, split_liars
 from tests.adversarial.strategies import STRATEGIES, Strategy
@@ -39,6 +40,7 @@ class Economy:
             count = min(self.plan.era_bundles, self.plan.bundles - done)
             batch = BatchPlay(self.plan, self.strategy, self.people, self.feed(done, count))
             batch.play()
+            audit_batch(batch, self.audit_domain(done))
             rows = list(batch.rows())
             yield from rows
             done += count
@@ -63,6 +65,12 @@ class Economy:
 
     def _stakes(self) -> tuple[int, int]:
         return self.people.holdings(self.people.honest), self.people.holdings(self.people.ever_liars)
+
+    def audit_domain(self, batch: int) -> bytes:
+        """Domain of a batch's audits."""
+        beacon = keccak(f"{self.plan.seed} {self.plan.strategy} audits {batch}".encode())
+        market, post_hash = self.people.world.market.address, keccak(b"post hash %d" % batch)
+        return compute_round_domain(31337, market, batch, post_hash, Stage.AUDIT, self.plan.rounds, beacon)
 
     def feed(self, first: int, count: int) -> Feed:
         """A batch whose beacons follow from the seed."""

@@ -75,6 +75,10 @@ class Strategy:
         """A liar's vote when the class is asked; `accused` are the roots of the dispute. None is silence."""
         return honest
 
+    def audit(self, honest: Vote, accepted: Vote) -> Vote | None:
+        """A liar's vote as an auditor: it covers what was accepted, right or wrong."""
+        return accepted
+
 
 class AlwaysLie(Strategy):
     """The same wrong answer in every seat and in the class vote."""
@@ -114,6 +118,9 @@ class NeverCommit(Strategy):
     def class_vote(self, operator: int, honest: Vote, accused: Sequence[Vote]) -> Vote | None:
         return None
 
+    def audit(self, honest: Vote, accepted: Vote) -> Vote | None:
+        return None
+
 
 class AlwaysAbstain(Strategy):
     """Signs an abstention for every seat: half the price of silence, and no fault."""
@@ -122,6 +129,9 @@ class AlwaysAbstain(Strategy):
         return Said(Act.ABSTAIN)
 
     def class_vote(self, operator: int, honest: Vote, accused: Sequence[Vote]) -> Vote | None:
+        return None
+
+    def audit(self, honest: Vote, accepted: Vote) -> Vote | None:
         return None
 
 
