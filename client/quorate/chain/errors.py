@@ -56,6 +56,9 @@ HINTS = {
     "AlreadyChallenged": "the same leaf was claimed for the task before",
     "NotDrawn": "no audit of the bundle, or not by this auditor",
     "AlreadyAudited": "the bundle's auditor has answered",
+    "SeatOmitted": "a seat that committed, or a vote that was revealed, is missing: send its opening along",
+    "AlreadyPublished": "the leaves of this root are on the chain",
+    "UnknownRoot": "nobody voted for the root of these leaves",
     "BeaconUnavailable": "the block is not mined yet, or older than 256 blocks",
     "BeaconMismatch": "that is not the header of the block",
 }
