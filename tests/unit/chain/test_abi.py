@@ -76,7 +76,7 @@ def test_every_custom_error_is_named_with_its_arguments_and_a_hint(entry: Entry)
     values = [sample(type_, i) for i, type_ in enumerate(entry.inputs)]
     violation = decode_revert(entry.selector + encode(entry.inputs, values))
     assert violation.name == entry.name
-    assert violation.args_ == tuple(values)
+    assert violation.args_ == tuple(to_hex(v) if isinstance(v, bytes) else v for v in values)  # as people read them
     assert HINTS[entry.name] in str(violation)
 
 
