@@ -24,6 +24,7 @@ from quorate.sdk import QuorateClient
 from quorate.tracking import JobStage
 
 pytestmark = pytest.mark.anvil
+LIARS = {8, 9}
 ROOT = Path(__file__).resolve().parents[2]
 ENV = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "node")))}
 # (module (func (export "_start")))
@@ -117,18 +118,19 @@ def test_a_killed_collator_costs_nobody_else_anything(tmp_path: Path) -> None:
 
 def test_an_audit_undoes_what_liars_had_accepted(tmp_path: Path) -> None:
     """With every seat theirs they get a lie accepted; the lot finds it, and the requester hears of it before FINAL."""
-    liars = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "8-11", "--strategy", "lie_if_unanimous"]
+    liars = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "8-9", "--strategy", "lie_if_unanimous"]
     options = DevnetOptions(
         home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=ENV,
         params=replace(LOCAL, audit_bps=10_000),
     )  # fmt: skip
     with Devnet(options) as devnet, requester(devnet, tmp_path) as people:
-        for _ in range(20):
+        for _ in range(40):
             job = people.submit(seats=1)
             assert people.client.wait(job, timeout_s=60).stage is JobStage.ACCEPTED
-            if people.client.describe(job)["seats"][0]["operator"] in range(8, 12):
+            is_lie = people.client.describe(job)["seats"][0]["operator"] in LIARS
+            # The auditor may be one of them, too: then the lie stands, and they try again.
+            if is_lie and wait_for(lambda: bool(find_events(devnet, events.DisputeOpened)), 5):
                 break
         last = people.client.wait(job, timeout_s=120, until_final=True)
         assert (last.stage, last.detail[:9]) == (JobStage.VOID, "the class")
-        assert {each["operator"] for each in people.client.describe(job)["slashes"]} <= set(range(8, 12))
-        assert find_events(devnet, events.BundleAudited)
+        assert {each["operator"] for each in people.client.describe(job)["slashes"]} <= LIARS
