@@ -222,17 +222,6 @@ abstract contract MarketStorage is IMarketEvents {
         }
     }
 
-    /// @dev A carried bundle waits for a round of the other parity from now on, all others for none.
-    function _markSettled(BitWriter memory w, uint256 bundle, bool isCarried) internal {
-        // unchecked: numbers of bits
-        unchecked {
-            _moveTo(w, bundle / BUNDLES_PER_WORD);
-            // Widened first: the literals alone are a uint8, whose shift would lose the bits of every bundle from the
-            // fifth on.
-            w.word ^= uint256(isCarried ? 2 : 1) << (2 * (bundle % BUNDLES_PER_WORD));
-        }
-    }
-
     function _moveTo(BitWriter memory w, uint256 index) private {
         if (w.index == index) return;
         _flush(w);

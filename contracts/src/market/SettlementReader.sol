@@ -4,80 +4,78 @@ pragma solidity ^0.8.28;
 import {IMarketEvents} from "../interfaces/IMarketEvents.sol";
 import {Cursor, MalformedPage} from "../libraries/Cursor.sol";
 import {LoadedTable} from "../libraries/TableReader.sol";
-import {BUNDLE_TASKS} from "../types/Limits.sol";
 
-/// @notice Bundles of a settle call, in the order of the page; a word of each array is one bundle's.
-/// @param money requester << 96 | wei that a seat earns for it
-/// @param places where its parts stand, see `Place`
-struct Works {
-    uint256 count;
-    uint256[] money;
-    uint256[] places;
-}
-
-/// @title Word of a bundle in `Works.places`
-/// @notice bundle u16 ‖ tasks u16 ‖ flags u8 ‖ left u8 ‖ record u32 ‖ votes u8 ‖ firstVote u32, at the word's low end.
-/// `record` is where its record begins in a carry page, `firstVote` where its votes begin in the list of votes.
-library Place {
+/// @title Bundles of a settle call, two words each in one array: `place`, and requester << 96 | price
+/// @notice place = bundle u16 ‖ tasks u16 ‖ flags u8 ‖ left u8 ‖ record u32 ‖ votes u8 ‖ firstVote u32, at the word's low
+/// end. `record` is where its record begins in a carry page, `firstVote` where its votes begin in the list of votes.
+library Works {
     uint256 private constant LEFT = 1 << 72;
 
-    function make(uint256 number, uint256 count, uint256 bits, uint256 at) internal pure returns (uint256) {
-        return (number << 104) | (count << 88) | (bits << 80) | (at << 40);
+    function count(uint256[] memory works) internal pure returns (uint256) {
+        return works.length / 2;
     }
 
-    function withVotes(uint256 place, uint256 count, uint256 first) internal pure returns (uint256) {
-        return place | (count << 32) | first;
+    function place(uint256[] memory works, uint256 index) internal pure returns (uint256) {
+        return works[2 * index];
+    }
+
+    function requester(uint256[] memory works, uint256 index) internal pure returns (address) {
+        return address(uint160(works[2 * index + 1] >> 96));
+    }
+
+    function price(uint256[] memory works, uint256 index) internal pure returns (uint256) {
+        return uint96(works[2 * index + 1]);
+    }
+
+    function bundleOf(uint256 place_) internal pure returns (uint256) {
+        return place_ >> 104;
+    }
+
+    function tasksOf(uint256 place_) internal pure returns (uint256) {
+        return (place_ >> 88) & 0xffff;
+    }
+
+    function flagsOf(uint256 place_) internal pure returns (uint256) {
+        return (place_ >> 80) & 0xff;
+    }
+
+    function leave(uint256 place_) internal pure returns (uint256) {
+        return place_ | LEFT;
     }
 
     /// @notice Not to be settled in this call.
-    function leave(uint256 place) internal pure returns (uint256) {
-        return place | LEFT;
+    function isLeft(uint256 place_) internal pure returns (bool) {
+        return place_ & LEFT != 0;
     }
 
-    function bundle(uint256 place) internal pure returns (uint256) {
-        return place >> 104;
+    function recordOf(uint256 place_) internal pure returns (uint256) {
+        return (place_ >> 40) & 0xffffffff;
     }
 
-    function tasks(uint256 place) internal pure returns (uint256) {
-        return (place >> 88) & 0xffff;
-    }
-
-    function flags(uint256 place) internal pure returns (uint256) {
-        return (place >> 80) & 0xff;
-    }
-
-    function isLeft(uint256 place) internal pure returns (bool) {
-        return place & LEFT != 0;
-    }
-
-    function record(uint256 place) internal pure returns (uint256) {
-        return (place >> 40) & 0xffffffff;
-    }
-
-    function firstVote(uint256 place) internal pure returns (uint256) {
-        return place & 0xffffffff;
+    /// @notice A vote that was sent for it, by its number.
+    function voteOf(uint256 place_, bytes calldata votes, uint256 index) internal pure returns (bytes32 vote) {
+        assembly ("memory-safe") {
+            vote := calldataload(add(add(votes.offset, and(place_, 0xffffffff)), shl(5, index)))
+        }
     }
 }
 
-/// @notice What rebuilding commit pages needs and finds. `SettlementReader._readList` knows the order of its fields.
-/// @param workOf by bundle − first: index of its work + 1, 0 where its items must stay closed
-/// @param places of `Works`; `stride` bytes from one to the next, 0 where all bundles have one list of votes
-/// @param seen what was shown of each seat, by work and seat: a word each, see `SettlementReader`
+/// @notice What rebuilding commit pages needs. The assembly of `SettlementReader` knows the order of the fields.
+/// @param openable by bundle − first: row of `seen` << 48 | where its votes stand in calldata << 8 | how many they are;
+/// 0 where its items must stay closed. A row is a word for each seat, see `SettlementReader`.
 struct Openings {
-    uint256 seats;
     uint256 first;
-    uint256[] workOf;
-    uint256[] places;
-    uint256 stride;
-    uint256[] seen;
+    uint256[] openable;
+    uint256 seats;
     LoadedTable table;
     bytes32 domain;
 }
 
 /// @title Reading the arguments of `settle` and `reveal`
+/// @dev Assembly wherever something is done for every bundle or seat of a batch. Pages are known by their hashes, so
+/// they are well formed; of votes and openings nothing is known.
 library SettlementReader {
     using Cursor for bytes;
-    using Place for uint256;
 
     /// @dev Low bits of a word of `seen`: vote number + 1, or one of these. The member stands above them.
     uint256 internal constant CODE_MASK = 0xffff;
@@ -85,253 +83,241 @@ library SettlementReader {
     uint256 internal constant ABSTAINED = 0x200;
 
     uint256 internal constant CARRY_HEAD_BYTES = 58;
-    uint256 private constant LEAVE = 0xff;
-    uint256 private constant LEAST_LIST_BYTES = 24;
 
-    /// @notice Bundles of a record page, which the chain has known by its hash.
-    function readRecords(bytes calldata page) internal pure returns (Works memory w) {
-        // A bundle may stand for 256 tasks, so the number of bundles is counted first.
-        (w.count, w.money, w.places) = _room(_countBundles(page));
-        // unchecked: the market wrote this page
-        unchecked {
-            uint256 bundle = page.uintAt(32, 2);
-            uint256 next;
-            uint256 at = 34;
-            while (at < page.length) {
-                uint256 requester = page.uintAt(at, 20) << 96;
-                uint256 end = at + 22 + 12 * page.uintAt(at + 20, 2);
-                for (at += 22; at < end; at += 12) {
-                    (uint256 taskPrice, uint256 tasks) = (page.uintAt(at, 8), page.uintAt(at + 8, 3));
-                    uint256 flags = page.uintAt(at + 11, 1);
-                    for (; tasks > 0; ++next) {
-                        uint256 inBundle = tasks < BUNDLE_TASKS ? tasks : BUNDLE_TASKS;
-                        w.money[next] = requester | (taskPrice * inBundle);
-                        w.places[next] = Place.make(bundle++, inBundle, flags, 0);
-                        tasks -= inBundle;
+    /// @notice Works of a record page: `H(page) 32 ‖ firstBundle u16`, groups `requester 20 ‖ count u16`, rows
+    /// `taskPrice u64 ‖ taskCount u24 ‖ flags u8`, each for as many bundles as 256 tasks fill.
+    function readRecords(bytes calldata page) internal pure returns (uint256[] memory works) {
+        assembly ("memory-safe") {
+            works := mload(0x40)
+            let out := add(works, 32) // grows at the free memory pointer, since nobody knows yet how far
+            let p := add(page.offset, 34)
+            let bundle := shr(240, calldataload(add(page.offset, 32)))
+            for { let end := add(page.offset, page.length) } lt(p, end) {} {
+                let group := calldataload(p)
+                let requester := shl(96, shr(96, group))
+                p := add(p, 22)
+                for { let rows := and(shr(80, group), 0xffff) } rows { rows := sub(rows, 1) } {
+                    let row := calldataload(p)
+                    p := add(p, 12)
+                    let flags := shl(80, and(shr(160, row), 0xff))
+                    for { let tasks := and(shr(168, row), 0xffffff) } tasks {} {
+                        let here := tasks
+                        if gt(here, 256) { here := 256 } // BUNDLE_TASKS
+                        mstore(out, or(or(shl(104, bundle), shl(88, here)), flags))
+                        mstore(add(out, 32), or(requester, mul(shr(192, row), here)))
+                        out := add(out, 64)
+                        bundle := add(bundle, 1)
+                        tasks := sub(tasks, here)
                     }
                 }
             }
+            mstore(works, shr(5, sub(sub(out, works), 32)))
+            mstore(0x40, out)
         }
     }
 
-    function _countBundles(bytes calldata page) private pure returns (uint256 bundles) {
-        // unchecked: the market wrote this page
-        unchecked {
-            uint256 at = 34;
-            while (at < page.length) {
-                uint256 end = at + 22 + 12 * page.uintAt(at + 20, 2);
-                for (at += 22; at < end; at += 12) {
-                    bundles += (page.uintAt(at + 8, 3) + BUNDLE_TASKS - 1) / BUNDLE_TASKS;
-                }
-            }
-        }
-    }
-
-    function _room(uint256 count) private pure returns (uint256, uint256[] memory, uint256[] memory) {
-        return (count, new uint256[](count), new uint256[](count));
-    }
-
-    /// @notice Bundles of a carry page, which the chain has known by its hash.
-    function readCarried(bytes calldata page) internal pure returns (Works memory w) {
+    /// @notice Works of a carry page (README.md, section 4.7).
+    function readCarried(bytes calldata page) internal pure returns (uint256[] memory works) {
         uint256 count;
         for (uint256 at; at < page.length; ++count) {
             at = _carriedEnd(page, at);
         }
-        (w.count, w.money, w.places) = _room(count);
+        works = new uint256[](2 * count);
         uint256 start;
         for (uint256 i; i < count; ++i) {
-            w.money[i] = page.uintAt(start + 2, 32);
-            (uint256 tasks, uint256 flags) = (page.uintAt(start + 34, 2), page.uintAt(start + 36, 1));
-            w.places[i] = Place.make(page.uintAt(start, 2), tasks, flags, start);
+            works[2 * i] = (page.uintAt(start, 2) << 104) | (page.uintAt(start + 34, 3) << 80) | (start << 40);
+            works[2 * i + 1] = page.uintAt(start + 2, 32);
             start = _carriedEnd(page, start);
         }
     }
 
-    /// @notice Where the list of members behind the voters of a carry record begins: those that abstained.
-    function abstainersAt(bytes calldata page, uint256 record) internal pure returns (uint256) {
-        uint256 voters = page.uintAt(record + 57, 1);
-        return record + CARRY_HEAD_BYTES + (voters > 0 ? 32 + 2 * voters : 0);
-    }
-
     function _carriedEnd(bytes calldata page, uint256 record) private pure returns (uint256 at) {
-        at = abstainersAt(page, record);
-        return at + 1 + 2 * page.uintAt(at, 1);
+        uint256 voters = page.uintAt(record + 57, 1);
+        at = record + CARRY_HEAD_BYTES + (voters > 0 ? 32 + 2 * voters : 0);
+        at += 1 + 2 * page.uintAt(at, 1);
     }
 
-    /// @notice Votes that the caller sends for each bundle.
-    function readVotes(Works memory w, bytes calldata data) internal pure {
-        uint256 at;
-        uint256[] memory places = w.places;
-        // unchecked: offsets in calldata; bytes behind its end read as they may, the length is checked at the end
-        unchecked {
-            for (uint256 i; i < places.length; ++i) {
-                uint256 count = _wordAt(data, at) >> 248;
-                ++at;
-                if (count == LEAVE) {
-                    places[i] = places[i].leave();
-                } else {
-                    places[i] = places[i].withVotes(count, at);
-                    if (count > 1) _requireAscending(data, at, count);
-                    at += 32 * count;
-                }
-            }
-        }
-        if (at != data.length) revert MalformedPage();
-    }
-
-    /// @notice Votes that the caller sends for all bundles together.
-    function readOneList(bytes calldata data) internal pure returns (uint256 place) {
-        uint256 count = data.uintAt(0, 1);
-        if (count == LEAVE || data.length != 1 + 32 * count) revert MalformedPage();
-        _requireAscending(data, 1, count);
-        return Place.make(0, 0, 0, 0).withVotes(count, 1);
-    }
-
-    function _requireAscending(bytes calldata data, uint256 at, uint256 count) private pure {
-        for (uint256 i = 1; i < count; ++i) {
-            if (_wordAt(data, at + 32 * i) <= _wordAt(data, at + 32 * i - 32)) revert MalformedPage();
-        }
-    }
-
-    /// @dev The word at `at`, with whatever stands behind the data's end.
-    function _wordAt(bytes calldata data, uint256 at) private pure returns (uint256 word) {
+    /// @notice Read which bundles the caller settles, with which votes: `count u8 ‖ votes` each, 0xff for none now. Those
+    /// that do not wait for this round are left too.
+    /// @param statuses two status bits a bundle, 100 bundles a word, from that of the first work on
+    /// @param seen a word for each seat of each work
+    function select(
+        uint256[] memory works,
+        Openings memory o,
+        uint256[] memory seen,
+        uint256[] memory statuses,
+        uint256 round,
+        bytes calldata votes
+    ) internal pure {
+        bool isMalformed;
         assembly ("memory-safe") {
-            word := calldataload(add(data.offset, at))
-        }
-    }
-
-    /// @notice A vote that was sent, by its number.
-    function voteAt(bytes calldata votes, uint256 place, uint256 number) internal pure returns (bytes32) {
-        return bytes32(_wordAt(votes, place.firstVote() + 32 * number));
-    }
-
-    /// @notice Index of works by bundle, for those that are settled in this call.
-    function index(Works memory w, Openings memory o) internal pure {
-        (o.places, o.stride, o.seen) = (w.places, 32, new uint256[](w.count * o.seats));
-        if (w.count == 0) return;
-        o.first = w.places[0].bundle();
-        o.workOf = new uint256[](w.places[w.count - 1].bundle() - o.first + 1);
-        // unchecked: bundles ascend
-        unchecked {
-            for (uint256 i; i < w.count; ++i) {
-                uint256 place = w.places[i];
-                if (!place.isLeft()) o.workOf[place.bundle() - o.first] = i + 1;
+            let first := shr(104, mload(add(works, 32)))
+            mstore(o, first)
+            let openable := add(mload(add(o, 0x20)), 32)
+            let rowBytes := shl(5, mload(add(o, 0x40)))
+            let row := add(seen, 32)
+            let firstWord := div(first, 100)
+            let wanted := shl(1, and(round, 1))
+            let p := votes.offset
+            let end := add(add(works, 32), shl(5, mload(works)))
+            for { let at := add(works, 32) } lt(at, end) { at := add(at, 64) } {
+                let place := mload(at)
+                let bundle := shr(104, place)
+                let word := mload(add(add(statuses, 32), shl(5, sub(div(bundle, 100), firstWord))))
+                let isPending := eq(and(shr(shl(1, mod(bundle, 100)), word), 3), wanted)
+                let count := shr(248, calldataload(p))
+                p := add(p, 1)
+                switch eq(count, 0xff)
+                case 1 { place := or(place, shl(72, 1)) }
+                default {
+                    place := or(place, or(shl(32, count), sub(p, votes.offset)))
+                    switch isPending
+                    case 0 { place := or(place, shl(72, 1)) }
+                    default {
+                        mstore(add(openable, shl(5, sub(bundle, first))), or(shl(48, row), or(shl(8, p), count)))
+                    }
+                    let next := add(p, shl(5, count))
+                    for { p := add(p, 32) } lt(p, next) { p := add(p, 32) } {
+                        if iszero(gt(calldataload(p), calldataload(sub(p, 32)))) { isMalformed := 1 }
+                    }
+                    p := next
+                }
+                mstore(at, place)
+                row := add(row, rowBytes)
             }
+            // What was read behind the end of the votes does no harm: then this holds.
+            isMalformed := or(isMalformed, xor(p, add(votes.offset, votes.length)))
+        }
+        if (isMalformed) revert MalformedPage();
+    }
+
+    /// @notice Check the one list of votes that `reveal` has.
+    /// @return word an entry of `openable` without its row
+    function readOneList(bytes calldata votes) internal pure returns (uint256 word) {
+        uint256 count = votes.uintAt(0, 1);
+        if (count == 0xff || votes.length != 1 + 32 * count) revert MalformedPage();
+        for (uint256 i = 1; i < count; ++i) {
+            if (votes.uintAt(1 + 32 * i, 32) <= votes.uintAt(32 * i - 31, 32)) revert MalformedPage();
+        }
+        assembly ("memory-safe") {
+            word := or(shl(8, add(votes.offset, 1)), count)
         }
     }
 
-    /// @notice Rebuild commit pages; what they show of seats is then in `seen`.
-    function rebuild(Openings memory o, bytes32[] calldata pages, bytes calldata votes, bytes calldata data)
+    /// @notice Rebuild commit pages from openings; what they show of seats goes to `seen`.
+    /// @dev Each list's items are rebuilt behind the free memory pointer: first room for an opening (statement 32,
+    /// operator id 4, vote 32, salt 16), then the leaves of the page's lists, then the items of the list in hand.
+    /// Where `data` ends within something, what stands behind it is read, and refused when the page ends.
+    /// @param opened room for a word (bundle << 8 | seat) for each seat that is opened; or nothing, which tells that
+    /// nobody asks
+    /// @return count of them
+    function rebuild(Openings memory o, bytes32[] calldata pages, bytes calldata data, uint256[] memory opened)
         internal
         pure
+        returns (uint256 count)
     {
-        bytes32[] memory leaves = new bytes32[](data.length / LEAST_LIST_BYTES);
-        uint256 at;
-        uint256 next; // least index that the next page may have
-        while (at < data.length) {
-            uint256 page = data.uintAt(at, 2);
-            uint256 lists = data.uintAt(at + 2, 2);
-            if (page < next || page >= pages.length || lists > leaves.length) revert MalformedPage();
-            next = page + 1;
-            at += 4;
-            for (uint256 i; i < lists; ++i) {
-                (at, leaves[i]) = _readList(o, votes, data, at);
-            }
-            bytes32 pageHash;
-            assembly ("memory-safe") {
-                pageHash := keccak256(add(leaves, 32), shl(5, lists))
-            }
-            if (pageHash != pages[page]) revert IMarketEvents.HashMismatch("openings");
-        }
-    }
-
-    /// @dev One list's leaf, and what it shows of seats. Assembly, since this is done for every seat of a batch: its
-    /// items are rebuilt behind the free memory pointer, commitments that are opened from vote and salt. `bad` gathers
-    /// what the caller may not do; where a page ends too early, what is read is whatever stands behind it, and `bad`.
-    function _readList(Openings memory o, bytes calldata votes, bytes calldata data, uint256 at)
-        private
-        pure
-        returns (uint256 end, bytes32 leaf)
-    {
-        uint256 bad;
+        uint256 fault; // 1 malformed, 2 not what was committed
         assembly ("memory-safe") {
-            function place(o_, work) -> word {
-                word := mload(add(add(mload(add(o_, 0x60)), 32), mul(sub(work, 1), mload(add(o_, 0x80)))))
-            }
+            let cursor := mul(add(opened, 32), iszero(iszero(mload(opened))))
+            let openable := add(mload(add(o, 0x20)), 32)
+            let opening := mload(0x40)
+            let leaves := add(opening, 128)
             let limit := add(data.offset, data.length)
-            let p := add(data.offset, at)
-            let head := calldataload(p)
-            let member := shr(240, head)
-            let count := and(shr(224, head), 0xffff)
-            p := add(p, 4)
-            switch count
-            case 0 {
-                leaf := calldataload(p)
-                p := add(p, 32)
-                bad := gt(p, limit)
-            }
-            default {
-                let table := mload(add(o, 0xc0))
-                bad := or(iszero(lt(member, mload(add(table, 0x60)))), gt(add(p, mul(count, 20)), limit))
-                if iszero(bad) {
-                    let seats := mload(o)
-                    let first := mload(add(o, 0x20))
-                    let workOf := add(mload(add(o, 0x40)), 32)
-                    let span := mload(mload(add(o, 0x40)))
-                    let seen := add(mload(add(o, 0xa0)), 32)
-                    let opening := mload(0x40) // statement 32, operator id 4, vote 32, salt 16
-                    let items := add(opening, 128)
-                    let item := items
-                    let row := mload(add(add(mload(add(table, 0x20)), 32), mul(member, 23))) // key 20, operator id 3
+            let nextPage := 0 // least index that the next page may have
+            for { let p := data.offset } lt(p, limit) {} {
+                let lists := shr(224, calldataload(p))
+                let page := shr(16, lists)
+                lists := and(lists, 0xffff)
+                p := add(p, 4)
+                // No list takes fewer than 24 bytes.
+                if or(
+                    or(lt(page, nextPage), iszero(lt(page, pages.length))), gt(add(p, mul(lists, 24)), limit)
+                ) {
+                    fault := 1
+                    break
+                }
+                nextPage := add(page, 1)
+                let leaf := leaves
+                let items := add(leaves, shl(5, lists))
+                for {} lists { lists := sub(lists, 1) } {
+                    let head := shr(224, calldataload(p))
+                    let member := shr(16, head)
+                    let left := and(head, 0xffff) // items
+                    p := add(p, 4)
+                    if iszero(left) {
+                        mstore(leaf, calldataload(p))
+                        leaf := add(leaf, 32)
+                        p := add(p, 32)
+                        continue
+                    }
+                    let table := mload(add(o, 0x60))
+                    if or(iszero(lt(member, mload(add(table, 0x60)))), gt(add(p, mul(left, 20)), limit)) {
+                        fault := 1
+                        break
+                    }
+                    // The row is key 20 ‖ operator id 3; the id has four bytes in an opening.
+                    let row := mload(add(add(mload(add(table, 0x20)), 32), mul(member, 23)))
                     mstore(add(opening, 32), shl(224, and(shr(72, row), 0xffffff)))
-                    mstore(0x00, mload(add(o, 0xe0)))
-                    for {} count { count := sub(count, 1) } {
+                    mstore(0x00, mload(add(o, 0x80)))
+                    let item := items
+                    for {} left { left := sub(left, 1) } {
                         head := calldataload(p) // bundle u16, seat u8, tag u8, then salt or commitment
-                        let seat := and(shr(232, head), 0xff)
-                        let tag := and(shr(224, head), 0xff)
-                        let work := sub(shr(240, head), first) // below `first` it is huge
-                        switch and(lt(work, span), lt(seat, seats))
-                        case 0 { work := 0 }
-                        default { work := mload(add(workOf, shl(5, work))) }
-                        let slot := add(seen, shl(5, add(mul(sub(work, 1), seats), seat)))
                         mstore(item, head)
-                        switch tag
-                        case 0xff {
+                        let seat := and(shr(232, head), 0xff)
+                        let bundle := sub(shr(240, head), mload(o)) // below `first` it is huge
+                        let known := 0
+                        if and(lt(bundle, mload(sub(openable, 32))), lt(seat, mload(add(o, 0x40)))) {
+                            known := mload(add(openable, shl(5, bundle)))
+                        }
+                        let tag := and(shr(224, head), 0xff)
+                        if eq(tag, 0xff) {
                             let commitment := calldataload(add(p, 4))
                             mstore(add(item, 3), commitment)
-                            if work { mstore(slot, or(shl(16, member), shl(lt(commitment, 256), 0x100))) }
+                            if known {
+                                // HIDDEN, or ABSTAINED where the number is a reason
+                                mstore(add(shr(48, known), shl(5, seat)), or(shl(16, member), shl(lt(commitment, 256), 0x100)))
+                            }
                             p := add(p, 36)
+                            item := add(item, 35)
+                            continue
                         }
-                        default {
-                            if iszero(work) {
-                                bad := 1
-                                break
-                            }
-                            let where := place(o, work)
-                            if iszero(lt(tag, and(shr(32, where), 0xff))) {
-                                bad := 1
-                                break
-                            }
-                            mstore(0x20, or(shl(224, shr(240, head)), shl(192, 0xffffffff)))
-                            mstore(opening, keccak256(0x00, 40))
-                            let vote := add(add(votes.offset, and(where, 0xffffffff)), shl(5, tag))
-                            mstore(add(opening, 36), calldataload(vote))
-                            mstore(add(opening, 68), shl(32, head))
-                            mstore(add(item, 3), keccak256(opening, 84))
-                            mstore(slot, or(shl(16, member), add(tag, 1)))
-                            p := add(p, 20)
+                        if iszero(lt(tag, and(known, 0xff))) {
+                            fault := 1 // none of its votes, or it must stay closed
+                            break
                         }
+                        // statement: domain 32 ‖ bundle u32 ‖ TASK_ALL u32
+                        mstore(0x20, or(shl(224, shr(240, head)), shl(192, 0xffffffff)))
+                        mstore(opening, keccak256(0x00, 40))
+                        mstore(add(opening, 36), calldataload(add(and(shr(8, known), 0xffffffffff), shl(5, tag))))
+                        mstore(add(opening, 68), shl(32, head))
+                        mstore(add(item, 3), keccak256(opening, 84))
+                        mstore(add(shr(48, known), shl(5, seat)), or(shl(16, member), add(tag, 1)))
+                        if cursor {
+                            mstore(cursor, shr(232, head))
+                            cursor := add(cursor, 32)
+                        }
+                        p := add(p, 20)
                         item := add(item, 35)
                     }
-                    leaf := keccak256(items, sub(item, items))
-                    mstore(0x00, shl(240, member))
-                    mstore(0x02, leaf)
-                    leaf := keccak256(0x00, 34)
-                    bad := or(bad, gt(p, limit))
+                    if fault { break }
+                    mstore(0x02, keccak256(items, sub(item, items)))
+                    mstore8(0x00, shr(8, member))
+                    mstore8(0x01, member)
+                    mstore(leaf, keccak256(0x00, 34))
+                    leaf := add(leaf, 32)
+                }
+                if or(fault, gt(p, limit)) {
+                    fault := 1
+                    break
+                }
+                if xor(keccak256(leaves, sub(leaf, leaves)), calldataload(add(pages.offset, shl(5, page)))) {
+                    fault := 2
+                    break
                 }
             }
-            end := sub(p, data.offset)
+            if cursor { count := shr(5, sub(cursor, add(opened, 32))) }
         }
-        if (bad != 0) revert MalformedPage();
+        if (fault == 1) revert MalformedPage();
+        if (fault == 2) revert IMarketEvents.HashMismatch("openings");
     }
 }

@@ -6,22 +6,23 @@ import {MalformedPage as PageError} from "../libraries/Cursor.sol";
 import {DisputeRecord, DisputeRecords} from "../libraries/DisputeRecords.sol";
 import {Statements} from "../libraries/Statements.sol";
 import {LoadedTable, TableReader} from "../libraries/TableReader.sol";
+import {TaggedBits} from "../libraries/TaggedBits.sol";
 import {ClassTable} from "../types/ClassTable.sol";
 import {FineKind} from "../types/FineKind.sol";
 import {BPS} from "../types/Limits.sol";
 import {Params} from "../types/Params.sol";
 import {Settlement} from "../types/Settlement.sol";
 import {MarketStorage} from "./MarketStorage.sol";
-import {Openings, Place, SettlementReader, Works} from "./SettlementReader.sol";
+import {Openings, SettlementReader, Works} from "./SettlementReader.sol";
 
 /// @title Openings, verdicts and payment
 /// @notice The market runs this code on its own storage; both together would be too large for one contract.
 contract Settler is MarketStorage {
     using Buffers for Buffer;
     using Cursor for bytes;
-    using Place for uint256;
-    using SettlementReader for bytes;
     using DisputeRecords for DisputeRecord;
+    using Works for uint256;
+    using Works for uint256[];
     using TableReader for LoadedTable;
 
     /// @dev One settle call: what it knows, and what it owes when it ends.
@@ -38,8 +39,11 @@ contract Settler is MarketStorage {
         bool isVoided;
         bool isOver; // window 4 is past
         bool isJudged;
-        Works works;
+        uint256[] works;
         uint256[] seen; // by work and seat, see SettlementReader
+        uint256[] statuses; // two bits a bundle, from the word of the first work on
+        uint256[] oldStatuses; // the same as they were
+        uint256 firstStatus;
         uint256[] earned; // seats << 96 | wei, by member
         uint256 fromEscrow;
         uint256 fromPots;
@@ -53,7 +57,6 @@ contract Settler is MarketStorage {
         Buffer carry;
         uint256 processed;
         uint256 carried;
-        BitWriter statuses;
         BitReader committed;
         BitReader revealed;
     }
@@ -82,6 +85,7 @@ contract Settler is MarketStorage {
     }
 
     uint256 private constant ONE_SEAT = 1 << 96;
+    uint256 private constant LEAST_ITEM_BYTES = 20;
     uint256 private constant STRICT = 1;
     uint256 private constant CONSOLATION = 5; // where nobody can be right, a seat earns the price divided by this
     uint256 private constant ROW_BYTES = 38;
@@ -99,30 +103,37 @@ contract Settler is MarketStorage {
         if (!_isPast(b, 3)) revert WindowOpen("settle");
         if (_isPast(b, 4)) revert WindowPast("reveal");
         if (Statements.fold(0, commitPages) != b.commitHash) revert HashMismatch("commitPages");
-        uint256 bundles = b.bundles;
+        uint256 seats = b.seats;
         Openings memory o;
-        (o.seats, o.domain) = (b.seats, _domain(b, Statements.STAGE_BUNDLE, b.round));
+        (o.seats, o.domain) = (seats, _domain(b, Statements.STAGE_BUNDLE, b.round));
         o.table = TableReader.loadRows(REGISTRY.tableAt(b.classId, b.table));
-        o.places = new uint256[](1);
-        o.places[0] = SettlementReader.readOneList(votes);
-        o.workOf = new uint256[](bundles);
-        BitReader memory pending = _bitReader(b, BitKind.STATUS);
-        for (uint256 bundle; bundle < bundles; ++bundle) {
-            if (_isPending(pending, bundle)) o.workOf[bundle] = bundle + 1;
-        }
-        o.seen = new uint256[](bundles * o.seats);
-        SettlementReader.rebuild(o, commitPages, votes, openings);
+        o.openable = _openable(b, SettlementReader.readOneList(votes), new uint256[](seats));
+        uint256[] memory opened = new uint256[](openings.length / LEAST_ITEM_BYTES + 1);
+        uint256 count = SettlementReader.rebuild(o, commitPages, openings, opened);
+        if (count == 0) revert PageError();
         BitWriter memory bits = _bitWriter(b, BitKind.REVEALED);
-        bool isEmpty = true;
-        for (uint256 i; i < o.seen.length; ++i) {
-            if (o.seen[i] & SettlementReader.CODE_MASK == 0) continue;
-            if (o.seen[i] & SettlementReader.CODE_MASK >= SettlementReader.HIDDEN) continue;
-            _setBit(bits, i);
-            isEmpty = false;
+        for (uint256 i; i < count; ++i) {
+            _setBit(bits, (opened[i] >> 8) * seats + (opened[i] & 0xff));
         }
-        if (isEmpty) revert PageError();
         _flush(bits);
         emit OpeningsRevealed(batchId, b.round, votes, openings);
+    }
+
+    /// @dev Every pending bundle may be opened with the same votes; nobody looks at the one row of seats.
+    function _openable(Batch storage b, uint256 word, uint256[] memory row)
+        private
+        view
+        returns (uint256[] memory openable)
+    {
+        openable = new uint256[](b.bundles);
+        uint256 where;
+        assembly ("memory-safe") {
+            where := add(row, 32)
+        }
+        BitReader memory pending = _bitReader(b, BitKind.STATUS);
+        for (uint256 bundle; bundle < openable.length; ++bundle) {
+            if (_isPending(pending, bundle)) openable[bundle] = (where << 48) | word;
+        }
     }
 
     /// @notice See `IComputeMarket.settle`.
@@ -133,16 +144,20 @@ contract Settler is MarketStorage {
         if (!c.isVoided && !c.isOver) _onlyCollator(b);
         _authenticate(b, s);
         c.works = c.round == 0 ? SettlementReader.readRecords(s.page) : SettlementReader.readCarried(s.page);
-        _readOpened(b, c, s);
-        c.outcomes = Buffers.allocate(c.works.count * (ROW_BYTES + 2 * c.seats * (1 + c.round)));
+        if (c.works.length == 0) return;
+        _loadStatuses(b, c);
+        if (c.isVoided) _selectPending(c, s);
+        else _readOpened(c, s);
+        c.outcomes = Buffers.allocate(c.works.count() * (ROW_BYTES + 2 * c.seats * (1 + c.round)));
         Decision memory d = _newDecision(c);
-        for (uint256 i; i < c.works.count; ++i) {
-            if (c.works.places[i].isLeft()) continue;
+        bool mayBeUsual = c.round == 0 && !c.isVoided;
+        for (uint256 i; i < c.works.count(); ++i) {
+            if (c.works.place(i).isLeft()) continue;
             ++c.processed;
-            if (!_acceptAtOnce(c, s.votes, i)) _decide(b, c, s, d, i);
+            if (!(mayBeUsual && _acceptAtOnce(c, s.votes, i))) _decide(b, c, s, d, i);
         }
         if (c.processed == 0) return;
-        _flush(c.statuses);
+        _storeStatuses(b, c);
         _pay(c);
         _endSettle(b, c);
     }
@@ -157,7 +172,6 @@ contract Settler is MarketStorage {
         c.isVoided = b.status == BatchStatus.VOIDED;
         c.isOver = !c.isVoided && _isPast(b, 4);
         c.earned = new uint256[](c.table.memberCount);
-        c.statuses = _bitWriter(b, BitKind.STATUS);
         (c.committed, c.revealed) = (_bitReader(b, BitKind.COMMITTED), _bitReader(b, BitKind.REVEALED));
     }
 
@@ -167,24 +181,53 @@ contract Settler is MarketStorage {
         if (Statements.fold(0, s.commitPages) != b.commitHash) revert HashMismatch("commitPages");
     }
 
-    function _readOpened(Batch storage b, SettleContext memory c, Settlement calldata s) private view {
-        if (c.isVoided) {
-            if (s.votes.length + s.openings.length > 0) revert PageError();
-        } else {
-            SettlementReader.readVotes(c.works, s.votes);
+    function _loadStatuses(Batch storage b, SettleContext memory c) private view {
+        c.firstStatus = c.works.place(0).bundleOf() / BUNDLES_PER_WORD;
+        uint256 last = c.works.place(c.works.count() - 1).bundleOf() / BUNDLES_PER_WORD;
+        uint256 count = last - c.firstStatus + 1;
+        (c.statuses, c.oldStatuses) = (new uint256[](count), new uint256[](count));
+        (uint256 key, uint256 tag) = (_bitKey(b.id, BitKind.STATUS, c.firstStatus), _bitTag(b, BitKind.STATUS));
+        for (uint256 i; i < count; ++i) {
+            c.statuses[i] = c.oldStatuses[i] = TaggedBits.load(_bits, key + i, tag);
         }
-        // Bundles that do not wait for this round are left alone, whatever the caller says of them.
-        BitReader memory pending = _bitReader(b, BitKind.STATUS);
-        uint256[] memory places = c.works.places;
-        for (uint256 i; i < places.length; ++i) {
-            if (!_isPending(pending, places[i].bundle())) places[i] = places[i].leave();
+    }
+
+    function _storeStatuses(Batch storage b, SettleContext memory c) private {
+        (uint256 key, uint256 tag) = (_bitKey(b.id, BitKind.STATUS, c.firstStatus), _bitTag(b, BitKind.STATUS));
+        for (uint256 i; i < c.statuses.length; ++i) {
+            if (c.statuses[i] != c.oldStatuses[i]) TaggedBits.store(_bits, key + i, tag, c.statuses[i]);
         }
-        if (c.isVoided) return;
+    }
+
+    /// @dev A carried bundle waits for a round of the other parity from now on, all others for none.
+    function _markSettled(SettleContext memory c, uint256 bundle, bool isCarried) private pure {
+        // unchecked: numbers of bits
+        unchecked {
+            uint256 word = bundle / BUNDLES_PER_WORD - c.firstStatus;
+            // Widened first: the literals alone are a uint8, whose shift would lose the bits of every bundle from the
+            // fifth on.
+            c.statuses[word] ^= uint256(isCarried ? 2 : 1) << (2 * (bundle % BUNDLES_PER_WORD));
+        }
+    }
+
+    /// @dev In a voided batch the caller chooses nothing: every bundle of the page that is pending ends.
+    function _selectPending(SettleContext memory c, Settlement calldata s) private pure {
+        if (s.votes.length + s.openings.length > 0) revert PageError();
+        for (uint256 i; i < c.works.count(); ++i) {
+            uint256 bundle = c.works.place(i).bundleOf();
+            uint256 word = c.statuses[bundle / BUNDLES_PER_WORD - c.firstStatus];
+            if (!_isPendingBits(word, bundle % BUNDLES_PER_WORD, c.round)) c.works[2 * i] = c.works.place(i).leave();
+        }
+    }
+
+    function _readOpened(SettleContext memory c, Settlement calldata s) private pure {
         Openings memory o;
         (o.seats, o.domain, o.table) = (c.seats, c.domain, c.table);
-        SettlementReader.index(c.works, o);
-        SettlementReader.rebuild(o, s.commitPages, s.votes, s.openings);
-        c.seen = o.seen;
+        uint256 last = c.works.place(c.works.count() - 1).bundleOf();
+        o.openable = new uint256[](last - c.works.place(0).bundleOf() + 1);
+        c.seen = new uint256[](c.works.count() * c.seats);
+        SettlementReader.select(c.works, o, c.seen, c.statuses, c.round, s.votes);
+        SettlementReader.rebuild(o, s.commitPages, s.openings, new uint256[](0));
     }
 
     function _newDecision(SettleContext memory c) private pure returns (Decision memory d) {
@@ -194,37 +237,51 @@ contract Settler is MarketStorage {
         (d.silent, d.committee) = (new uint256[](c.seats), new uint256[](c.seats));
     }
 
-    /// @dev The usual case, apart because it is most of what is paid for: the first round, and every seat opened the
-    /// same vote.
+    /// @dev The usual case, apart and with assembly because it is most of what is paid for: the first round, and every
+    /// seat opened the same vote.
     function _acceptAtOnce(SettleContext memory c, bytes calldata votes, uint256 index) private returns (bool) {
-        if (c.round > 0 || c.isVoided) return false;
-        uint256 seats = c.seats;
-        uint256 at = index * seats;
-        // unchecked: sums of money far below 2^96, and indices
+        (uint256 seats, uint256 place, uint256 price) = (c.seats, c.works.place(index), c.works.price(index));
+        (uint256[] memory seen, uint256[] memory earned) = (c.seen, c.earned);
+        Buffer memory outcomes = c.outcomes;
+        bool isUsual;
+        // Words of `seen` are member << 16 | vote number + 1; the row is written behind those before, which have room.
+        assembly ("memory-safe") {
+            let row := add(add(seen, 32), shl(5, mul(index, seats)))
+            let end := add(row, shl(5, seats))
+            let code := and(mload(row), 0xffff)
+            isUsual := and(gt(code, 0), lt(code, 0x100))
+            for { let at := add(row, 32) } lt(at, end) { at := add(at, 32) } {
+                isUsual := and(isUsual, eq(and(mload(at), 0xffff), code))
+            }
+            if isUsual {
+                let out := add(add(mload(outcomes), 32), mload(add(outcomes, 32)))
+                mstore(out, or(shl(240, shr(104, place)), shl(232, 1))) // verdict 1: accepted
+                mstore(add(out, 3), calldataload(add(add(votes.offset, and(place, 0xffffffff)), shl(5, sub(code, 1)))))
+                mstore(add(out, 35), or(shl(240, seats), shl(232, seats)))
+                out := add(out, 38)
+                let share := or(price, shl(96, 1))
+                for {} lt(row, end) { row := add(row, 32) } {
+                    let member := shr(16, mload(row))
+                    mstore(out, shl(240, member))
+                    out := add(out, 2)
+                    let account := add(add(earned, 32), shl(5, member))
+                    mstore(account, add(mload(account), share))
+                }
+                mstore(add(outcomes, 32), sub(out, add(mload(outcomes), 32)))
+            }
+        }
+        if (!isUsual) return false;
+        // unchecked: sums of money far below 2^96
         unchecked {
-            uint256 code = c.seen[at] & SettlementReader.CODE_MASK;
-            if (code == 0 || code >= SettlementReader.HIDDEN) return false;
-            for (uint256 seat = 1; seat < seats; ++seat) {
-                if (c.seen[at + seat] & SettlementReader.CODE_MASK != code) return false;
-            }
-            uint256 place = c.works.places[index];
-            uint256 money = c.works.money[index];
-            uint256 price = uint96(money);
-            _startRow(c, place.bundle(), Verdict.ACCEPTED, votes.voteAt(place, code - 1), seats, seats);
-            for (uint256 seat; seat < seats; ++seat) {
-                uint256 member = c.seen[at + seat] >> 16;
-                c.earned[member] += price | ONE_SEAT;
-                c.outcomes.append(member, 2);
-            }
-            _markSettled(c.statuses, place.bundle(), false);
+            _markSettled(c, place.bundleOf(), false);
             uint256 auditFee = _auditFeeOf(c, price);
             c.fromEscrow += price * seats;
             c.fees += c.fee;
             c.auditFees += auditFee;
             uint256 refund = price * (c.shares - seats);
-            _gatherRelease(c, address(uint160(money >> 96)), refund + price * seats + c.fee + auditFee, refund);
-            return true;
+            _gatherRelease(c, c.works.requester(index), refund + price * seats + c.fee + auditFee, refund);
         }
+        return true;
     }
 
     function _decide(Batch storage b, SettleContext memory c, Settlement calldata s, Decision memory d, uint256 index)
@@ -237,26 +294,25 @@ contract Settler is MarketStorage {
             verdict = Verdict.VOID;
             _void(c, d, 0);
         } else {
-            if (d.silences > 0 && !c.isOver) revert TooEarly(uint16(d.place.bundle()));
+            if (d.silences > 0 && !c.isOver) revert TooEarly(uint16(d.place.bundleOf()));
             verdict = _settleDecision(b, c, d);
         }
         bool isOver = verdict == Verdict.ACCEPTED || verdict == Verdict.VOID;
         uint256 told = isOver && !d.isConflict ? d.count : 0;
-        _startRow(c, d.place.bundle(), verdict, told > 0 ? d.vote : bytes32(0), isOver ? d.opened : 0, told);
+        _startRow(c, d.place.bundleOf(), verdict, told > 0 ? d.vote : bytes32(0), isOver ? d.opened : 0, told);
         for (uint256 i; i < told; ++i) {
             c.outcomes.append(d.voters[i], 2);
         }
-        _markSettled(c.statuses, d.place.bundle(), verdict == Verdict.CARRIED);
+        _markSettled(c, d.place.bundleOf(), verdict == Verdict.CARRIED);
     }
 
     /// @dev What earlier rounds left of a bundle.
     function _load(SettleContext memory c, bytes calldata page, Decision memory d, uint256 index) private pure {
-        uint256 money = c.works.money[index];
-        (d.place, d.requester, d.price) = (c.works.places[index], address(uint160(money >> 96)), uint96(money));
+        (d.place, d.requester, d.price) = (c.works.place(index), c.works.requester(index), c.works.price(index));
         (d.shares, d.pot, d.opened, d.standing, d.vote) = (c.shares, 0, 0, 0, 0);
         (d.open, d.isConflict, d.abstained, d.silences, d.isDrawn) = (0, false, 0, 0, false);
         if (c.round > 0) {
-            uint256 at = d.place.record();
+            uint256 at = d.place.recordOf();
             (d.shares, d.pot, d.opened) = (page.uintAt(at + 37, 2), page.uintAt(at + 39, 16), page.uintAt(at + 55, 2));
             d.standing = page.uintAt(at + 57, 1);
             at += SettlementReader.CARRY_HEAD_BYTES;
@@ -278,18 +334,18 @@ contract Settler is MarketStorage {
 
     /// @dev What the seats of this round did.
     function _gather(SettleContext memory c, bytes calldata votes, Decision memory d, uint256 index) private view {
-        uint256 first = d.place.bundle() * c.seats;
+        uint256 first = d.place.bundleOf() * c.seats;
         for (uint256 seat; seat < c.seats; ++seat) {
             uint256 seen = c.seen[index * c.seats + seat];
             uint256 code = seen & SettlementReader.CODE_MASK;
             uint256 member = seen >> 16;
             if (code > 0 && code < SettlementReader.HIDDEN) {
                 ++d.open;
-                _addVote(d, member, votes.voteAt(d.place, code - 1));
+                _addVote(d, member, d.place.voteOf(votes, code - 1));
                 continue;
             }
             bool isOmitted = code == 0 ? _isSet(c.committed, first + seat) : _isSet(c.revealed, first + seat);
-            if (isOmitted) revert SeatOmitted(uint16(d.place.bundle()), uint8(seat));
+            if (isOmitted) revert SeatOmitted(uint16(d.place.bundleOf()), uint8(seat));
             if (code == 0) member = _drawnFor(c, d, seat);
             if (_isStanding(d, member)) {
                 ++d.open;
@@ -321,7 +377,7 @@ contract Settler is MarketStorage {
     function _drawnFor(SettleContext memory c, Decision memory d, uint256 seat) private view returns (uint256) {
         if (!d.isDrawn) {
             c.table.loadUnits(c.source);
-            c.table.draw(c.domain, d.place.bundle(), c.seats, d.committee, 0);
+            c.table.draw(c.domain, d.place.bundleOf(), c.seats, d.committee, 0);
             d.isDrawn = true;
         }
         return d.committee[seat];
@@ -347,7 +403,7 @@ contract Settler is MarketStorage {
             return Verdict.CARRIED;
         }
         bool isEnough =
-            d.open == c.seats || (d.place.flags() & STRICT == 0 && d.opened >= c.seats && 20 * d.opened >= 9 * drawn);
+            d.open == c.seats || (d.place.flagsOf() & STRICT == 0 && d.opened >= c.seats && 20 * d.opened >= 9 * drawn);
         if (isEnough) {
             _fineAll(c, d);
             _accept(c, d);
@@ -418,13 +474,13 @@ contract Settler is MarketStorage {
     }
 
     function _carry(SettleContext memory c, Decision memory d) private pure {
-        if (c.carried++ == 0) c.carry = Buffers.allocate(c.works.count * (CARRY_BYTES + 32 + 2 * d.voters.length));
+        if (c.carried++ == 0) c.carry = Buffers.allocate(c.works.count() * (CARRY_BYTES + 32 + 2 * d.voters.length));
         Buffer memory carry = c.carry;
-        carry.append(d.place.bundle(), 2);
+        carry.append(d.place.bundleOf(), 2);
         carry.append(uint160(d.requester), 20);
         carry.append(d.price, 12);
-        carry.append(d.place.tasks(), 2);
-        carry.append(d.place.flags(), 1);
+        carry.append(d.place.tasksOf(), 2);
+        carry.append(d.place.flagsOf(), 1);
         carry.append(d.shares, 2);
         carry.append(d.pot, 16);
         carry.append(d.opened, 2);
@@ -441,7 +497,7 @@ contract Settler is MarketStorage {
 
     function _openDispute(Batch storage b, SettleContext memory c, Decision memory d) private {
         DisputeRecord memory r;
-        (r.batchId, r.bundle, r.tasks, r.requester) = (b.id, d.place.bundle(), d.place.tasks(), d.requester);
+        (r.batchId, r.bundle, r.tasks, r.requester) = (b.id, d.place.bundleOf(), d.place.tasksOf(), d.requester);
         (r.price, r.pot, r.escrow, r.fee, r.auditFee) =
         (d.price, d.pot, _escrowOf(c, d), c.fee, _auditFeeOf(c, d.price));
         (r.collator, r.classId, r.table) = (msg.sender, b.classId, b.table);
