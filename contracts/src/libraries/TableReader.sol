@@ -59,19 +59,22 @@ library TableReader {
     /// @notice Registry entries (operator id << 128 | seats << 96 | amount) of the members that earned something.
     /// @param earned seats << 96 | wei, by member
     function entries(LoadedTable memory table, uint256[] memory earned) internal pure returns (uint256[] memory list) {
-        list = new uint256[](earned.length);
-        uint256 count;
-        // unchecked: indices of arrays of one length
-        unchecked {
-            for (uint256 m; m < earned.length; ++m) {
-                uint256 mine = earned[m];
-                if (mine == 0) continue;
-                (, uint24 operatorId) = row(table, m);
-                list[count++] = (uint256(operatorId) << 128) | mine;
-            }
-        }
         assembly ("memory-safe") {
-            mstore(list, count) // the room behind is lost, which is cheaper than to count first
+            list := mload(0x40) // grows at the free memory pointer
+            let out := add(list, 32)
+            let rows := add(mload(add(table, 0x20)), 32)
+            let at := add(earned, 32)
+            for { let end := add(at, shl(5, mload(earned))) } lt(at, end) { at := add(at, 32) } {
+                let mine := mload(at)
+                if mine {
+                    // The row is key 20 ‖ operator id 3.
+                    mstore(out, or(shl(128, and(shr(72, mload(rows)), 0xffffff)), mine))
+                    out := add(out, 32)
+                }
+                rows := add(rows, 23)
+            }
+            mstore(list, shr(5, sub(sub(out, list), 32)))
+            mstore(0x40, out)
         }
     }
 

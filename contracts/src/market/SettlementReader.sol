@@ -63,12 +63,14 @@ library Works {
 /// @notice What rebuilding commit pages needs. The assembly of `SettlementReader` knows the order of the fields.
 /// @param openable by bundle − first: row of `seen` << 48 | where its votes stand in calldata << 8 | how many they are;
 /// 0 where its items must stay closed. A row is a word for each seat, see `SettlementReader`.
+/// @param cursor where the next seat that is opened is noted (bundle << 8 | seat), a word each; 0 if nobody asks
 struct Openings {
     uint256 first;
     uint256[] openable;
     uint256 seats;
     LoadedTable table;
     bytes32 domain;
+    uint256 cursor;
 }
 
 /// @title Reading the arguments of `settle` and `reveal`
@@ -204,25 +206,88 @@ library SettlementReader {
         }
     }
 
-    /// @notice Rebuild commit pages from openings; what they show of seats goes to `seen`.
-    /// @dev Each list's items are rebuilt behind the free memory pointer: first room for an opening (statement 32,
-    /// operator id 4, vote 32, salt 16), then the leaves of the page's lists, then the items of the list in hand.
-    /// Where `data` ends within something, what stands behind it is read, and refused when the page ends.
-    /// @param opened room for a word (bundle << 8 | seat) for each seat that is opened; or nothing, which tells that
-    /// nobody asks
-    /// @return count of them
-    function rebuild(Openings memory o, bytes32[] calldata pages, bytes calldata data, uint256[] memory opened)
-        internal
-        pure
-        returns (uint256 count)
-    {
+    /// @notice Rebuild commit pages from openings; what they show of seats goes to rows of `seen`.
+    /// @dev Behind the free memory pointer: first room for an opening (statement 32, operator id 4, vote 32, salt 16),
+    /// then the leaves of the page's lists, then the items of the list in hand. Where `data` ends within something, what
+    /// stands behind it is read, and refused when the page ends. Functions within the assembly keep what is in hand at
+    /// the same time few, so that it stays on the stack; each answers 0 for what makes no sense.
+    function rebuild(Openings memory o, bytes32[] calldata pages, bytes calldata data) internal pure {
         uint256 fault; // 1 malformed, 2 not what was committed
         assembly ("memory-safe") {
-            let cursor := mul(add(opened, 32), iszero(iszero(mload(opened))))
-            let openable := add(mload(add(o, 0x20)), 32)
-            let opening := mload(0x40)
-            let leaves := add(opening, 128)
+            // Items `bundle u16 ‖ seat u8 ‖ tag u8 ‖ salt 16 or commitment 32` from `p` on become `bundle ‖ seat ‖
+            // commitment` at `item`; both are returned as they are behind the last one.
+            function readItems(o_, start, to, count, member) -> p, item {
+                item := to
+                let opening := mload(0x40)
+                for { p := start } count { count := sub(count, 1) } {
+                    let head := calldataload(p)
+                    mstore(item, head)
+                    let known := sub(shr(240, head), mload(o_)) // below `first` it is huge
+                    {
+                        let openable := mload(add(o_, 0x20))
+                        switch and(lt(known, mload(openable)), lt(byte(2, head), mload(add(o_, 0x40))))
+                        case 1 { known := mload(add(add(openable, 32), shl(5, known))) }
+                        default { known := 0 }
+                    }
+                    let slot := add(shr(48, known), shl(5, byte(2, head)))
+                    if eq(byte(3, head), 0xff) {
+                        let commitment := calldataload(add(p, 4))
+                        mstore(add(item, 3), commitment)
+                        // HIDDEN, or ABSTAINED where the number is a reason
+                        if known { mstore(slot, or(member, shl(lt(commitment, 256), 0x100))) }
+                        p := add(p, 36)
+                        item := add(item, 35)
+                        continue
+                    }
+                    if iszero(lt(byte(3, head), and(known, 0xff))) {
+                        p := 0 // none of its votes, or it must stay closed
+                        leave
+                    }
+                    mstore(slot, or(member, add(byte(3, head), 1)))
+                    // statement: domain 32 (at 0) ‖ bundle u32 ‖ TASK_ALL u32
+                    mstore(0x20, or(shl(224, shr(240, head)), shl(192, 0xffffffff)))
+                    mstore(opening, keccak256(0x00, 40))
+                    mstore(add(opening, 36), calldataload(add(and(shr(8, known), 0xffffffffff), shl(5, byte(3, head)))))
+                    mstore(add(opening, 68), shl(32, head))
+                    mstore(add(item, 3), keccak256(opening, 84))
+                    slot := mload(add(o_, 0xa0))
+                    if slot {
+                        mstore(slot, shr(232, head))
+                        mstore(add(o_, 0xa0), add(slot, 32))
+                    }
+                    p := add(p, 20)
+                    item := add(item, 35)
+                }
+            }
+            // One list: `member u16 ‖ count u16`, then items, or a leaf where there are none.
+            function readList(o_, start, limit, items) -> p, leaf {
+                leaf := shr(224, calldataload(start))
+                let member := shr(16, leaf)
+                let count := and(leaf, 0xffff)
+                p := add(start, 4)
+                if iszero(count) {
+                    leaf := calldataload(p)
+                    p := add(p, 32)
+                    leave
+                }
+                let table := mload(add(o_, 0x60))
+                if or(iszero(lt(member, mload(add(table, 0x60)))), gt(add(p, mul(count, 20)), limit)) {
+                    p := 0
+                    leave
+                }
+                // The row is key 20 ‖ operator id 3; the id has four bytes in an opening.
+                table := mload(add(add(mload(add(table, 0x20)), 32), mul(member, 23)))
+                mstore(add(mload(0x40), 32), shl(224, and(shr(72, table), 0xffffff)))
+                mstore(0x00, mload(add(o_, 0x80)))
+                let end
+                p, end := readItems(o_, p, items, count, shl(16, member))
+                mstore(0x02, keccak256(items, sub(end, items)))
+                mstore8(0x00, shr(8, member))
+                mstore8(0x01, member)
+                leaf := keccak256(0x00, 34)
+            }
             let limit := add(data.offset, data.length)
+            let leaves := add(mload(0x40), 128)
             let nextPage := 0 // least index that the next page may have
             for { let p := data.offset } lt(p, limit) {} {
                 let lists := shr(224, calldataload(p))
@@ -230,92 +295,27 @@ library SettlementReader {
                 lists := and(lists, 0xffff)
                 p := add(p, 4)
                 // No list takes fewer than 24 bytes.
-                if or(
-                    or(lt(page, nextPage), iszero(lt(page, pages.length))), gt(add(p, mul(lists, 24)), limit)
-                ) {
+                if or(or(lt(page, nextPage), iszero(lt(page, pages.length))), gt(add(p, mul(lists, 24)), limit)) {
                     fault := 1
                     break
                 }
                 nextPage := add(page, 1)
-                let leaf := leaves
-                let items := add(leaves, shl(5, lists))
-                for {} lists { lists := sub(lists, 1) } {
-                    let head := shr(224, calldataload(p))
-                    let member := shr(16, head)
-                    let left := and(head, 0xffff) // items
-                    p := add(p, 4)
-                    if iszero(left) {
-                        mstore(leaf, calldataload(p))
-                        leaf := add(leaf, 32)
-                        p := add(p, 32)
-                        continue
-                    }
-                    let table := mload(add(o, 0x60))
-                    if or(iszero(lt(member, mload(add(table, 0x60)))), gt(add(p, mul(left, 20)), limit)) {
-                        fault := 1
-                        break
-                    }
-                    // The row is key 20 ‖ operator id 3; the id has four bytes in an opening.
-                    let row := mload(add(add(mload(add(table, 0x20)), 32), mul(member, 23)))
-                    mstore(add(opening, 32), shl(224, and(shr(72, row), 0xffffff)))
-                    mstore(0x00, mload(add(o, 0x80)))
-                    let item := items
-                    for {} left { left := sub(left, 1) } {
-                        head := calldataload(p) // bundle u16, seat u8, tag u8, then salt or commitment
-                        mstore(item, head)
-                        let seat := and(shr(232, head), 0xff)
-                        let bundle := sub(shr(240, head), mload(o)) // below `first` it is huge
-                        let known := 0
-                        if and(lt(bundle, mload(sub(openable, 32))), lt(seat, mload(add(o, 0x40)))) {
-                            known := mload(add(openable, shl(5, bundle)))
-                        }
-                        let tag := and(shr(224, head), 0xff)
-                        if eq(tag, 0xff) {
-                            let commitment := calldataload(add(p, 4))
-                            mstore(add(item, 3), commitment)
-                            if known {
-                                // HIDDEN, or ABSTAINED where the number is a reason
-                                mstore(add(shr(48, known), shl(5, seat)), or(shl(16, member), shl(lt(commitment, 256), 0x100)))
-                            }
-                            p := add(p, 36)
-                            item := add(item, 35)
-                            continue
-                        }
-                        if iszero(lt(tag, and(known, 0xff))) {
-                            fault := 1 // none of its votes, or it must stay closed
-                            break
-                        }
-                        // statement: domain 32 ‖ bundle u32 ‖ TASK_ALL u32
-                        mstore(0x20, or(shl(224, shr(240, head)), shl(192, 0xffffffff)))
-                        mstore(opening, keccak256(0x00, 40))
-                        mstore(add(opening, 36), calldataload(add(and(shr(8, known), 0xffffffffff), shl(5, tag))))
-                        mstore(add(opening, 68), shl(32, head))
-                        mstore(add(item, 3), keccak256(opening, 84))
-                        mstore(add(shr(48, known), shl(5, seat)), or(shl(16, member), add(tag, 1)))
-                        if cursor {
-                            mstore(cursor, shr(232, head))
-                            cursor := add(cursor, 32)
-                        }
-                        p := add(p, 20)
-                        item := add(item, 35)
-                    }
-                    if fault { break }
-                    mstore(0x02, keccak256(items, sub(item, items)))
-                    mstore8(0x00, shr(8, member))
-                    mstore8(0x01, member)
-                    mstore(leaf, keccak256(0x00, 34))
-                    leaf := add(leaf, 32)
+                let at := leaves
+                for { let items := add(leaves, shl(5, lists)) } and(gt(items, at), gt(p, 0)) {} {
+                    let leaf
+                    p, leaf := readList(o, p, limit, items)
+                    mstore(at, leaf)
+                    at := add(at, 32)
                 }
-                if or(fault, gt(p, limit)) {
+                if or(iszero(p), gt(p, limit)) {
                     fault := 1
                     break
                 }
-                if xor(keccak256(leaves, sub(leaf, leaves)), calldataload(add(pages.offset, shl(5, page)))) {
+                if xor(keccak256(leaves, shl(5, lists)), calldataload(add(pages.offset, shl(5, page)))) {
                     fault := 2
                     break
                 }
             }
-            if cursor { count := shr(5, sub(cursor, add(opened, 32))) }
         }
         if (fault == 1) revert MalformedPage();
         if (fault == 2) revert IMarketEvents.HashMismatch("openings");

@@ -61,6 +61,19 @@ contract Settler is MarketStorage {
         BitReader revealed;
     }
 
+    /// @dev Bundles of one requester that are accepted in one go. The assembly of `_acceptRun` knows the order.
+    struct Run {
+        uint256 seats;
+        uint256[] earned;
+        uint256[] statuses;
+        uint256 firstStatus;
+        uint256 auditBps;
+        uint256 votes; // where they begin in calldata
+        uint256 bundles;
+        uint256 prices; // sum
+        uint256 auditFees; // sum
+    }
+
     /// @dev One bundle while it is decided; one for all, since memory costs more the more of it there is.
     struct Decision {
         uint256 place;
@@ -109,7 +122,13 @@ contract Settler is MarketStorage {
         o.table = TableReader.loadRows(REGISTRY.tableAt(b.classId, b.table));
         o.openable = _openable(b, SettlementReader.readOneList(votes), new uint256[](seats));
         uint256[] memory opened = new uint256[](openings.length / LEAST_ITEM_BYTES + 1);
-        uint256 count = SettlementReader.rebuild(o, commitPages, openings, opened);
+        uint256 start;
+        assembly ("memory-safe") {
+            start := add(opened, 32)
+        }
+        o.cursor = start;
+        SettlementReader.rebuild(o, commitPages, openings);
+        uint256 count = (o.cursor - start) / 32;
         if (count == 0) revert PageError();
         BitWriter memory bits = _bitWriter(b, BitKind.REVEALED);
         for (uint256 i; i < count; ++i) {
@@ -152,9 +171,16 @@ contract Settler is MarketStorage {
         Decision memory d = _newDecision(c);
         bool mayBeUsual = c.round == 0 && !c.isVoided;
         for (uint256 i; i < c.works.count(); ++i) {
+            if (mayBeUsual) {
+                uint256 next = _acceptRun(c, s.votes, i);
+                if (next > i) {
+                    i = next - 1;
+                    continue;
+                }
+            }
             if (c.works.place(i).isLeft()) continue;
             ++c.processed;
-            if (!(mayBeUsual && _acceptAtOnce(c, s.votes, i))) _decide(b, c, s, d, i);
+            _decide(b, c, s, d, i);
         }
         if (c.processed == 0) return;
         _storeStatuses(b, c);
@@ -227,7 +253,7 @@ contract Settler is MarketStorage {
         o.openable = new uint256[](last - c.works.place(0).bundleOf() + 1);
         c.seen = new uint256[](c.works.count() * c.seats);
         SettlementReader.select(c.works, o, c.seen, c.statuses, c.round, s.votes);
-        SettlementReader.rebuild(o, s.commitPages, s.openings, new uint256[](0));
+        SettlementReader.rebuild(o, s.commitPages, s.openings);
     }
 
     function _newDecision(SettleContext memory c) private pure returns (Decision memory d) {
@@ -238,50 +264,94 @@ contract Settler is MarketStorage {
     }
 
     /// @dev The usual case, apart and with assembly because it is most of what is paid for: the first round, and every
-    /// seat opened the same vote.
-    function _acceptAtOnce(SettleContext memory c, bytes calldata votes, uint256 index) private returns (bool) {
-        (uint256 seats, uint256 place, uint256 price) = (c.seats, c.works.place(index), c.works.price(index));
-        (uint256[] memory seen, uint256[] memory earned) = (c.seen, c.earned);
+    /// seat opened the same vote. Goes on while it is, and the requester is the same.
+    /// @return next index of the first work that is another case, or another's
+    function _acceptRun(SettleContext memory c, bytes calldata votes, uint256 index) private returns (uint256 next) {
+        Run memory run;
+        (run.seats, run.earned, run.statuses) = (c.seats, c.earned, c.statuses);
+        (run.firstStatus, run.auditBps) = (c.firstStatus, c.auditBps);
+        uint256[] memory works = c.works;
+        uint256[] memory seen = c.seen;
         Buffer memory outcomes = c.outcomes;
-        bool isUsual;
-        // Words of `seen` are member << 16 | vote number + 1; the row is written behind those before, which have room.
         assembly ("memory-safe") {
-            let row := add(add(seen, 32), shl(5, mul(index, seats)))
-            let end := add(row, shl(5, seats))
-            let code := and(mload(row), 0xffff)
-            isUsual := and(gt(code, 0), lt(code, 0x100))
-            for { let at := add(row, 32) } lt(at, end) { at := add(at, 32) } {
-                isUsual := and(isUsual, eq(and(mload(at), 0xffff), code))
+            // Whether all words of a row have one vote number; words are member << 16 | vote number + 1.
+            function codeOf(row, end) -> code {
+                code := and(mload(row), 0xffff)
+                if iszero(lt(code, 0x100)) {
+                    code := 0
+                    leave
+                }
+                for { row := add(row, 32) } lt(row, end) { row := add(row, 32) } {
+                    if xor(and(mload(row), 0xffff), code) {
+                        code := 0
+                        leave
+                    }
+                }
             }
-            if isUsual {
-                let out := add(add(mload(outcomes), 32), mload(add(outcomes, 32)))
-                mstore(out, or(shl(240, shr(104, place)), shl(232, 1))) // verdict 1: accepted
-                mstore(add(out, 3), calldataload(add(add(votes.offset, and(place, 0xffffffff)), shl(5, sub(code, 1)))))
-                mstore(add(out, 35), or(shl(240, seats), shl(232, seats)))
-                out := add(out, 38)
-                let share := or(price, shl(96, 1))
+            // Write the members of a row behind those before, and add to what each has earned.
+            function payRow(row, end, to, accounts, share) -> out {
+                out := to
+                if eq(row, end) { leave }
                 for {} lt(row, end) { row := add(row, 32) } {
                     let member := shr(16, mload(row))
                     mstore(out, shl(240, member))
                     out := add(out, 2)
-                    let account := add(add(earned, 32), shl(5, member))
-                    mstore(account, add(mload(account), share))
+                    member := add(accounts, shl(5, member))
+                    mstore(member, add(mload(member), share))
                 }
-                mstore(add(outcomes, 32), sub(out, add(mload(outcomes), 32)))
             }
+            // A bundle is settled: its lower status bit is set.
+            function mark(r, bundle) {
+                let word := sub(div(bundle, 100), mload(add(r, 0x60)))
+                word := add(add(mload(add(r, 0x40)), 32), shl(5, word))
+                mstore(word, xor(mload(word), shl(shl(1, mod(bundle, 100)), 1)))
+            }
+            mstore(add(run, 0xa0), votes.offset)
+            let end := add(add(works, 32), shl(5, mload(works)))
+            let work := add(add(works, 32), shl(6, index))
+            let rowBytes := shl(5, mload(run))
+            let row := add(add(seen, 32), mul(index, rowBytes))
+            let requester := shr(96, mload(add(work, 32)))
+            let out := add(add(mload(outcomes), 32), mload(add(outcomes, 32)))
+            for {} lt(work, end) {
+                work := add(work, 64)
+                row := add(row, rowBytes)
+            } {
+                let place := mload(work)
+                if and(shr(72, place), 1) { continue } // left for later
+                let price := mload(add(work, 32))
+                if xor(shr(96, price), requester) { break }
+                let code := codeOf(row, add(row, rowBytes))
+                if iszero(code) { break }
+                price := and(price, 0xffffffffffffffffffffffff)
+                mark(run, shr(104, place))
+                // bundle u16 ‖ verdict u8 (accepted) ‖ vote 32 ‖ opened u16 ‖ voters u8
+                mstore(out, or(shl(240, shr(104, place)), shl(232, 1)))
+                code := add(add(mload(add(run, 0xa0)), and(place, 0xffffffff)), shl(5, sub(code, 1)))
+                mstore(add(out, 3), calldataload(code))
+                mstore(add(out, 35), mul(mload(run), or(shl(240, 1), shl(232, 1))))
+                out := payRow(
+                    row,
+                    add(row, rowBytes),
+                    add(out, 38),
+                    add(mload(add(run, 0x20)), 32),
+                    or(price, shl(96, 1))
+                )
+                mstore(add(run, 0xc0), add(mload(add(run, 0xc0)), 1))
+                mstore(add(run, 0xe0), add(mload(add(run, 0xe0)), price))
+                price := div(add(mul(price, mload(add(run, 0x80))), 9999), 10000) // audit fee, rounded up
+                mstore(add(run, 0x100), add(mload(add(run, 0x100)), price))
+            }
+            mstore(add(outcomes, 32), sub(out, add(mload(outcomes), 32)))
+            next := shr(6, sub(work, add(works, 32)))
         }
-        if (!isUsual) return false;
-        // unchecked: sums of money far below 2^96
-        unchecked {
-            _markSettled(c, place.bundleOf(), false);
-            uint256 auditFee = _auditFeeOf(c, price);
-            c.fromEscrow += price * seats;
-            c.fees += c.fee;
-            c.auditFees += auditFee;
-            uint256 refund = price * (c.shares - seats);
-            _gatherRelease(c, c.works.requester(index), refund + price * seats + c.fee + auditFee, refund);
-        }
-        return true;
+        if (run.bundles == 0) return next;
+        c.processed += run.bundles;
+        c.fromEscrow += run.prices * c.seats;
+        c.fees += c.fee * run.bundles;
+        c.auditFees += run.auditFees;
+        uint256 escrow = run.prices * c.shares + c.fee * run.bundles + run.auditFees;
+        _gatherRelease(c, works.requester(index), escrow, run.prices * (c.shares - c.seats));
     }
 
     function _decide(Batch storage b, SettleContext memory c, Settlement calldata s, Decision memory d, uint256 index)
