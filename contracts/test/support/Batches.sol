@@ -29,7 +29,7 @@ abstract contract Batches is Orders {
     }
 
     bytes32 internal constant LIE = bytes32(type(uint256).max); // sorts after every honest vote
-    bytes32 internal constant NO_DATA = bytes32(uint256(1)); // what seats here abstain for
+    bytes32 internal constant ABSTENTION = bytes32(uint256(1)); // what seats here abstain for
     bytes32 internal constant LIST_TYPE =
         keccak256("CommitList(bytes32 roundDomain,uint32 operatorId,bytes32 itemsHash)");
 
@@ -201,7 +201,7 @@ abstract contract Batches is Orders {
     }
 
     function commitmentOf(bytes32 domain, uint24 operatorId, Ballot memory b) internal pure returns (bytes32) {
-        if (b.act == Act.ABSTAIN) return NO_DATA;
+        if (b.act == Act.ABSTAIN) return ABSTENTION;
         bytes32 statement = keccak256(abi.encodePacked(domain, uint32(b.bundle), uint32(0xffffffff)));
         return keccak256(abi.encodePacked(statement, uint32(operatorId), b.vote, saltOf(b)));
     }
