@@ -14,6 +14,8 @@ TESTS = ROOT / "contracts" / "test"
 TREES = sorted((TESTS / "specs").glob("*.tree"))
 ABIS = sorted((ROOT / "client" / "quorate" / "chain" / "abi").glob("*.json"))
 
+MODULES = {"Extender"}  # the market runs their code: their methods are its own
+
 LINE = re.compile(r"^(?P<glyphs>(?:│   |    )*(?:├── |└── ))(?P<text>\S.*)$")
 REFERENCE = re.compile(r"^(?P<file>\w+\.t\.sol) (?P<test>(?:test|invariant_)\w*)$")
 TEST = re.compile(r"^\s+function ((?:test|invariant_)\w*)\(", re.MULTILINE)
@@ -63,8 +65,9 @@ def load_abi(path: Path) -> list[dict[str, Any]]:
 
 
 def list_methods(path: Path, *, views: bool) -> set[str]:
+    contract = "ComputeMarket" if path.stem in MODULES else path.stem
     return {
-        f"{path.stem}.{entry['name']}"
+        f"{contract}.{entry['name']}"
         for entry in load_abi(path)
         if entry["type"] == "function" and (views or entry["stateMutability"] in ("payable", "nonpayable"))
     }
