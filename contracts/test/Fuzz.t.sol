@@ -154,6 +154,7 @@ contract FuzzTest is ClassVotes {
 
     function endDispute(uint256 index, uint256 seed) internal {
         Vote memory v = voteOf(index);
+        askWhole(v);
         ClassBallot[] memory all = classBallots(v, honest(v.bundle));
         for (uint256 m; m < all.length; ++m) {
             uint256 what = pick(seed, m, 12);
@@ -161,20 +162,6 @@ contract FuzzTest is ClassVotes {
             else if (what == 1) all[m].act = Act.HIDE;
             else if (what == 2) all[m].vote = LIE;
         }
-        commitLate(v, all);
-        settleClass(v, all);
-    }
-
-    /// @dev The window may have passed while other disputes were settled: then nobody has committed.
-    function commitLate(Vote memory v, ClassBallot[] memory all) internal {
-        (,, uint40 openTime,,) = disputes.dispute(v.id);
-        if (vm.getBlockTimestamp() < openTime + 20) {
-            if (classLists(v, all).length > 0) commitClass(v, all);
-        } else {
-            for (uint256 m; m < all.length; ++m) {
-                all[m].act = Act.SILENT;
-            }
-        }
-        passVote(v, 3);
+        voteToTheEnd(v, all);
     }
 }

@@ -95,6 +95,7 @@ contract RoundsTest is ClassVotes {
         play(id, second);
         assertVerdict(0, IMarketEvents.Verdict.DISPUTED);
         Vote memory v = voteOf(0);
+        askWhole(v);
         commitClass(v, classBallots(v, honest(0)));
         settleClass(v, classBallots(v, honest(0)));
         assertDecided(1, honest(0));

@@ -224,16 +224,16 @@ library VoteCounts {
     }
 
     /// @notice Conduct of each member once an answer has won: nothing, right, wrong, wrong together.
-    /// @param seatAnswers number of the answer of each entry of the record
-    function findConduct(VoteCount memory c, DisputeRecord memory r, uint256[] memory seatAnswers, uint256 winner)
+    /// @param seats number of the answer of each entry of the record
+    function findConduct(VoteCount memory c, DisputeRecord memory r, uint256[] memory seats, uint256 winner)
         internal
         pure
         returns (uint256[] memory conduct)
     {
         (uint256[] memory first, bool[] memory shared) =
             (new uint256[](c.answerCount + 1), new bool[](c.answerCount + 1)); // by number: member + 1
-        for (uint256 i; i < seatAnswers.length; ++i) {
-            _share(first, shared, seatAnswers[i], r.members[i]);
+        for (uint256 i; i < seats.length; ++i) {
+            _share(first, shared, seats[i], r.members[i]);
         }
         conduct = new uint256[](c.voteOf.length);
         for (uint256 m; m < conduct.length; ++m) {
@@ -246,9 +246,9 @@ library VoteCounts {
             uint256 number = c.voteOf[m];
             if (number != 0 && number != winner) conduct[m] = shared[number] ? WRONG_TOGETHER : WRONG;
         }
-        for (uint256 i; i < seatAnswers.length; ++i) {
+        for (uint256 i; i < seats.length; ++i) {
             uint256 m = r.members[i];
-            uint256 number = seatAnswers[i];
+            uint256 number = seats[i];
             if (conduct[m] == RIGHT) conduct[m] = 0; // its seat pays it
             if (number == winner) continue;
             uint256 found = shared[number] ? WRONG_TOGETHER : WRONG;

@@ -39,7 +39,6 @@ abstract contract ClassVotes is Batches {
     }
 
     bytes32 internal constant CLASS_VOTE = keccak256("Quorate.ClassVote.v1");
-    uint256 internal constant NO_DATA = 1;
 
     Decision internal decision;
     bool internal isSettled;
@@ -358,5 +357,28 @@ abstract contract ClassVotes is Batches {
         }
         play(id, list);
         v = voteOf(disputeIds.length - 1);
+        askWhole(v);
+    }
+
+    /// @dev All windows of a class vote in which everybody does as `all` says, each time anew; it is over afterwards.
+    function voteToTheEnd(Vote memory v, ClassBallot[] memory all) internal {
+        isSettled = false;
+        while (!isSettled) {
+            ClassBallot[] memory list = unspoken(v, all);
+            commitClass(v, list);
+            passVote(v, 3);
+            settleClass(v, list);
+        }
+    }
+
+    /// @dev The same ballots, but for members whose vote stands already.
+    function unspoken(Vote memory v, ClassBallot[] memory all) internal pure returns (ClassBallot[] memory list) {
+        list = new ClassBallot[](all.length);
+        for (uint256 i; i < all.length; ++i) {
+            list[i] = ClassBallot(all[i].member, all[i].act, all[i].vote);
+            for (uint256 j; v.cast.length > 0 && j < _uint(v.cast, 0, 2); ++j) {
+                if (_uint(v.cast, 2 + 34 * j, 2) == all[i].member) list[i].act = Act.SILENT;
+            }
+        }
     }
 }
