@@ -8,8 +8,8 @@ import {FineKind} from "../src/types/FineKind.sol";
 import {VoteSettlement} from "../src/types/VoteSettlement.sol";
 import {ClassVotes} from "./support/ClassVotes.sol";
 
-/// @title Class votes on conflicts: record, windows, verdicts, money
-contract DisputesTest is ClassVotes {
+/// @dev Ten members of eight units, each with two units more than it allocates.
+abstract contract DisputeCase is ClassVotes {
     uint256 internal constant P = TASK_PRICE;
     uint256 internal constant STAKE = 10 ether;
     uint256 internal constant HELD = 8 ether; // what its units of the class are worth
@@ -19,8 +19,15 @@ contract DisputesTest is ClassVotes {
         deployWithMembers(10, 8);
     }
 
-    // One window ------------------------------------------------------------------------------------------------
+    function assertNoPots() internal view {
+        (uint256 pots,) = potsAndTreasury();
+        vm.assertEq(pots, 0, "pots");
+        checkBooks();
+    }
+}
 
+/// @title Class votes on conflicts that one window decides
+contract DisputesTest is DisputeCase {
     function test_AConflictMovesNothing() public {
         uint64 id = posted(1);
         Ballot[] memory list = ballots(id);
@@ -177,9 +184,10 @@ contract DisputesTest is ClassVotes {
         vm.assertEq(stakeOf(list[1].member + 1), 0, "two with one lie");
         assertNoPots();
     }
+}
 
-    // Windows ---------------------------------------------------------------------------------------------------
-
+/// @title Windows of class votes
+contract VoteWindowsTest is DisputeCase {
     function test_HalfTheUnitsIsNoMajority() public {
         (, Ballot[] memory list, Vote memory v) = conflict(1);
         uint256 r = freeOf(requester);
@@ -365,9 +373,10 @@ contract DisputesTest is ClassVotes {
         if (bytes(open).length > 0) vm.expectRevert(abi.encodeWithSelector(IDisputes.WindowOpen.selector, open));
         disputes.revealVotes(v.id, v.record, v.question, s.commitPages, s.votes, s.openings);
     }
+}
 
-    // Commitments of the class ------------------------------------------------------------------------------------
-
+/// @title What class votes skip and refuse, and punishment in pages
+contract VotePagesTest is DisputeCase {
     function test_SkipsBadLists() public {
         (,, Vote memory v) = conflict(1);
         ClassBallot[] memory all = classBallots(v, honest(0));
@@ -464,8 +473,6 @@ contract DisputesTest is ClassVotes {
         assertNoPots();
     }
 
-    // Punishment --------------------------------------------------------------------------------------------------
-
     function test_PunishesInPages() public {
         (, Ballot[] memory list, Vote memory v) = conflict(7);
         ClassBallot[] memory all = classBallots(v, honest(0));
@@ -543,11 +550,5 @@ contract DisputesTest is ClassVotes {
         vm.prank(ownerOf(list[0].member));
         registry.withdraw();
         assertNoPots();
-    }
-
-    function assertNoPots() internal view {
-        (uint256 pots,) = potsAndTreasury();
-        vm.assertEq(pots, 0, "pots");
-        checkBooks();
     }
 }

@@ -227,7 +227,7 @@ contract ManyIdentitiesTest is ClassVotes {
             vm.assertEq(stakeOf(op), 0);
         }
         uint256 taken = 100 * 3 ether; // a unit and what each had besides
-        vm.assertGe(treasuryOf() - before, taken * 6 / 10);
+        vm.assertGe(treasuryOf() - before, taken * 6 / 10, "three fifths");
         vm.assertEq(stakeOf(1), 92 ether, "a seat is paid by the market");
         vm.assertEq(stakeOf(10), 92 ether + TASK_PRICE);
         checkBooks();
