@@ -21,9 +21,7 @@ contract Counter {
         bytes openings;
     }
 
-    /// @return nextCast what another window would start with
-    /// @return silent windows of silence by row, if this window decides
-    /// @return conduct by row, if there is a winner
+    /// @dev Silence is that of a window that decides; conduct is empty without a winner.
     function count(LoadedTable memory table, Window calldata w)
         external
         pure
