@@ -18,7 +18,7 @@ from quorate.jobs import JobRecord
 from quorate.orders import OrderWishes
 from quorate.protocol import events
 from quorate.protocol.events import Event
-from quorate.protocol.params import LOCAL
+from quorate.protocol.params import ETHER, LOCAL
 from quorate.protocol.spec import Limits
 from quorate.sdk import QuorateClient
 from quorate.tracking import JobStage
@@ -37,11 +37,11 @@ class Requester:
     def __init__(self, client: QuorateClient, url: str, module: Path) -> None:
         self.client, self._url, self._module, self._count = client, url, module, 0
 
-    def submit(self, commit_period: int = 10, seats: int = 3) -> JobRecord:
+    def submit(self, commit_period: int = 10, seats: int = 3, rounds: int | None = None) -> JobRecord:
         self._count += 1
         env = [f"JOB={self._count}"]
         prepared = self.client.prepare(str(self._module), env=env, limits=Limits(fuel=10**8))
-        wishes = OrderWishes(seats=seats, commit_period=commit_period)
+        wishes = OrderWishes(seats=seats, rounds=rounds, commit_period=commit_period)
         return self.client.submit(prepared, wishes, providers=[self._url])
 
 
@@ -134,3 +134,40 @@ def test_an_audit_undoes_what_liars_had_accepted(tmp_path: Path) -> None:
         last = people.client.wait(job, timeout_s=120, until_final=True)
         assert (last.stage, last.detail[:9]) == (JobStage.VOID, "the class")
         assert {each["operator"] for each in people.client.describe(job)["slashes"]} <= LIARS
+
+
+def test_a_watcher_challenges_what_liars_had_accepted(tmp_path: Path) -> None:
+    liars = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "8-9", "--strategy", "lie_if_unanimous"]
+    options = DevnetOptions(
+        home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=ENV,
+        params=replace(LOCAL, audit_bps=0), settings={"challenge_budget_wei": ETHER, "watch_bps": 5_000},
+    )  # fmt: skip
+    with Devnet(options) as devnet, requester(devnet, tmp_path) as people:
+        for _ in range(40):
+            job = people.submit(seats=1)
+            assert people.client.wait(job, timeout_s=60).stage is JobStage.ACCEPTED
+            if people.client.describe(job)["seats"][0]["operator"] in LIARS:
+                break
+        last = people.client.wait(job, timeout_s=120, until_final=True)
+        assert (last.stage, last.detail[:9]) == (JobStage.VOID, "the class")
+        assert find_events(devnet, events.ResultChallenged)
+        assert {each["operator"] for each in people.client.describe(job)["slashes"]} <= LIARS
+
+
+def test_a_void_job_is_extended_where_it_stopped(tmp_path: Path) -> None:
+    options = DevnetOptions(home=tmp_path / "net", nodes=2, operators_per_node=6)
+    with Devnet(options) as devnet, requester(devnet, tmp_path) as people:
+        devnet.kill_node(1)
+        for _ in range(10):
+            job = people.submit(commit_period=3, rounds=0)
+            if people.client.wait(job, timeout_s=90).stage is JobStage.VOID:
+                break
+        before = people.client.describe(job)
+        assert before["extendable"]
+        devnet.restart_node(1)
+        assert people.client.extend(job, 2) == tuple(before["extendable"])
+        assert people.client.wait(job, timeout_s=90).stage is JobStage.ACCEPTED
+        after = people.client.describe(job)
+        stood = {seat["operator"] for seat in before["seats"] if seat["vote"]}
+        assert stood <= {seat["operator"] for seat in after["seats"] if seat["vote"]}, "votes stand"
+        assert "extend" in after["transactions"]

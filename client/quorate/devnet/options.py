@@ -27,9 +27,10 @@ class DevnetOptions:
     """Amounts in wei, `price` and `ask` in wei for a FUEL_UNIT, `capacity` in fuel a second an operator.
 
     `commands` replaces the program of single nodes (index → argv, to which `run --home DIR` is added), which is how
-    adversarial tests run a node with another core; `units` the stake of single operators, in units of `unit_wei`. Each
-    node runs `operators_per_node`, numbered through all nodes: operator i is run by node i // operators_per_node. With
-    `detach` the processes outlive the one that started them, once all are ready.
+    adversarial tests run a node with another core; `settings` stand in every node's config.json besides. Each node runs
+    `operators_per_node`, numbered through all nodes: operator i is run by node i // operators_per_node; `units` is the
+    stake of single operators, in units of `unit_wei`. With `detach` the processes outlive the one that started them,
+    once all are ready.
     """
 
     home: Path
@@ -54,6 +55,7 @@ class DevnetOptions:
     detach: bool = False
     ready_s: float = 60.0
     env: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.nodes < 0 or self.operators_per_node < 1 or self.block_time_s <= 0:
@@ -109,5 +111,6 @@ def write_node_config(options: DevnetOptions, index: int, rpc_url: str, port: in
         "operators": options.operators_per_node,
         "share_executions": options.share_executions,
         "classes": [CLASS_ID],
+        **options.settings,
     }
     write_atomically(options.node_home(index) / CONFIG_FILE, json.dumps(config, indent=1) + "\n")
