@@ -244,27 +244,42 @@ class Performer:
         return self._gateway.wait(transaction, MINED_S).block_number
 
     def _build(self, instruction: ins.Transaction) -> calls.Call:
+        for build in (self._build_round, self._build_duty, self._build_doubt, self._build_dispute):
+            call = build(instruction)
+            if call is not None:
+                return call
+        raise AssertionError(f"{type(instruction).__name__} is no call")
+
+    def _build_round(self, instruction: ins.Transaction) -> calls.Call | None:
         match instruction:
             case ins.Post(_, terms, orders):
                 return calls.post(0, terms, encode_post_page(orders), last=True)
             case ins.ProveBeacon(_, batch_id, header):
                 return calls.prove_beacon(batch_id, header)
-            case ins.Expire(_, batch_id):
-                return calls.expire(batch_id)
-            case ins.AdvanceEra(_, class_id):
-                return calls.advance_era(class_id, self._gateway.drawable_members(class_id))
             case ins.Commit(_, batch_id, first, end, lists):
                 return calls.commit(batch_id, first, end, lists)
-            case ins.Settle(_, batch_id, settlement):
-                return calls.settle(batch_id, settlement)
             case ins.CommitOwn(_, batch_id, end, group):
                 return calls.commit(batch_id, 0, end, encode_commit_lists([self._signer.sign_list(group)]))
             case ins.Reveal(_, batch_id, reveal):
                 return calls.reveal(batch_id, reveal)
+            case ins.Settle(_, batch_id, settlement):
+                return calls.settle(batch_id, settlement)
+        return None
+
+    def _build_duty(self, instruction: ins.Transaction) -> calls.Call | None:
+        match instruction:
+            case ins.Expire(_, batch_id):
+                return calls.expire(batch_id)
+            case ins.AdvanceEra(_, class_id):
+                return calls.advance_era(class_id, self._gateway.drawable_members(class_id))
             case ins.Judge(_, operator_id):
                 return calls.judge(operator_id)
             case ins.Rejoin():
                 return calls.rejoin()
+        return None
+
+    def _build_doubt(self, instruction: ins.Transaction) -> calls.Call | None:
+        match instruction:
             case ins.ProveAudit(_, batch_id, header):
                 return calls.prove_audit(batch_id, header)
             case ins.Audit(_, batch_id, bundle, auditor, vote, domain, proof):
@@ -275,6 +290,10 @@ class Performer:
             case ins.Extend(_, signed, proof):
                 extension = Extension(signed.rounds, signed.bundles, proof, signed.signature)
                 return calls.extend(signed.batch_id, extension)
+        return None
+
+    def _build_dispute(self, instruction: ins.Transaction) -> calls.Call | None:
+        match instruction:
             case ins.Publish(_, dispute_id, record, leaves):
                 return calls.publish(dispute_id, record, b"".join(leaves))
             case ins.Ask(_, dispute_id, record, joined):
@@ -290,6 +309,7 @@ class Performer:
                 return calls.settle_votes(dispute_id, record, question, planned)
             case ins.Punish(_, dispute_id, record, tally, up_to):
                 return calls.punish(dispute_id, record, tally, up_to)
+        return None
 
 
 _HANDLERS: dict[type, Callable[[Performer, Any], Awaitable[None]]] = {
