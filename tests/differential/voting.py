@@ -21,6 +21,7 @@ from quorate.protocol.context import ZERO_ADDRESS
 from quorate.protocol.dispute_pages import decode_cast, decode_question, encode_dispute_record, encode_vote_lists
 from quorate.protocol.disputes import DisputeStatus
 from quorate.protocol.hashing import keccak
+from quorate.protocol.market import SLOT_BITS
 from quorate.protocol.questions import compute_answer
 from quorate.protocol.types import ZERO32, BatchId, DisputeKind, DisputeRecord, Opening, Vote
 from quorate.protocol.vote_planning import plan_reveal_votes, plan_vote_settlement
@@ -77,9 +78,11 @@ class Voting(Rounds):
         if rng.random() < 0.07:
             leaves = spoil(leaves, rng)
         record = self._record(known, rng)
+        # The same slot, under the number of the dispute that it had before or will have.
+        where = dispute_id if rng.random() < 0.97 else dispute_id ^ 1 << SLOT_BITS
         self.act(
-            OUTSIDER.address, Contract.DISPUTES, "publish", (dispute_id, record, leaves),
-            lambda c: self.world.disputes.apply_publish(c, dispute_id, record, leaves),
+            OUTSIDER.address, Contract.DISPUTES, "publish", (where, record, leaves),
+            lambda c: self.world.disputes.apply_publish(c, where, record, leaves),
         )  # fmt: skip
 
     def ask(self, rng: Random) -> None:
