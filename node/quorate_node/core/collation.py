@@ -17,7 +17,7 @@ from quorate.protocol.types import CommitList, JobOrder, SignedOrder, Terms
 from quorate_node.core.duties import plan_settlements
 from quorate_node.core.instructions import Commit, Extend, Instruction, Post
 from quorate_node.core.proofs import build_proof
-from quorate_node.core.rounds import get_missing_seats, get_window_end, is_abstention, is_window_past
+from quorate_node.core.rounds import get_last_call, get_missing_seats, get_window_end, is_abstention, is_window_past
 from quorate_node.core.state import QueuedOrders, State
 from quorate_node.core.views import Batch, Round, SeatKey
 
@@ -25,7 +25,6 @@ BATCH_S = 0.3  # how long an order waits for others
 MAX_ORDERS = 1000
 MAX_ATTEMPTS = 5
 GATHER_S = 0.5  # how long complete bundles wait for the rest of their batch
-LAST_CALL_S = 3  # before window 1 ends, what is there goes on chain
 SETTLE_S = 0.5
 PERIODS_S = (2, 3, 5, 8, 12, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 1800, 3600)
 
@@ -163,8 +162,7 @@ def _is_time_to_commit(state: State, batch: Batch, domain: bytes, fresh: Sequenc
     if all(seats <= here for seats in missing.values()):
         return True
     end = get_window_end(batch, state.network, 1)
-    last_call = min(LAST_CALL_S, batch.terms.commit_period // 3)
-    if end is not None and state.chain.head.timestamp >= end[0] - last_call:
+    if end is not None and state.chain.head.timestamp >= end[0] - get_last_call(batch, state.network):
         return True
     is_complete = any(seats and seats <= here for seats in missing.values())
     return is_complete and state.now >= state.mail.first_at.setdefault(domain, state.now) + GATHER_S

@@ -36,7 +36,9 @@ from quorate_node.core.views import Dispute, find_member
 from quorate_node.core.work import ensure_work
 
 ALONE_S = 8.0  # a vote that nobody has put on chain by then goes there without help
+ALONE_PART = 20  # or this part of the window, if that is longer
 GATHER_S = 1.0
+GATHER_PART = 200
 GATHER_STEP_S = 3.0  # how long a gatherer leaves to the one before it
 ABSTAIN_S = 4
 PUNISHED_ROWS = 128
@@ -184,7 +186,8 @@ def _choose(state: State, dispute: Dispute, work: Work, mind: Mind) -> Answer:
 
 def _decide_send(state: State, dispute: Dispute, group: SecretGroup) -> Iterator[Instruction]:
     waited = _wait(state, ("vote-since", dispute.id, dispute.window))
-    if waited >= min(ALONE_S, state.network.params.vote_commit_period / 2):
+    period = state.network.params.vote_commit_period
+    if waited >= min(max(ALONE_S, period / ALONE_PART), period / 2):
         key = ("own-vote", dispute.id)
         if state.is_due(key, RETRY_S):
             yield CommitOwnVote(key, group, dispute.record_bytes, dispute.question_bytes)
@@ -237,7 +240,9 @@ def _decide_gather(state: State, dispute: Dispute) -> Iterator[Instruction]:
         return
     spoken = len(waiting) + len(dispute.committed) + len(dispute.voted)
     waited = _wait(state, ("votes-since", dispute.id, dispute.window, len(dispute.pages)))
-    is_time = (place == 0 and spoken >= len(dispute.table.members)) or waited >= GATHER_S + place * GATHER_STEP_S
+    # Results come one by one: in a long window a page for each of them would be dear.
+    patience = max(GATHER_S, state.network.params.vote_commit_period / GATHER_PART) + place * GATHER_STEP_S
+    is_time = (place == 0 and spoken >= len(dispute.table.members)) or waited >= patience
     key = ("commit-votes", dispute.id)
     if is_time and state.is_due(key, GATHER_S):
         lists = encode_vote_lists([waiting[member] for member in sorted(waiting)])

@@ -11,6 +11,9 @@ from quorate.protocol.types import REASONS, CarryRecord
 from quorate_node.core.state import Network
 from quorate_node.core.views import Batch, Round
 
+LAST_CALL_S = 3
+LAST_CALL_BLOCKS = 3
+
 
 def get_committee(batch: Batch, bundle: int) -> tuple[int, ...]:
     """Rows drawn for a bundle in the present round, whose beacon must be known."""
@@ -33,6 +36,11 @@ def get_missing_seats(batch: Batch, bundle: int) -> list[int]:
         for seat, member in enumerate(get_committee(batch, bundle))
         if (bundle, seat) not in committed and member not in standing
     ]
+
+
+def get_last_call(batch: Batch, network: Network) -> int:
+    """Seconds before the end of window 1 in which the collator sends what it has: a few blocks, but a third at most."""
+    return min(max(LAST_CALL_S, LAST_CALL_BLOCKS * network.params.block_period), batch.terms.commit_period // 3)
 
 
 def get_window_end(batch: Batch, network: Network, window: int) -> tuple[int, int] | None:

@@ -23,7 +23,14 @@ from quorate_node.core.instructions import (
     SendOpenings,
 )
 from quorate_node.core.mind import Answer, Mind
-from quorate_node.core.rounds import get_committee, get_missing_seats, get_round_view, get_window_end, is_window_past
+from quorate_node.core.rounds import (
+    get_committee,
+    get_last_call,
+    get_missing_seats,
+    get_round_view,
+    get_window_end,
+    is_window_past,
+)
 from quorate_node.core.state import Secret, SecretGroup, State, Work, WorkStatus
 from quorate_node.core.views import Batch, Round, SeatKey
 from quorate_node.core.work import ensure_work
@@ -32,7 +39,7 @@ READ_HEADER_S = 0.5
 GROUP_S = 0.3  # a ready vote waits so long for others of its batch, to share their signature
 RESEND_S = 3.0
 DIRECT_RETRY_S = 1.5
-ABSTAIN_S = 5  # before window 1 ends who has no result says so, for the collator to bring it
+ABSTAIN_S = 2  # who has no result says so that much before the collator's last call
 
 
 def decide_seats(state: State, mind: Mind) -> Iterator[Instruction]:
@@ -117,7 +124,8 @@ def _is_last_call(state: State, batch: Batch) -> bool:
     timestamp, direct = state.chain.head.timestamp, state.network.params.direct_period
     if not is_past(state, batch, 1):
         end = get_window_end(batch, state.network, 1)
-        return end is not None and timestamp >= end[0] - min(ABSTAIN_S, batch.terms.commit_period // 2)
+        ahead = min(get_last_call(batch, state.network) + ABSTAIN_S, batch.terms.commit_period // 2)
+        return end is not None and timestamp >= end[0] - ahead
     end = get_window_end(batch, state.network, 2)
     return end is not None and timestamp >= end[0] - max(direct // 2, 1)
 
