@@ -18,8 +18,8 @@ from quorate.chain.rpc import JsonRpc
 from quorate.chain.types import Deployment
 from quorate.protocol.errors import QuorateError
 
-RUN_ACTIONS = 300
-"""Actions after which a run starts anew: later ones meet few young batches and many old ones."""
+RUN_ACTIONS = 500
+"""Actions after which a run starts anew; disputes come late in a run."""
 
 
 @dataclass(slots=True)
