@@ -48,8 +48,8 @@ contract SafeParamsTest is System {
     }
 
     function test_UnbondingOutlivesAllThatCanBeDisputed() public {
-        // round 512 + 3600 + 120 + 60 = 4292; batch 60 + 6 × 4292 + 600 = 26,412; dispute 120 + 3 × 4200 = 12,720
-        uint32 exposed = 14_400 + 26_412 + 600 + 12_720;
+        // round 512 + 3600 + 120 + 60 = 4292; batch 60 + 6 × 4292 + 3 × 600 = 27,612; dispute 120 + 3 × 4200 = 12,720
+        uint32 exposed = 14_400 + 27_612 + 600 + 12_720;
         p.unbondingPeriod = 2 * exposed;
         accept();
         p.unbondingPeriod -= 1;

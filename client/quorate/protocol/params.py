@@ -74,8 +74,9 @@ class Params:
 
     @property
     def batch_life(self) -> int:
-        """Longest undisputed life of a batch that is extended once, in seconds."""
-        return self.post_period + 2 * (1 + self.max_rounds) * self.round_life + self.challenge_period
+        """Longest undisputed life of a batch that is extended as often as it can be, in seconds."""
+        extensions = 1 + self.max_rounds
+        return self.post_period + 2 * extensions * self.round_life + extensions * self.challenge_period
 
     @property
     def longest_dispute(self) -> int:

@@ -39,7 +39,8 @@ library ParamsCheck {
 
     function _batchLife(Params memory p) private pure returns (uint256) {
         uint256 round = BEACON_REACH * p.blockPeriod + p.maxCommitPeriod + 2 * uint256(p.directPeriod) + p.settlePeriod;
-        return p.postPeriod + 2 * (1 + uint256(p.maxRounds)) * round + p.challengePeriod;
+        uint256 extensions = 1 + uint256(p.maxRounds); // each adds a round or more, and a challenge period
+        return p.postPeriod + 2 * extensions * round + extensions * p.challengePeriod;
     }
 
     function _longestDispute(Params memory p) private pure returns (uint256) {

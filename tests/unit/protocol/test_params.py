@@ -13,8 +13,8 @@ from quorate.protocol.errors import ProtocolViolation
 from quorate.protocol.params import LOCAL, PARAM_TYPES, PRESETS, PRODUCTION, Params
 
 README = Path(__file__).resolve().parents[3] / "contracts" / "README.md"
-EXPOSED = 14_400 + 26_412 + 600 + 12_720
-"""Seconds of era, batch with its extension, challenge period and longest dispute in production."""
+EXPOSED = 14_400 + 27_612 + 600 + 12_720
+"""Seconds of era, batch with its extensions, challenge period and longest dispute in production."""
 
 
 @pytest.mark.parametrize("params", [*PRESETS.values(), replace(PRODUCTION, unbonding_period=2 * EXPOSED)])
