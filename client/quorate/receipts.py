@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 from quorate.chain.gateway import ChainGateway
@@ -46,6 +47,18 @@ def find_seats(gateway: ChainGateway, tracker: JobTracker, bundle: int) -> list[
         }
         for seat, member, vote, reason in rows
     ]
+
+
+def describe_promise(gateway: ChainGateway, tracker: JobTracker, bundle: int) -> str:
+    """Who has to serve a bundle's accepted result, and until when."""
+    vote = tracker.bundles[bundle].vote
+    voters = sorted(seat["operator"] for seat in find_seats(gateway, tracker, bundle) if seat["vote"] == vote)
+    *most, last = [str(each) for each in voters] or ["nobody"]
+    who = f"operators {', '.join(most)} and {last}" if most else f"operator {last}"
+    if tracker.final_at is None:
+        return f"{who} voted for it, and keep it until it is final"
+    until = datetime.fromtimestamp(tracker.final_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{who} voted for it, and keep it until it is final: {until}, in the chain's time"
 
 
 def find_wrong(gateway: ChainGateway, tracker: JobTracker) -> set[int]:

@@ -94,6 +94,18 @@ def fetch_task_result(
     return result, received
 
 
+def fetch_bundle(
+    store: BlobStore, vote: Vote, spec_cid: str, tasks: Sequence[int], providers: Sequence[str], refused: Refusals
+) -> tuple[list[TaskResult], int]:
+    """Results of a bundle's tasks with all of their output in the store, and the bytes received."""
+    leaves = fetch_leaves(vote, providers, refused)
+    if len(leaves) != len(tasks):
+        raise ContentUnavailable(f"the vote 0x{vote.hex()} has {len(leaves)} leaves for {len(tasks)} tasks")
+    pairs = zip(tasks, leaves, strict=True)
+    found = [fetch_task_result(store, leaf, spec_cid, task, providers, refused) for task, leaf in pairs]
+    return [result for result, _ in found], sum(size for _, size in found)
+
+
 def write_result(store: BlobStore, result: TaskResult, folder: Path) -> None:
     """Lay a result out: outputs/, stdout, result.json. Raises DataError when `folder` exists."""
     try:

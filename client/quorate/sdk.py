@@ -36,10 +36,11 @@ from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ConfigurationError, ContentUnavailable, DataError, RecoverableError, ValidationError
 from quorate.protocol.outcomes import compute_extension_digest
 from quorate.protocol.partition import tasks_of_bundle
+from quorate.protocol.result import TaskResult
 from quorate.protocol.spec import JobSpec, Limits
 from quorate.protocol.types import Address, SignatureKind, Vote
-from quorate.receipts import describe_job, find_seats
-from quorate.results import FetchedResult, Refusals, fetch_leaves, fetch_task_result, write_result
+from quorate.receipts import describe_job, describe_promise, find_seats
+from quorate.results import FetchedResult, Refusals, fetch_bundle, fetch_leaves, write_result
 from quorate.spec import PreparedSpec, prepare_spec
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
@@ -372,17 +373,16 @@ class QuorateClient:
             raise ValidationError(f"{dest} exists: choose another folder")
         spec_cid = JobSpec.from_bytes(record.spec.encode()).cid
         refused: Refusals = []
-        results, received = [], 0
+        results, received = list[TaskResult](), 0
         for index, (number, vote) in enumerate(self._accepted_bundles(tracker)):
-            providers = self._providers_of(tracker, number)
-            leaves = fetch_leaves(vote, providers, refused)
-            tasks = tasks_of_bundle(record.order.task_count, index)
-            if len(leaves) != len(tasks):
-                raise ContentUnavailable(f"bundle {index} has {len(leaves)} leaves for {len(tasks)} tasks")
-            for task, leaf in zip(tasks, leaves, strict=True):
-                result, size = fetch_task_result(self.store, leaf, spec_cid, task, providers, refused)
-                results.append(result)
-                received += size
+            providers, tasks = self._providers_of(tracker, number), tasks_of_bundle(record.order.task_count, index)
+            try:
+                found, size = fetch_bundle(self.store, vote, spec_cid, tasks, providers, refused)
+            except ContentUnavailable as error:
+                promise = describe_promise(self.gateway, tracker, number)
+                raise ContentUnavailable(f"{error}; {promise}") from error
+            results += found
+            received += size
         for result in results:
             write_result(self.store, result, dest if len(results) == 1 else dest / str(result.task_index))
         if len(results) == 1:

@@ -143,6 +143,7 @@ class JobTracker:
         self._punishing: set[int] = set()
         self._disputes: set[int] = set()
         self._is_extending = False
+        self._is_abandoned = False
         self._pages = 0
         self._now: LoggedEvent | None = None
 
@@ -349,9 +350,12 @@ class JobTracker:
             return
         void = [bundle for bundle in self.bundles.values() if bundle.verdict == Verdict.VOID]
         if void:
-            self._step(JobStage.VOID, _explain_void(void[0]))
+            self._step(JobStage.VOID, _explain_void(void[0], self._is_abandoned))
         else:
             self._step(JobStage.ACCEPTED)
+
+    def _on_voided(self, event: events.BatchVoided) -> None:
+        self._is_abandoned |= self._is_ours(event.batch_id)
 
     def _on_batch_settled(self, event: events.BatchSettled) -> None:
         if self._is_ours(event.batch_id):
@@ -379,17 +383,19 @@ def _list_reasons(reasons: Counter[str]) -> str:
     return ", ".join(f"{name} x {count}" if count > 1 else name for name, count in sorted(reasons.items()))
 
 
-def _explain_void(bundle: TrackedBundle) -> str:
+def _explain_void(bundle: TrackedBundle, is_abandoned: bool) -> str:
     if bundle.is_reversed:
         return "the class found the accepted result wrong; the refund comes out of what the liars lost"
     if bundle.dispute_id is not None:
         return "the class vote found no result; the deposit is back"
+    more = "; `quorate job extend` buys more rounds, in which the votes stand" if bundle.voters else ""
+    if is_abandoned:
+        return f"the batch was abandoned: nobody closed it or drew its committees in time; the deposit is back{more}"
     if bundle.voters:
-        more = "; `quorate job extend` buys more rounds, in which the votes stand" if bundle.voters else ""
         return f"seats stayed silent in every round; what was not spent is back{more}"
     if bundle.reasons:
         return f"the seats abstained ({_list_reasons(bundle.reasons)}); what was not spent is back"
-    return "seats stayed silent in every round, or the batch was abandoned; the deposit is back"
+    return "seats stayed silent in every round; the deposit is back"
 
 
 def _seats_of(bundle: TrackedBundle, row: OutcomeRow) -> tuple[SeatVote, ...]:
@@ -415,6 +421,7 @@ _HANDLERS: dict[type, Callable[[JobTracker, Any], None]] = {
     events.DisputeDecided: JobTracker._on_decided,
     events.OperatorSlashed: JobTracker._on_slashed,
     events.DisputeSettled: JobTracker._on_dispute_settled,
+    events.BatchVoided: JobTracker._on_voided,
     events.BatchSettled: JobTracker._on_batch_settled,
     events.BatchExtended: JobTracker._on_extended,
     events.RoundAwaited: JobTracker._on_awaited,

@@ -55,9 +55,10 @@ class LeafShelf:
         return self._rows.get(root)
 
     def put(self, group: SecretGroup) -> None:
-        """Keep the leaves of a group's votes."""
+        """Keep the leaves of a group's votes. A class vote may name a root too, but has no leaves of it."""
         for secret in group.secrets:
-            self._rows[secret.vote] = secret.leaves
+            if secret.leaves:
+                self._rows[secret.vote] = secret.leaves
         while len(self._rows) > MAX_LEAVES:
             self._rows.popitem(last=False)
 

@@ -1,18 +1,22 @@
 """A node of which some operators do not play by the rules: they know each other, and follow one `Strategy`.
 
 Run it in place of `quorate-node`: `python -m tests.adversarial.farm_node --liars 3-5,9 --strategy always_lie run
---home DIR`. All other operators of the node are honest.
+--home DIR`. All other operators of the node are honest. With `--profile NAME` it runs classes of that profile too,
+whose results are others: those that the strategy gives.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tests.adversarial.strategies import STRATEGIES, Act, Said, Sight, Strategy
 
 from quorate.protocol.commitment import compute_statement
+from quorate.protocol.hashing import keccak
+from quorate.protocol.spec import WASM_PROFILE
 from quorate.protocol.types import AbstainReason, DisputeKind, Stage, Vote
 from quorate_node.cli.main import report
 from quorate_node.core.core import Core
@@ -102,12 +106,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--liars", type=parse_ids, default=frozenset())
     parser.add_argument("--strategy", choices=sorted(STRATEGIES), default="always_lie")
+    parser.add_argument("--profile", default=WASM_PROFILE)
     parser.add_argument("command", choices=["run"])
     parser.add_argument("--home", type=Path, required=True)
     options = parser.parse_args()
     strategy = STRATEGIES[options.strategy]()
 
     def make_core(identity: Identity, network: Network, settings: Settings) -> Core:
+        settings = replace(settings, profiles=settings.profiles | {keccak(options.profile.encode())})
         if identity.operator_id in options.liars:
             return StrategicCore(identity, network, settings, strategy, options.liars)
         return Core(identity, network, settings)

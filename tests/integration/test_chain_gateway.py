@@ -30,6 +30,7 @@ pytestmark = pytest.mark.anvil
 
 ASK = 10**12
 TERMS = Terms(1, 1, 1, 60, 5)
+AUDIT_FEE = ASK * LOCAL.audit_bps // 10_000
 MEMBERS = (Membership(10, ASK, 10**10),) * 3
 
 
@@ -115,7 +116,7 @@ def test_a_refused_call_is_named_before_it_is_sent(gateway: JsonRpcGateway) -> N
     with pytest.raises(ProtocolViolation, match="EraNotOver"):
         gateway.send(account, calls.advance_era(1, MEMBERS))
     with pytest.raises(ProtocolViolation, match=r"DisputeUnknown|HashMismatch"):
-        gateway.send(account, calls.commit_votes(65536, b"", b""))
+        gateway.send(account, calls.commit_votes(65536, b"", b"", b""))
 
 
 def test_a_reverted_transaction_is_named_after_it_is_mined(gateway: JsonRpcGateway) -> None:
@@ -205,7 +206,7 @@ def test_orders_that_are_fine_drained_replayed_expired_altered_and_forged(gatewa
         5: OrderSkip.DEPOSIT,
     }
     assert gateway.nonces(requester.address).is_used(0)
-    assert gateway.account(requester.address).escrow == 2 * ASK + TERMS.fee_wei
+    assert gateway.account(requester.address).escrow == 2 * ASK + TERMS.fee_wei + AUDIT_FEE
     batch = gateway.batch(posted.batch_id)
     assert (batch.status, batch.terms, batch.collator) == (BatchStatus.AWAITING, TERMS, collator.address)
     assert batch.beacon == ZERO32
@@ -237,3 +238,22 @@ def test_other_chain_ids_and_empty_chains(gateway: JsonRpcGateway, tmp_path: Pat
 def test_unsafe_parameters_are_refused_before_and_by_the_constructor() -> None:
     with pytest.raises(ValidationError, match=r"UnsafeParameters\(unbondingPeriod\)"):
         replace(LOCAL, unbonding_period=100).check()
+
+
+def test_a_transaction_that_the_chain_lost_is_missed_soon(gateway: JsonRpcGateway) -> None:
+    """Dropped from the pool; and one whose nonce stands behind that of a lost one. Blocks come slowly afterwards."""
+    account = rich(gateway)
+    gateway.rpc.call("evm_setIntervalMining", 0)
+    try:
+        first = gateway.send(account, calls.deposit(), value=1)
+        second = gateway.send(account, calls.deposit(), value=2)
+        gateway.rpc.call("anvil_dropTransaction", to_hex(first))
+        for digest in (second, first):
+            began = time.monotonic()
+            with pytest.raises(ChainUnavailable, match="lost transaction"):
+                gateway.wait(digest, timeout_s=60)
+            assert time.monotonic() - began < 10
+    finally:
+        gateway.rpc.call("evm_setIntervalMining", 1)
+    gateway.wait(gateway.send(account, calls.deposit(), value=4))
+    assert gateway.account(account.address).free in (4, 6)

@@ -31,7 +31,8 @@ def ensure_work(
         work = Work(bundle.job_id, bundle.job_bundle, since=state.now)
     own.work[key] = work
     running = sum(1 for each in own.work.values() if each is not work and each.status is WorkStatus.RUNNING)
-    refusal = compute_refusal(bundle.order, state.settings.limits, running)
+    refusal = refuse_class(state, bundle.order.class_id)
+    refusal = refusal or compute_refusal(bundle.order, state.settings.limits, running)
     if refusal is not None:
         return work, _refuse(state, work, *refusal)
     work.status = WorkStatus.RUNNING
@@ -40,6 +41,14 @@ def ensure_work(
     others = tuple(each for each in operators if each != state.identity.operator_id)
     period = bundle.order.commit_period
     return work, Execute(key, bundle.job_id, bundle.order, bundle.job_bundle, collators, others, period, tasks)
+
+
+def refuse_class(state: State, class_id: int) -> tuple[AbstainReason, str] | None:
+    """Whether the class asks for results of another profile: ours would be wrong there, and cost the stake."""
+    view = state.chain.classes.get(class_id)
+    if view is None or view.profile in state.settings.profiles:
+        return None
+    return AbstainReason.POLICY, f"class {class_id} has a profile that this node does not run: leave it"
 
 
 def _refuse(state: State, work: Work, reason: AbstainReason, text: str) -> Instruction:

@@ -27,6 +27,7 @@ from quorate.protocol.partition import tasks_of_bundle
 from quorate.protocol.posting import apply_post
 from quorate.protocol.result import compute_merkle_root
 from quorate.protocol.settling import apply_settle
+from quorate.protocol.spec import WASM_PROFILE
 from quorate.protocol.types import AbstainReason, Address, JobOrder, OperatorId, SignedOrder, Vote
 from quorate.protocol.world import World
 from quorate_node.core import instructions as ins
@@ -43,6 +44,7 @@ from quorate_node.watcher import find_tables
 BLOCKS_A_SECOND = 4
 DEFAULT_SETTINGS = Settings()
 START = 1_700_000_000
+PROFILE = keccak(WASM_PROFILE.encode())
 REGISTRY, MARKET, DISPUTES, CHALLENGES = (Address(bytes(19) + bytes((i,))) for i in range(1, 5))
 CoreType = Callable[[Identity, Network, Settings], Core]
 
@@ -127,7 +129,7 @@ class Network0:
     def _enroll(self) -> None:
         registry, market = self.world.registry, self.world.market
         creation = self.call(self.requester.address, LOCAL.class_deposit)
-        self.log(registry.apply_create_class(creation, bytes(32), ETHER, 10**9, True))
+        self.log(registry.apply_create_class(creation, PROFILE, ETHER, 10**9, True))
         for key in self.keys:
             self.log(registry.apply_register(self.call(key.address, 20 * ETHER), key.address))
             self.log(registry.apply_join(self.call(key.address), 1, 10, 10**9, 10**12))

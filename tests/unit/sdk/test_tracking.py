@@ -258,6 +258,14 @@ def test_void_says_why() -> None:
     assert "deposit is back" in story.tracker.history[-1].detail
 
 
+def test_an_abandoned_batch_is_called_so() -> None:
+    story = Story()
+    story.post(sign(ORDER))
+    story.tell(events.BatchVoided(BATCH))
+    story.settle((0, Verdict.VOID, Vote(ZERO32)))
+    assert "abandoned" in story.tracker.history[-1].detail
+
+
 def test_a_job_of_many_bundles_ends_with_its_last_one() -> None:
     order = replace(ORDER, task_count=600)
     story = Story(order)

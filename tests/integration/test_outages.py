@@ -1,0 +1,155 @@
+"""A chain that hurries or stands still, beacons that nobody proves, jobs that nobody can run, results that are lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.integration.network import PATIENCE_S, Books, Chain, Requester, find_events, is_quiet, requester, wait_for
+from wasmtime import wat2wasm
+
+from quorate.devnet.devnet import Devnet
+from quorate.devnet.options import DevnetOptions
+from quorate.protocol import events
+from quorate.protocol.errors import ContentUnavailable
+from quorate.protocol.result import TaskResult
+from quorate.sdk import QuorateClient
+from quorate.storage.cid import Cid
+from quorate.storage.index import Index
+from quorate.tracking import JobStage
+
+pytestmark = pytest.mark.anvil
+RECURSION = wat2wasm('(module (func $r (call $r) (call $r)) (func (export "_start") (call $r)))')
+
+
+@pytest.fixture(scope="module")
+def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
+    options = DevnetOptions(home=tmp_path_factory.mktemp("outages") / "net", nodes=3, operators_per_node=4)
+    with Devnet(options) as started:
+        yield started
+
+
+@contextmanager
+def frozen(devnet: Devnet) -> Iterator[None]:
+    """All nodes are stopped, and go on afterwards."""
+    groups = [node.running.id.pid for node in devnet.nodes]
+    for group in groups:
+        os.killpg(group, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for group in groups:
+            os.killpg(group, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("reason", ["RESOURCES", "NO_DATA"])
+def test_what_nobody_can_run_ends_with_reasons_for_a_fifth(devnet: Devnet, tmp_path: Path, reason: str) -> None:
+    """A program that recurses without end; and one that nobody serves."""
+    assert wait_for(lambda: is_quiet(devnet))
+    books, free = Books(devnet), Books(devnet).free_of(devnet.requester.address)
+    before = devnet.gateway.head().number
+    with requester(devnet, tmp_path, RECURSION) as people:
+        # The spec is of this test alone, so no node has it from another.
+        providers = [] if reason == "RESOURCES" else ["http://127.0.0.1:9"]
+        job = people.submit(commit_period=8, providers=providers)
+        last = people.client.wait(job, timeout_s=PATIENCE_S)
+        described = people.client.describe(job)
+    assert last.stage is JobStage.VOID
+    assert reason in last.detail
+    assert described["abstentions"] == {reason: 9}, "three seats in each of three rounds"
+    assert not find_events(devnet, events.OperatorFined, before)
+    assert wait_for(lambda: is_quiet(devnet))
+    price = 10**8 * devnet.gateway.class_info(1).price // 10**9
+    spent = free - books.free_of(devnet.requester.address)
+    assert spent > 0
+    assert abs(spent - 9 * (price // 5)) <= spent // 5, "prices move by a tenth with an era"
+    books.check()
+
+
+def test_a_result_that_its_voters_lost(devnet: Devnet, tmp_path: Path) -> None:
+    with requester(devnet, tmp_path) as people:
+        for _ in range(20):
+            job = people.submit()
+            assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
+            seats = sorted(seat["operator"] for seat in people.client.describe(job)["seats"])
+            holders = {(operator - 1) // 4 for operator in seats}
+            if len(holders) > 1:
+                break
+        assert len(holders) > 1
+        first = min(holders)
+        # Somebody else asks each time: what was fetched once is here.
+        result = people.client.fetch_result(job, tmp_path / "out").results[0]
+        lose_result(devnet, first, result)
+        with stranger(people, tmp_path / "one") as client:
+            assert client.fetch_result(job, tmp_path / "one" / "out").results == (result,)
+        for other in {0, 1, 2} - {first}:
+            lose_result(devnet, other, result)
+        with stranger(people, tmp_path / "two") as client, pytest.raises(ContentUnavailable) as caught:
+            client.fetch_result(job, tmp_path / "two" / "out")
+    names = ", ".join(map(str, seats[:-1])) + f" and {seats[-1]}"
+    assert f"operators {names} voted for it, and keep it until it is final" in str(caught.value)
+
+
+def test_a_whole_job_within_one_second_of_the_chain(devnet: Devnet, tmp_path: Path) -> None:
+    """Many blocks with one timestamp, and none at all for a while in the middle."""
+    chain, paused = Chain(devnet), False
+    with requester(devnet, tmp_path) as people, chain.standing_still():
+        now = chain.head().timestamp + 1
+        job = people.submit(commit_period=30)
+        for _ in range(200):
+            chain.mine(1, now)
+            if find_events(devnet, events.RoundStarted, job.from_block) and not paused:
+                paused = True
+                time.sleep(3)
+            if people.client.track(job).stage is JobStage.ACCEPTED:
+                break
+            time.sleep(0.2)
+        assert people.client.track(job).stage is JobStage.ACCEPTED
+        times = {devnet.gateway.block(step.block).timestamp for step in people.client.track(job).history}
+        assert times == {now}
+        assert people.client.fetch_result(job, tmp_path / "out").results[0].exit_code == 0
+
+
+def test_without_a_beacon_the_deposit_is_back_and_the_bond_lost(devnet: Devnet, tmp_path: Path) -> None:
+    chain, books, gateway = Chain(devnet), Books(devnet), devnet.gateway
+    assert wait_for(lambda: is_quiet(devnet))
+    collator, bond = devnet.nodes[0].operators[0].account.address, gateway.params().batch_bond
+    before = books.free_of(devnet.requester.address), books.free_of(collator), gateway.ledgers().treasury
+    stakes = books.stake_of(range(1, 13))
+    with requester(devnet, tmp_path) as people:
+        with chain.standing_still():
+            job = people.submit()
+            assert wait_for(lambda: chain.count_pending() > 0)
+            with frozen(devnet):
+                chain.mine(1)
+                chain.mine(258)
+        last = people.client.wait(job, timeout_s=PATIENCE_S)
+    assert last.stage is JobStage.VOID
+    assert "nobody closed it or drew its committees in time; the deposit is back" in last.detail
+    assert wait_for(lambda: is_quiet(devnet))
+    after = books.free_of(devnet.requester.address), books.free_of(collator), gateway.ledgers().treasury
+    assert after == (before[0], before[1] - bond, before[2] + bond)
+    assert books.stake_of(range(1, 13)) == stakes
+    books.check()
+
+
+def lose_result(devnet: Devnet, index: int, result: TaskResult) -> None:
+    store = Index(devnet.nodes[index].home / "store" / "index.sqlite3")
+    store.forget(Cid.parse(result.cid).multihash)
+    store.close()
+
+
+@contextmanager
+def stranger(people: Requester, home: Path) -> Iterator[QuorateClient]:
+    """The same requester on another machine, with its records of jobs and no content."""
+    config = people.client.config
+    shutil.copytree(config.jobs, home / "jobs")
+    with QuorateClient.open(replace(config, home=home, store=home / "store")) as client:
+        yield client

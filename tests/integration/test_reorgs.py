@@ -1,0 +1,148 @@
+"""A chain whose newest blocks change under real nodes: in every phase of a job and of a class vote."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.integration.network import (
+    OUR_PATHS,
+    PATIENCE_S,
+    Books,
+    Chain,
+    Requester,
+    expect,
+    find_events,
+    find_logged,
+    is_quiet,
+    requester,
+    wait_for,
+)
+
+from quorate.devnet.devnet import Devnet
+from quorate.devnet.options import DevnetOptions
+from quorate.jobs import JobRecord
+from quorate.protocol import encoding, events
+from quorate.protocol.events import Event
+from quorate.protocol.params import LOCAL
+from quorate.tracking import JobStage
+
+pytestmark = pytest.mark.anvil
+HONEST, LIARS = range(1, 9), range(9, 13)
+
+
+@pytest.fixture(scope="module")
+def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
+    """Twelve operators in three processes; those of the last one lie now and then, each alone."""
+    farm = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "9-12", "--strategy", "one_lie_per_window"]
+    options = DevnetOptions(
+        home=tmp_path_factory.mktemp("reorgs") / "net",
+        nodes=3,
+        operators_per_node=4,
+        commands={2: farm},
+        collators=frozenset({0, 1}),
+        env=OUR_PATHS,
+        params=replace(LOCAL, publish_period=4),
+    )
+    with Devnet(options) as started:
+        yield started
+
+
+def get_commitments(found: list[events.CommitPage]) -> dict[tuple[int, int, int], bytes]:
+    """By (operator row, bundle, seat)."""
+    lists = [each for event in found for each in encoding.decode_commit_lists(event.lists)]
+    return {(each.member, item.bundle, item.seat): item.commitment for each in lists for item in each.items}
+
+
+def check_the_end(devnet: Devnet, before: int) -> None:
+    """Nothing is under way, no honest operator was slashed or lost stake, and no wei is missing."""
+    assert wait_for(lambda: is_quiet(devnet))
+    slashed = {event.operator_id for event in find_events(devnet, events.OperatorSlashed)}
+    assert slashed <= set(LIARS)
+    books = Books(devnet)
+    assert books.stake_of(HONEST) >= before
+    books.check()
+    devnet.check_alive()
+
+
+def undo(devnet: Devnet, kind: type[Event], first: int, least: int = 1) -> int:
+    """Reorganise so that the newest event of a kind since block `first` has not happened; how many blocks went."""
+    chain = Chain(devnet)
+    logged = find_logged(devnet, kind, first)
+    depth = max(least, chain.head().number - logged[-1][0].block_number + 2) if logged else least
+    chain.reorganise(depth)
+    return depth
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("phase", "undone", "least"),
+    [
+        (events.BatchClosed, events.BatchClosed, 1),
+        (events.RoundStarted, events.RoundStarted, 1),
+        (events.CommitPage, events.CommitPage, 1),
+        (events.BundlesSettled, events.BundlesSettled, 1),
+        (events.BundlesSettled, events.BundlesSettled, 20),
+    ],
+)
+def test_a_job_survives(devnet: Devnet, tmp_path: Path, phase: type[Event], undone: type[Event], least: int) -> None:
+    start, before = Chain(devnet).head().number + 1, Books(devnet).stake_of(HONEST)
+    with requester(devnet, tmp_path) as people:
+        job = people.submit(commit_period=12)
+        expect(devnet, phase, start)
+        undo(devnet, undone, start, least)
+        assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
+        assert people.client.fetch_result(job, tmp_path / "out").results[0].exit_code == 0
+    check_the_end(devnet, before)
+
+
+def test_openings_that_leaked_before_a_reorganisation_change_nothing(devnet: Devnet, tmp_path: Path) -> None:
+    """Everybody has seen the votes, and then nobody has committed: the same commitments come again."""
+    start, before = Chain(devnet).head().number + 1, Books(devnet).stake_of(HONEST)
+    with requester(devnet, tmp_path) as people:
+        for _ in range(10):
+            job = people.submit(commit_period=12)
+            expect(devnet, events.BundlesSettled, start)
+            rounds = find_events(devnet, events.RoundStarted, start)
+            committed = get_commitments(find_events(devnet, events.CommitPage, start))
+            undo(devnet, events.CommitPage, start)
+            gone = not find_events(devnet, events.CommitPage, start)
+            is_same_round = find_events(devnet, events.RoundStarted, start) == rounds
+            assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
+            again = get_commitments(find_events(devnet, events.CommitPage, start))
+            check_the_end(devnet, before)
+            if gone and is_same_round:
+                break
+            start = Chain(devnet).head().number + 1
+        assert len(committed) == 3
+        assert again == committed
+
+
+@pytest.mark.slow
+def test_a_class_vote_survives_in_each_of_its_phases(devnet: Devnet, tmp_path: Path) -> None:
+    before = Books(devnet).stake_of(HONEST)
+    with requester(devnet, tmp_path) as people:
+        job, start = run_to_dispute(devnet, people)
+        for phase in (events.DisputeOpened, events.QuestionAsked, events.VotesCommitted, events.DisputeDecided):
+            expect(devnet, phase, start)
+            undo(devnet, phase, start)
+        assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
+        expect(devnet, events.DisputeSettled, start)
+        slashes = people.client.describe(job)["slashes"]
+        assert len(slashes) == 1
+        assert slashes[0]["operator"] in LIARS
+    check_the_end(devnet, before)
+
+
+def run_to_dispute(devnet: Devnet, people: Requester) -> tuple[JobRecord, int]:
+    """A job in dispute, and a block before it."""
+    for _ in range(30):
+        start = Chain(devnet).head().number + 1
+        job = people.submit(commit_period=12)
+        for step in people.client.watch(job, timeout_s=PATIENCE_S):
+            if step.stage is JobStage.DISPUTED:
+                return job, start
+    raise AssertionError("no liar was drawn")
