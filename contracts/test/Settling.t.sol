@@ -367,10 +367,10 @@ contract SettlingTest is Batches {
     }
 
     function test_OnlyDisputesResolve() public {
-        posted(1);
+        uint64 id = posted(1);
         vm.expectRevert(IMarketEvents.Unauthorized.selector);
         vm.prank(requester);
-        market.resolve(requester, ESCROW, stranger, 0, new uint256[](0));
+        market.resolve(id, requester, ESCROW, stranger, 0, 0, new uint256[](0), "");
         vm.assertEq(escrowOf(requester), ESCROW);
     }
 }
