@@ -28,7 +28,7 @@ STEPS = 60
 """Steps of one run; those of `mixed` are three, others find nothing to do. The start of each run is 18 actions."""
 SEEDS = st.integers(0, 2**32 - 1)
 
-pytestmark = pytest.mark.anvil
+pytestmark = [pytest.mark.anvil, pytest.mark.timeout(400)]
 
 
 class Machine(RuleBasedStateMachine):

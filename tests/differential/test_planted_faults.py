@@ -23,6 +23,7 @@ def test_every_fault_has_its_place_in_the_sources(name: str) -> None:
 
 
 @pytest.mark.anvil
+@pytest.mark.timeout(400)
 def test_another_fine_in_the_model_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     with running_chain() as (rpc, deployment):
         assert not run_campaign(rpc, deployment, 150, seed=5).mismatches
