@@ -19,6 +19,7 @@ from quorate.protocol.events import Event
 from quorate.protocol.spec import Limits
 from quorate.protocol.types import Address
 from quorate.sdk import QuorateClient
+from quorate.tracking import JobStage
 
 ROOT = Path(__file__).resolve().parents[2]
 # (module (func (export "_start")))
@@ -77,6 +78,17 @@ def expect(devnet: Devnet, kind: type[E_], first: int) -> E_:
     """The first event of a kind since block `first`, waited for."""
     assert wait_for(lambda: bool(find_events(devnet, kind, first))), f"no {kind.__name__}"
     return find_events(devnet, kind, first)[0]
+
+
+def run_to_dispute(devnet: Devnet, people: Requester) -> tuple[JobRecord, int]:
+    """A job in dispute, and a block before it."""
+    for _ in range(30):
+        start = Chain(devnet).head().number + 1
+        job = people.submit(commit_period=12)
+        for step in people.client.watch(job, timeout_s=PATIENCE_S):
+            if step.stage is JobStage.DISPUTED:
+                return job, start
+    raise AssertionError("no liar was drawn")
 
 
 class Chain:
