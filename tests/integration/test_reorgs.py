@@ -118,6 +118,17 @@ def test_openings_that_leaked_before_a_reorganisation_change_nothing(devnet: Dev
         assert again == committed
 
 
+def test_a_chain_that_got_shorter_is_followed(devnet: Devnet, tmp_path: Path) -> None:
+    """The newest blocks are gone with the order in them, and the head stands below the block that it was signed at."""
+    chain, before = Chain(devnet), Books(devnet).stake_of(HONEST)
+    with requester(devnet, tmp_path) as people:
+        job = people.submit(commit_period=12)
+        expect(devnet, events.BatchClosed, job.from_block)
+        chain.shorten(20)
+        assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
+    check_the_end(devnet, before)
+
+
 @pytest.mark.slow
 def test_a_class_vote_survives_in_each_of_its_phases(devnet: Devnet, tmp_path: Path) -> None:
     before = Books(devnet).stake_of(HONEST)
