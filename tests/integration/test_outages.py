@@ -54,16 +54,18 @@ def test_what_nobody_can_run_ends_with_reasons_for_a_fifth(devnet: Devnet, tmp_p
     """A program that recurses without end; and one that nobody serves."""
     assert wait_for(lambda: is_quiet(devnet))
     books, free = Books(devnet), Books(devnet).free_of(devnet.requester.address)
-    before = devnet.gateway.head().number
+    before, period = devnet.gateway.head().number, 8
     with requester(devnet, tmp_path, RECURSION) as people:
         # The spec is of this test alone, so no node has it from another.
         providers = [] if reason == "RESOURCES" else ["http://127.0.0.1:9"]
-        job = people.submit(commit_period=8, providers=providers)
+        job = people.submit(commit_period=period, providers=providers)
         last = people.client.wait(job, timeout_s=PATIENCE_S)
         described = people.client.describe(job)
     assert last.stage is JobStage.VOID
     assert reason in last.detail
     assert described["abstentions"] == {reason: 9}, "three seats in each of three rounds"
+    times = [step["timestamp"] for step in described["steps"]]
+    assert times[-1] - times[0] <= 3 * (period + 4), "no round waits for its later windows"
     assert not find_events(devnet, events.OperatorFined, before)
     assert wait_for(lambda: is_quiet(devnet))
     price = 10**8 * devnet.gateway.class_info(1).price // 10**9

@@ -170,7 +170,7 @@ def _is_time_to_commit(state: State, batch: Batch, domain: bytes, fresh: Sequenc
 
 def _decide_settle(state: State, batch: Batch, current: Round) -> Iterator[Instruction]:
     """Before window 4: what is opened or in conflict; at once when nothing is missing, else every half second."""
-    known = (len(current.openings) << 16 | len(current.committed)) << 16 | len(batch.pending)
+    known = current.number, len(current.openings), len(current.committed), len(batch.pending)
     since = ("planned", batch.id)
     is_sending = any(key[0] == "settle" and key[1] == batch.id for key in state.under_way)
     if is_sending or state.mail.planned.get(batch.id) == known:

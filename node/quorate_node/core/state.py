@@ -194,7 +194,7 @@ class Mail:
     lists: dict[bytes, list[CommitList]] = field(default_factory=dict)
     sent: dict[bytes, set[bytes]] = field(default_factory=dict)
     first_at: dict[bytes, float] = field(default_factory=dict)
-    planned: dict[int, int] = field(default_factory=dict)
+    planned: dict[int, tuple[int, ...]] = field(default_factory=dict)
     queue: dict[Terms, QueuedOrders] = field(default_factory=dict)
     posting: dict[tuple[object, ...], QueuedOrders] = field(default_factory=dict)
     posts: int = 0

@@ -63,7 +63,7 @@ def make_header(number: int, fork: int) -> bytes:
 @dataclass
 class Node:
     """One simulated node. Messages to a deaf and from a mute one are lost; `is_up` False is a crash; with a `failure`
-    it has no result of any execution."""
+    it has no result of any execution, and for RESOURCES does not try again."""
 
     index: int
     key: SigningAccount
@@ -346,7 +346,8 @@ class Network0:
 
     def _execute(self, node: Node, execute: ins.Execute) -> st.Stimulus:
         if node.failure is not None:
-            return st.BundleFailed(execute.key, "this host cannot", True, node.failure)
+            may_help = node.failure is not AbstainReason.RESOURCES
+            return st.BundleFailed(execute.key, "this host cannot", may_help, node.failure)
         leaves = self.leaves_of(execute)
         if execute.tasks:
             return st.BundleExecuted(

@@ -130,6 +130,15 @@ class TestAbstention:
         assert verdicts(net)[-1] is Verdict.VOID
         assert not net.found(ev.OperatorFined)
 
+    def test_rounds_in_which_all_abstain_end_at_once(self) -> None:
+        """They look alike to a collator, which settles each as soon as all have spoken all the same."""
+        net = Network0(12)
+        for node in net.nodes:
+            node.failure = AbstainReason.RESOURCES
+        net.submit(net.order(commit_period=4))
+        assert net.run(80, lambda: is_settled(net)), "in 20 seconds, while one round may take 22"
+        assert verdicts(net) == [Verdict.CARRIED, Verdict.CARRIED, Verdict.VOID]
+
     def test_a_host_that_recovers_in_time_votes(self) -> None:
         net = Network0(8)
         for node in net.nodes:
