@@ -255,6 +255,7 @@ abstract contract ChallengeActions is DisputeActions {
         bytes memory signature = _sign(secretOf[m.key], structHash);
         Proof memory proof = _proof(id, bundle);
         weigh();
+        isAuditing = true;
         vm.recordLogs();
         vm.prank(_anyone(seed));
         challenges.audit(id, proof, bundle, auditor, vote, signature);

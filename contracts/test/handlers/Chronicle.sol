@@ -97,6 +97,7 @@ abstract contract Chronicle is Batches {
     /// @dev By operator: what it holds during one call, before each fine or slash. Written by `_weigh`.
     mapping(uint24 operatorId => uint256) internal heldBefore;
     uint64 internal punishing; // dispute that the present call may punish for
+    bool internal isAuditing; // the present call is an auditor's
     uint24 internal judged; // operator whose old faults the present call has just judged
     mapping(string what => uint256) public done;
 
@@ -110,7 +111,7 @@ abstract contract Chronicle is Batches {
             else if (logs[i].emitter == address(registry)) _onRegistry(logs[i]);
             else if (logs[i].emitter == address(disputes)) _onDisputes(logs[i]);
         }
-        (punishing, judged) = (0, 0);
+        (punishing, judged, isAuditing) = (0, 0, false);
     }
 
     /// @dev Before a call that may take stake.
@@ -154,6 +155,8 @@ abstract contract Chronicle is Batches {
             if (judged != id) _onSlashed(id);
             if (isEjected) ++done["ejected"];
             judged = 0;
+        } else if (t == IStakeRegistry.TreasuryPaid.selector) {
+            require(isAuditing, "treasury: pays auditors alone");
         } else if (t == IStakeRegistry.Credited.selector) {
             uint256[] memory entries = abi.decode(l.data, (uint256[]));
             for (uint256 i; i < entries.length; ++i) {
