@@ -229,6 +229,20 @@ contract RefusalsTest is ClassVotes {
         disputes.revealVotes(v.id, v.record, v.question, pages, s.votes, openings_);
     }
 
+    /// @dev Nine of ten would decide, but the tenth has its time to commit.
+    function test_EverybodyHasTheCommitPeriod() public {
+        (,, Vote memory v) = conflict(1);
+        ClassBallot[] memory all = classBallots(v, honest(0));
+        all[9].act = Act.SILENT;
+        commitClass(v, all);
+        VoteSettlement memory s = classSettlement(v, one(all));
+        vm.expectRevert(IDisputes.TooEarly.selector);
+        disputes.settleVotes(v.id, v.record, v.question, s, 10);
+        passVote(v, 1);
+        settleClass(v, all);
+        assertDecided(1, honest(0));
+    }
+
     /// @dev A challenge that the class does not answer: the bundle stays accepted, and the bond goes back.
     function test_AChallengeWithoutAnAnswerGetsItsBondBack() public {
         uint64 batchId = post(orders(1));
