@@ -38,11 +38,13 @@ class Requester:
     def __init__(self, client: QuorateClient, url: str, module: Path) -> None:
         self.client, self._url, self._module, self._count = client, url, module, 0
 
-    def submit(self, commit_period: int = 10, providers: Sequence[str] = (), seats: int = 3) -> JobRecord:
+    def submit(
+        self, commit_period: int = 10, seats: int = 3, rounds: int | None = None, providers: Sequence[str] = ()
+    ) -> JobRecord:
         self._count += 1
         env = [f"JOB={self._count} of {self.client.config.home}"]
         prepared = self.client.prepare(str(self._module), env=env, limits=Limits(fuel=10**8))
-        wishes = OrderWishes(seats=seats, commit_period=commit_period)
+        wishes = OrderWishes(seats=seats, rounds=rounds, commit_period=commit_period)
         return self.client.submit(prepared, wishes, providers=providers or [self._url])
 
 

@@ -31,7 +31,7 @@ from quorate.protocol.spec import WASM_PROFILE
 from quorate.protocol.types import Vote
 from quorate.tracking import JobStage
 
-pytestmark = pytest.mark.anvil
+pytestmark = [pytest.mark.anvil, pytest.mark.slow]
 OTHER_PROFILE = "quorate-wasm-2"
 UNIT_WEI, PRICE, CAPACITY = ETHER // 50, 10**12, 10**10
 STRANGERS = range(9, 13)

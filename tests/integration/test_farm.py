@@ -2,69 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.integration.network import OUR_PATHS, find_events, requester, wait_for
 
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
-from quorate.jobs import JobRecord
-from quorate.orders import OrderWishes
 from quorate.protocol import events
-from quorate.protocol.events import Event
 from quorate.protocol.params import ETHER, LOCAL
-from quorate.protocol.spec import Limits
-from quorate.sdk import QuorateClient
 from quorate.tracking import JobStage
 
 pytestmark = pytest.mark.anvil
 LIARS = {8, 9}
-ROOT = Path(__file__).resolve().parents[2]
-ENV = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "node")))}
-# (module (func (export "_start")))
-NOTHING = bytes.fromhex("0061736d01000000 010401600000 03020100 070a01065f73746172740000 0a040102000b")
-
-
-class Requester:
-    """A client with a program that does nothing; each job has another environment, and so another spec."""
-
-    def __init__(self, client: QuorateClient, url: str, module: Path) -> None:
-        self.client, self._url, self._module, self._count = client, url, module, 0
-
-    def submit(self, commit_period: int = 10, seats: int = 3, rounds: int | None = None) -> JobRecord:
-        self._count += 1
-        env = [f"JOB={self._count}"]
-        prepared = self.client.prepare(str(self._module), env=env, limits=Limits(fuel=10**8))
-        wishes = OrderWishes(seats=seats, rounds=rounds, commit_period=commit_period)
-        return self.client.submit(prepared, wishes, providers=[self._url])
-
-
-@contextmanager
-def requester(devnet: Devnet, folder: Path) -> Iterator[Requester]:
-    module = folder / "nothing.wasm"
-    module.write_bytes(NOTHING)
-    with QuorateClient.open(devnet.make_config(folder / "client")) as client, client.serving() as url:
-        yield Requester(client, url, module)
-
-
-def find_events(devnet: Devnet, *kinds: type[Event]) -> list[Event]:
-    logged = devnet.gateway.events(0, devnet.gateway.head().number)
-    return [each.event for each in logged if isinstance(each.event, kinds)]
-
-
-def wait_for(holds: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if holds():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def test_a_hundred_operators_in_two_processes_do_a_job(tmp_path: Path) -> None:
@@ -80,7 +32,7 @@ def test_a_hundred_operators_in_two_processes_do_a_job(tmp_path: Path) -> None:
 
 def test_the_class_finds_liars_without_anybody_asking(tmp_path: Path) -> None:
     liars = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "8-9", "--strategy", "always_lie"]
-    options = DevnetOptions(home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=ENV)
+    options = DevnetOptions(home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=OUR_PATHS)
     with Devnet(options) as devnet, requester(devnet, tmp_path) as people:
         for _ in range(20):
             job = people.submit()
@@ -92,7 +44,7 @@ def test_the_class_finds_liars_without_anybody_asking(tmp_path: Path) -> None:
         slashes = people.client.describe(job)["slashes"]
         assert slashes
         assert {each["operator"] for each in slashes} <= {8, 9}
-        honest = {each.operator_id for each in find_events(devnet, events.OperatorSlashed)} - {8, 9}  # type: ignore[attr-defined]
+        honest = {each.operator_id for each in find_events(devnet, events.OperatorSlashed)} - {8, 9}
         assert not honest
 
 
@@ -110,7 +62,7 @@ def test_a_killed_collator_costs_nobody_else_anything(tmp_path: Path) -> None:
         devnet.kill_node(0)
         assert people.client.wait(job, timeout_s=120).stage is JobStage.ACCEPTED
         dead = {member.operator_id for member in devnet.nodes[0].operators}
-        fined = {each.operator_id for each in find_events(devnet, events.OperatorFined)}  # type: ignore[attr-defined]
+        fined = {each.operator_id for each in find_events(devnet, events.OperatorFined)}
         assert fined <= dead
         again = people.submit()
         assert people.client.wait(again, timeout_s=60).stage is JobStage.ACCEPTED, "the other collator takes orders"
@@ -120,7 +72,7 @@ def test_an_audit_undoes_what_liars_had_accepted(tmp_path: Path) -> None:
     """With every seat theirs they get a lie accepted; the lot finds it, and the requester hears of it before FINAL."""
     liars = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "8-9", "--strategy", "lie_if_unanimous"]
     options = DevnetOptions(
-        home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=ENV,
+        home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=OUR_PATHS,
         params=replace(LOCAL, audit_bps=10_000),
     )  # fmt: skip
     with Devnet(options) as devnet, requester(devnet, tmp_path) as people:
@@ -139,7 +91,7 @@ def test_an_audit_undoes_what_liars_had_accepted(tmp_path: Path) -> None:
 def test_a_watcher_challenges_what_liars_had_accepted(tmp_path: Path) -> None:
     liars = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "8-9", "--strategy", "lie_if_unanimous"]
     options = DevnetOptions(
-        home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=ENV,
+        home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=OUR_PATHS,
         params=replace(LOCAL, audit_bps=0), settings={"challenge_budget_wei": ETHER, "watch_bps": 5_000},
     )  # fmt: skip
     with Devnet(options) as devnet, requester(devnet, tmp_path) as people:

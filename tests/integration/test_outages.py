@@ -49,6 +49,7 @@ def frozen(devnet: Devnet) -> Iterator[None]:
             os.killpg(group, signal.SIGCONT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", ["RESOURCES", "NO_DATA"])
 def test_what_nobody_can_run_ends_with_reasons_for_a_fifth(devnet: Devnet, tmp_path: Path, reason: str) -> None:
     """A program that recurses without end; and one that nobody serves."""
@@ -65,7 +66,8 @@ def test_what_nobody_can_run_ends_with_reasons_for_a_fifth(devnet: Devnet, tmp_p
     assert reason in last.detail
     assert described["abstentions"] == {reason: 9}, "three seats in each of three rounds"
     times = [step["timestamp"] for step in described["steps"]]
-    assert times[-1] - times[0] <= 3 * (period + 4), "no round waits for its later windows"
+    most = period + 6 if reason == "RESOURCES" else 3 * (period + 3)  # data may still come until a round's last call
+    assert times[-1] - times[0] <= most, "no round waits for its later windows"
     assert not find_events(devnet, events.OperatorFined, before)
     assert wait_for(lambda: is_quiet(devnet))
     price = 10**8 * devnet.gateway.class_info(1).price // 10**9
