@@ -158,7 +158,7 @@ class Rounds(Driver):
         changes: dict[str, dict[str, Any]] = {
             "replay": {"nonce": max(0, order.nonce - rng.choice((1, 2, 300)))},
             "leap": {"nonce": order.nonce + rng.choice((200, 257, 600))},
-            "expired": {"valid_until": self.now - 1},
+            "expired": {"valid_until": self.now - rng.choice((0, 1))},
             "fee": {"max_fee": 1},
             "price": {"max_price": PRICE // 2},
             "period": {"commit_period": 1},
