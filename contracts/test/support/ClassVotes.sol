@@ -39,6 +39,8 @@ abstract contract ClassVotes is Batches {
     }
 
     bytes32 internal constant CLASS_VOTE = keccak256("Quorate.ClassVote.v1");
+    /// @dev Reason 1 of an abstention, as a commitment.
+    bytes32 internal constant NO_DATA = bytes32(uint256(1));
 
     Decision internal decision;
     bool internal isSettled;
