@@ -40,17 +40,17 @@ contract InvariantsTest {
         _offer(actors.drawAudit.selector, 2);
         _offer(actors.auditBundle.selector, 2);
         _offer(actors.newcomer.selector, 3);
+        _offer(actors.takeOut.selector, 3);
+        _offer(actors.withdrawStake.selector, 2);
         _offerRest();
     }
 
     function _offerRest() private {
-        bytes4[15] memory once = [
+        bytes4[13] memory once = [
             actors.expirePosting.selector,
             actors.loseBeacon.selector,
             actors.endEverything.selector,
             actors.stakeMore.selector,
-            actors.takeOut.selector,
-            actors.withdrawStake.selector,
             actors.joinOrLeave.selector,
             actors.changeAsk.selector,
             actors.changeKey.selector,
