@@ -65,7 +65,7 @@ contract StakeRegistry is Operators, Funds {
         (era, failed, unrevealed, done) = (f.era, f.failed, f.unrevealed, f.done);
         (jailedUntil, offenceEra, offences) = (o.jailedUntil, f.offenceEra, f.offences);
         uint256 account = _accountOf(operatorId);
-        (seats, seatsEra) = (uint24(account >> 8), uint8(account));
+        (seats, seatsEra) = (uint24(_seatsIn(account)), uint8(account));
     }
 
     /// @inheritdoc IStakeRegistry

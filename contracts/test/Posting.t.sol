@@ -406,11 +406,11 @@ contract PostingTest is Batches {
         o.nonce = 300;
         post(only(o));
         (uint64 base, uint256 used) = market.nonces(requester);
-        vm.assertEq(base, 45);
-        vm.assertEq(used, 1 << 255);
-        o.nonce = 44;
+        vm.assertEq(base, 109);
+        vm.assertEq(used, 1 << 191);
+        o.nonce = 108;
         expectUsed(o);
-        o.nonce = 45;
+        o.nonce = 109;
         post(only(o));
         vm.assertEq(lastSkips, "");
         o.nonce = type(uint64).max;

@@ -85,7 +85,7 @@ class Duties(Voting):
         registry = self.world.registry
         chosen = sorted(rng.sample(operators, k=rng.randrange(1, len(operators) + 1)))
         share = rng.randrange(self.loose // len(chosen) + 1)
-        entries = [Earning(whom, share, rng.choice((0, 1, 80, (1 << 24) - 1))) for whom in chosen]
+        entries = [Earning(whom, share, rng.choice((0, 1, 80, (1 << 23) - 1))) for whom in chosen]
         from_pot = share * len(chosen) + (rng.random() < 0.1)
         words = [entry.encode() for entry in entries]
         if self._act_as("credit", (words, from_pot), lambda c: registry.apply_credit(c, entries, from_pot)) is not None:

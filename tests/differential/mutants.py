@@ -70,7 +70,7 @@ MUTANTS = {
     ),
     "seats_forgotten": Mutant(
         "registry/Funds.sol",
-        "else _keepSeats(id, account);",
+        "else if (account & FAULTY != 0) _keepSeats(id, account);",
         "",
         "who works on in the next era is judged as one that filled no seat",
     ),

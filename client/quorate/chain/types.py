@@ -13,6 +13,7 @@ from quorate.protocol.disputes import DisputeStatus
 from quorate.protocol.errors import ConfigurationError
 from quorate.protocol.events import Event
 from quorate.protocol.job import BatchStatus
+from quorate.protocol.market import NONCE_WINDOW
 from quorate.protocol.types import Address, Terms
 from quorate.protocol.verdict import Aftermath
 
@@ -200,7 +201,7 @@ class NonceWindow:
 
     def is_used(self, nonce: int) -> bool:
         """Whether an order with this nonce would be skipped."""
-        return nonce < self.base or (nonce < self.base + 256 and bool(self.used >> (nonce - self.base) & 1))
+        return nonce < self.base or (nonce < self.base + NONCE_WINDOW and bool(self.used >> (nonce - self.base) & 1))
 
 
 @dataclass(frozen=True, slots=True)

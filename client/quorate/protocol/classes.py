@@ -10,7 +10,7 @@ from quorate.protocol.types import Address, OperatorId, Table
 
 EMPTY_TABLE = Table((), ())
 MAX_CAPACITY = (1 << 64) - 1
-MAX_SEATS = (1 << 24) - 1
+MAX_SEATS = (1 << 23) - 1
 LONE_WRONG_PERCENT = (20, 40, 100)
 OFFENCE_PERCENT = (1, 2, 5)
 

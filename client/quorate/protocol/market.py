@@ -28,7 +28,7 @@ from quorate.protocol.types import ZERO32, Address, BatchId, Stage, Table, Terms
 if TYPE_CHECKING:
     from quorate.protocol.disputes import Disputes
 
-NONCE_WINDOW = 256
+NONCE_WINDOW = 192
 SLOT_BITS = 16
 UNDONE = 128
 """The bundle was reversed, or its convicted committee extended: nobody is refunded for it (again)."""

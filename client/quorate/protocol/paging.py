@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from quorate.protocol.params import WALLET_GAS
 from quorate.protocol.partition import compute_page_bundles, count_bundles
-from quorate.protocol.types import SignedOrder
+from quorate.protocol.types import SignatureKind, SignedOrder
 
 MAX_TRANSACTION_GAS = 1 << 24
 PAGE_GAS = MAX_TRANSACTION_GAS - 500_000
 """What a page may be estimated at; the rest is for what every call costs."""
-ORDER_GAS = 17_000
-REQUESTER_GAS = 60_000
+ORDER_GAS = 14_000
+REQUESTER_GAS = 34_000
+SIGNATURE_GAS = 40
+"""Of a byte that a contract wallet signs with, in calldata and event."""
 BUNDLE_GAS = 5_000
 SEAT_GAS = 9_000
 """Of a seat in the dearer of `commit` and `settle`; a list or an operator counts in full for each."""
@@ -35,12 +38,14 @@ def split_orders(orders: Sequence[SignedOrder]) -> list[list[SignedOrder]]:
     pages: list[list[SignedOrder]] = []
     gas = bundles = 0
     for signed in orders:
-        count = count_bundles(signed.order.task_count)
+        count, order_gas = count_bundles(signed.order.task_count), ORDER_GAS
+        if signed.kind is SignatureKind.WALLET:
+            order_gas += WALLET_GAS + SIGNATURE_GAS * len(signed.signature)
         most = compute_fitting_bundles(signed.order.seats, signed.order.rounds)
-        if not pages or bundles + count > most or gas + ORDER_GAS + REQUESTER_GAS > PAGE_GAS:
+        if not pages or bundles + count > most or gas + order_gas + REQUESTER_GAS > PAGE_GAS:
             pages.append([])
             gas = bundles = 0
         is_new = not pages[-1] or pages[-1][-1].order.requester != signed.order.requester
         pages[-1].append(signed)
-        gas, bundles = gas + ORDER_GAS + REQUESTER_GAS * is_new, bundles + count
+        gas, bundles = gas + order_gas + REQUESTER_GAS * is_new, bundles + count
     return pages

@@ -49,7 +49,7 @@ interface IComputeMarket is IMarketEvents {
     function params() external view returns (Params memory);
     function domainSeparator() external view returns (bytes32);
     function account(address owner) external view returns (uint128 free, uint128 escrow);
-    function nonces(address requester) external view returns (uint64 base, uint256 used);
+    function nonces(address requester) external view returns (uint64 base, uint192 used);
     function bonds() external view returns (uint256);
     /// @notice Fuel that was ordered of a class and not yet worked off at `at`; it drains by half the capacity a second.
     function backlog(uint32 classId) external view returns (uint128 fuel, uint40 at);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-/// @notice A window of 256 nonces that moves up with the highest one used.
+/// @notice A window of 192 nonces that moves up with the highest one used; one slot.
 struct NonceWindow {
     uint64 base;
-    uint256 used;
+    uint192 used;
 }
 
 /// @title Requesters' nonces
 library Nonces {
-    uint256 private constant WIDTH = 256;
+    uint256 private constant WIDTH = 192;
 
     function isUsed(NonceWindow memory window, uint256 nonce) internal pure returns (bool) {
         // unchecked: the difference counts only where there is one
@@ -17,7 +17,7 @@ library Nonces {
             uint256 base = window.base;
             uint256 offset = nonce - base;
             if (nonce < base) return true;
-            return (window.used >> offset) & 1 == 1; // a shift by 256 or more leaves nothing
+            return (window.used >> offset) & 1 == 1; // a shift by 192 or more leaves nothing
         }
     }
 
@@ -32,7 +32,7 @@ library Nonces {
                 window.used >>= shift;
                 offset = WIDTH - 1;
             }
-            window.used |= 1 << offset;
+            window.used |= uint192(1 << offset); // safe: the offset is below 192
         }
     }
 }

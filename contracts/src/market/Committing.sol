@@ -6,6 +6,7 @@ import {Buffer, Buffers, Cursor} from "../libraries/Cursor.sol";
 import {MalformedPage as PageError} from "../libraries/Cursor.sol";
 import {Statements} from "../libraries/Statements.sol";
 import {LoadedTable, TableReader} from "../libraries/TableReader.sol";
+import {TaggedBits} from "../libraries/TaggedBits.sol";
 import {MarketStorage} from "./MarketStorage.sol";
 
 /// @title Commitments of a round
@@ -47,30 +48,66 @@ abstract contract Committing is MarketStorage, IComputeMarket {
         if (!_isPast(b, 1)) _onlyCollator(b);
         else if (_isPast(b, 2)) revert WindowPast("commit");
         if (from >= to || to > b.bundles || lists.length == 0) revert PageError();
-        CommitContext memory c = _commitContext(b, from, to);
-        // A list has 104 bytes or more. Memory is dear where there is much of it.
-        Buffer memory leaves = Buffers.allocate(lists.length / 3);
-        Buffer memory skips = Buffers.allocate(lists.length / 32);
-        uint256 at;
-        for (uint256 index; at < lists.length; ++index) {
-            (uint256 member, uint256 count) = (lists.uintAt(at, 2), lists.uintAt(at + 2, 2));
-            uint256 size = LIST_BYTES + count * ITEM_BYTES;
-            if (count == 0 || at + size > lists.length) revert PageError();
-            bytes32 itemsHash = lists.hashAt(at + LIST_BYTES, count * ITEM_BYTES);
-            ListSkip reason = _judgeList(c, lists[at:at + size], member, count, itemsHash);
-            if (reason == ListSkip.NONE) {
-                leaves.append(uint256(Statements.leaf(member, itemsHash)), 32);
-            } else {
-                skips.append(index, 2);
-                skips.append(uint256(reason), 1);
-            }
-            at += size;
+        Buffer memory skips = Buffers.allocate(lists.length / 32); // a list has 104 bytes or more
+        uint256 mark;
+        assembly ("memory-safe") {
+            mark := mload(0x40)
         }
-        if (leaves.used > 0) {
-            b.commitHash = Statements.chain(b.commitHash, leaves.hash());
+        CommitContext memory c = _commitContext(b, from, to);
+        bytes32 pageHash = _judgeLists(c, lists, skips);
+        if (pageHash != 0) {
+            b.commitHash = Statements.chain(b.commitHash, pageHash);
             _storeCommitted(b, c);
         }
+        // Assembly: all but the skips has been used up; the event, the largest of all, takes its room instead of more,
+        // since memory is dear where there is much of it.
+        assembly ("memory-safe") {
+            mstore(0x40, mark)
+        }
         emit CommitPage(batchId, b.round, lists, skips.finish());
+    }
+
+    /// @return pageHash that of the leaves of all lists that are good; 0 if there are none
+    function _judgeLists(CommitContext memory c, bytes calldata lists, Buffer memory skips)
+        private
+        view
+        returns (bytes32 pageHash)
+    {
+        bytes memory leaves = new bytes(lists.length / 3);
+        uint256 used;
+        uint256 at;
+        // unchecked: offsets and counts of a page, which is calldata
+        unchecked {
+            for (uint256 index; at < lists.length; ++index) {
+                uint256 member;
+                uint256 count;
+                // Assembly: behind the end zeros or another argument are read, and the list is too short below.
+                assembly ("memory-safe") {
+                    let head := calldataload(add(lists.offset, at))
+                    member := shr(240, head)
+                    count := and(shr(224, head), 0xffff)
+                }
+                uint256 size = LIST_BYTES + count * ITEM_BYTES;
+                if (count == 0 || at + size > lists.length) revert PageError();
+                bytes32 itemsHash = lists.hashAt(at + LIST_BYTES, count * ITEM_BYTES);
+                ListSkip reason = _judgeList(c, lists[at:at + size], member, count, itemsHash);
+                if (reason == ListSkip.NONE) {
+                    bytes32 leaf = Statements.leaf(member, itemsHash);
+                    // Assembly: the room was taken for all lists of the page, and is not looked at for each.
+                    assembly ("memory-safe") {
+                        mstore(add(add(leaves, 32), used), leaf)
+                    }
+                    used += 32;
+                } else {
+                    skips.append((index << 8) | uint256(reason), 3);
+                }
+                at += size;
+            }
+        }
+        if (used == 0) return 0;
+        assembly ("memory-safe") {
+            pageHash := keccak256(add(leaves, 32), used)
+        }
     }
 
     function _commitContext(Batch storage b, uint256 from, uint256 to) private view returns (CommitContext memory c) {
@@ -81,44 +118,80 @@ abstract contract Committing is MarketStorage, IComputeMarket {
         (c.seats, c.from, c.span) = (seats, from, to - from);
         c.holders = new uint256[](c.span * seats);
         BitReader memory pending = _bitReader(b, BitKind.STATUS);
-        BitReader memory committed = _bitReader(b, BitKind.COMMITTED);
         // unchecked: numbers of bundles and seats
         unchecked {
+            uint256 at;
             for (uint256 bundle = from; bundle < to; ++bundle) {
-                uint256 at = (bundle - from) * seats;
-                bool isPending = _isPending(pending, bundle);
-                if (isPending) c.table.draw(c.domain, bundle, seats, c.holders, at);
-                for (uint256 seat; seat < seats; ++seat) {
-                    if (!isPending) c.holders[at + seat] = NOT_PENDING;
-                    else if (_isSet(committed, bundle * seats + seat)) c.holders[at + seat] |= COMMITTED;
+                uint256 end = at + seats;
+                if (_isPending(pending, bundle)) {
+                    c.table.draw(c.domain, bundle, seats, c.holders, at);
+                    at = end;
+                } else {
+                    for (; at < end; ++at) {
+                        c.holders[at] = NOT_PENDING;
+                    }
+                }
+            }
+        }
+        _markCommitted(b, c);
+    }
+
+    /// @dev Marks the seats that have committed before. Mostly none has: then a word is all that is looked at.
+    function _markCommitted(Batch storage b, CommitContext memory c) private view {
+        (uint256 key, uint256 tag) = (_bitKey(b.id, BitKind.COMMITTED, 0), _bitTag(b, BitKind.COMMITTED));
+        uint256 first = c.from * c.seats;
+        uint256 end = first + c.holders.length;
+        // unchecked: numbers of bits
+        unchecked {
+            for (uint256 word = first / TaggedBits.BITS; word * TaggedBits.BITS < end; ++word) {
+                uint256 data = TaggedBits.load(_bits, key | word, tag);
+                for (uint256 i = word * TaggedBits.BITS; data != 0; ++i) {
+                    if (data & 1 == 1 && i >= first && i < end && c.holders[i - first] != NOT_PENDING) {
+                        c.holders[i - first] |= COMMITTED;
+                    }
+                    data >>= 1;
                 }
             }
         }
     }
 
     function _storeCommitted(Batch storage b, CommitContext memory c) private {
-        BitWriter memory bits = _bitWriter(b, BitKind.COMMITTED);
+        (uint256 key, uint256 tag) = (_bitKey(b.id, BitKind.COMMITTED, 0), _bitTag(b, BitKind.COMMITTED));
+        uint256[] memory holders = c.holders;
         uint256 first = c.from * c.seats;
-        // unchecked: indices of an array
+        // unchecked: numbers of bits
         unchecked {
-            for (uint256 i; i < c.holders.length; ++i) {
-                if (c.holders[i] & COMMITTED != 0) _setBit(bits, first + i);
+            uint256 end = first + holders.length;
+            for (uint256 i = first; i < end;) {
+                uint256 word = i / TaggedBits.BITS;
+                uint256 until = (word + 1) * TaggedBits.BITS;
+                if (until > end) until = end;
+                uint256 data;
+                // Assembly, since this is done for every seat of a batch: COMMITTED is bit 17 of a holder.
+                assembly ("memory-safe") {
+                    let bit := mod(i, 200)
+                    let slot := add(add(holders, 32), shl(5, sub(i, first)))
+                    for { let last := add(slot, shl(5, sub(until, i))) } lt(slot, last) { slot := add(slot, 32) } {
+                        data := or(data, shl(bit, shr(17, mload(slot))))
+                        bit := add(bit, 1)
+                    }
+                }
+                if (data != 0) TaggedBits.store(_bits, key | word, tag, TaggedBits.load(_bits, key | word, tag) | data);
+                i = until;
             }
         }
-        _flush(bits);
     }
 
     /// @dev First reason to leave a list out, in the order of README.md; marks its seats if there is none.
     function _judgeList(CommitContext memory c, bytes calldata list, uint256 member, uint256 count, bytes32 itemsHash)
         private
-        pure
+        view
         returns (ListSkip)
     {
         if (member >= c.table.memberCount) return ListSkip.MEMBER;
         (address key, uint24 operatorId) = c.table.row(member);
         bytes32 digest = Statements.listDigest(c.separator, c.domain, operatorId, itemsHash);
-        (uint256 r, uint256 s) = (list.uintAt(4, 32), list.uintAt(36, 32));
-        if (!Statements.isSignedBy(key, digest, r, s, list.uintAt(68, 1))) return ListSkip.SIGNATURE;
+        if (!Statements.isSignedBy(key, digest, list[4:LIST_BYTES])) return ListSkip.SIGNATURE;
         return _judgeItems(c, list[LIST_BYTES:], member, count);
     }
 

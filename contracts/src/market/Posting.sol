@@ -238,9 +238,7 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         c.kind = page.uintAt(at + 20, 1);
         if (count == 0 || c.kind > WALLET) revert PageError();
         (c.free, c.escrow) = (_accounts[requester].free, _accounts[requester].escrow);
-        NonceWindow storage window = nonces[requester];
-        uint64 base = window.base;
-        (c.nonces.base, c.nonces.used) = (base, window.used);
+        c.nonces = nonces[requester];
         c.order.requester = uint160(requester);
         uint256 start = c.records.used;
         c.records.append(uint256(uint160(requester)) << 16, 22); // its count is written below
@@ -253,8 +251,7 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         _writeCount(c.records, start + 20, accepted);
         // safe: what moves is less than all free deposits
         _accounts[requester] = Account(uint128(c.free), uint128(c.escrow));
-        if (c.nonces.base != base) window.base = c.nonces.base;
-        window.used = c.nonces.used;
+        nonces[requester] = c.nonces;
     }
 
     function _postOrders(PostContext memory c, bytes calldata page, uint256 at, uint256 count)

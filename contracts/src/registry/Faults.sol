@@ -36,19 +36,21 @@ abstract contract Faults is Classes {
         f.failed += 1;
         if (unrevealed) f.unrevealed += 1;
         _operators[operatorId].faults = f;
+        _stakes[operatorId >> 1] |= FAULTY << _shift(operatorId);
     }
 
-    /// @dev Seats that an operator filled in an era of which its word keeps no more: they count for the record.
+    /// @dev Seats that an operator filled in an era of which its word keeps no more: they count for the record that
+    /// waits.
     function _keepSeats(uint24 operatorId, uint256 account) internal {
         FaultRecord storage f = _operators[operatorId].faults;
-        if (f.failed > 0 && uint8(f.era) == uint8(account)) f.done += uint24(account >> 8);
+        if (uint8(f.era) == uint8(account)) f.done += uint32(_seatsIn(account));
     }
 
     /// @dev The verdict on a record of an era that is over; returns the empty record that is stored instead.
     function _judge(uint24 operatorId, FaultRecord memory f) private returns (FaultRecord memory) {
         uint256 account = _accountOf(operatorId);
         uint256 done = f.done;
-        if (uint8(f.era) == uint8(account)) done += uint24(account >> 8);
+        if (uint8(f.era) == uint8(account)) done += _seatsIn(account);
         bool isFaulty = f.failed > TOLERATED && TOLERATED_SHARE * f.failed > f.failed + done;
         bool isOffence = isFaulty && f.unrevealed > 0;
         if (isOffence) {
@@ -59,6 +61,7 @@ abstract contract Faults is Classes {
         }
         (f.era, f.failed, f.unrevealed, f.done) = (0, 0, 0, 0);
         _operators[operatorId].faults = f;
+        _stakes[operatorId >> 1] &= ~(FAULTY << _shift(operatorId));
         if (isFaulty) _jail(operatorId);
         if (isOffence) _slashOffender(operatorId, f.offences);
         return f;

@@ -15,34 +15,41 @@ abstract contract Funds is Faults {
         uint256 total;
         uint256 pair = type(uint256).max; // word in hand: entries ascend, so each is written once
         uint256 word;
-        for (uint256 i; i < entries.length; ++i) {
+        for (uint256 i; i < entries.length;) {
             uint256 entry = entries[i];
-            uint24 id = uint24(entry >> 128);
-            if (id >> 1 != pair) {
-                if (i > 0) _stakes[pair] = word;
-                pair = id >> 1;
-                word = _stakes[pair];
+            // unchecked: sums of 96 bits, and numbers of entries and bits
+            unchecked {
+                ++i;
+                total += uint96(entry);
+                uint256 id = uint24(entry >> 128);
+                if (id >> 1 != pair) {
+                    if (i > 1) _stakes[pair] = word;
+                    pair = id >> 1;
+                    word = _stakes[pair];
+                }
+                uint256 shift = _shift(id);
+                uint256 account = uint128(word >> shift);
+                word = word ^ (account ^ _credited(uint24(id), account, entry, era)) << shift;
             }
-            total += uint96(entry);
-            uint256 shift = _shift(id);
-            uint256 account = uint128(word >> shift);
-            word = word ^ (account ^ _credited(id, account, entry, era)) << shift;
         }
         if (entries.length > 0) _stakes[pair] = word;
         if (total != msg.value + fromPot) revert WrongValue(msg.value + fromPot, total);
-        _pots -= fromPot;
+        if (fromPot > 0) _pots -= fromPot;
         emit Credited(entries);
     }
 
-    /// @dev An operator's half of its word after an entry: `stake u96 ‖ seats u24 ‖ era u8`.
+    /// @dev An operator's half of its word after an entry.
     function _credited(uint24 id, uint256 account, uint256 entry, uint256 era) private returns (uint256) {
-        uint256 held = (account >> 32) + uint96(entry);
-        if (held > type(uint96).max) revert InvalidArgument("amount");
-        uint256 seats = uint32(entry >> 96);
-        if (uint8(account) == era) seats += uint24(account >> 8);
-        else _keepSeats(id, account);
-        if (seats > type(uint24).max) seats = type(uint24).max;
-        return held << 32 | seats << 8 | era;
+        // unchecked: sums of 96 and of 32 bits
+        unchecked {
+            uint256 held = (account >> 32) + uint96(entry);
+            if (held > type(uint96).max) revert InvalidArgument("amount");
+            uint256 seats = uint32(entry >> 96);
+            if (uint8(account) == era) seats += _seatsIn(account);
+            else if (account & FAULTY != 0) _keepSeats(id, account);
+            if (seats > MAX_SEATS) seats = MAX_SEATS;
+            return held << 32 | (account & FAULTY) | seats << 8 | era;
+        }
     }
 
     /// @inheritdoc IStakeRegistry

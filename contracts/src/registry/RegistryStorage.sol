@@ -54,13 +54,17 @@ abstract contract RegistryStorage is IStakeRegistry {
         mapping(uint16 number => ClassTable) tables;
     }
 
+    uint256 internal constant FAULTY = 1 << 31;
+    uint256 internal constant MAX_SEATS = (1 << 23) - 1;
+
     address public immutable MARKET;
     address public immutable DISPUTES;
     address public immutable CHALLENGES;
 
     Params internal _params;
     mapping(uint24 operatorId => Operator) internal _operators;
-    /// @dev Two operators a slot, `stake u96 ‖ seats u24 ‖ era u8` each: settling pays many of them in one page.
+    /// @dev Two operators a slot, `stake u96 ‖ faulty u1 ‖ seats u23 ‖ era u8` each: settling pays many of them in one
+    /// page. `faulty` tells that a fault record waits, so that nobody else's is looked at.
     mapping(uint256 pair => uint256 packed) internal _stakes;
     mapping(uint24 operatorId => uint32[]) internal _classesOf;
     mapping(uint32 classId => Class) internal _classes;
@@ -122,6 +126,11 @@ abstract contract RegistryStorage is IStakeRegistry {
         uint256 packed = _stakes[id >> 1];
         uint256 shift = _shift(id);
         _stakes[id >> 1] = packed & ~(uint256(type(uint96).max) << (32 + shift)) | amount << (32 + shift);
+    }
+
+    /// @dev Seats in an operator's half of its word.
+    function _seatsIn(uint256 account) internal pure returns (uint256) {
+        return (account >> 8) & MAX_SEATS;
     }
 
     function _shift(uint256 id) internal pure returns (uint256) {

@@ -9,6 +9,7 @@ from quorate.protocol.context import AskWallet, Recover, no_wallets
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.job import BatchStatus
+from quorate.protocol.market import NONCE_WINDOW
 from quorate.protocol.outcomes import compute_extension_digest
 from quorate.protocol.params import FUEL_UNIT, MAX_TASKS
 from quorate.protocol.partition import compute_page_bundles, count_bundles
@@ -38,7 +39,7 @@ class Account:
 
     def is_spent(self, nonce: int) -> bool:
         """Whether the chain says that the nonce is used."""
-        return nonce < self.base or (nonce < self.base + 256 and bool(self.used >> (nonce - self.base) & 1))
+        return nonce < self.base or (nonce < self.base + NONCE_WINDOW and bool(self.used >> (nonce - self.base) & 1))
 
     @property
     def available(self) -> int:
