@@ -11,6 +11,7 @@ from typing import Any
 from tests.differential.backend import AnvilBackend
 from tests.differential.deployments import DEPLOYMENTS, check_deployments
 from tests.differential.projection import compare_tables
+from tests.differential.rarities import provoke_rarities
 from tests.differential.watching import WatchedParties
 
 from quorate.chain.abi import Contract, load_artifact
@@ -56,6 +57,13 @@ def run_campaign(
             if found.runs == 0:
                 parties.tally += check_deployments(rpc, deployment, Random(seed), load)
                 parties.actions += DEPLOYMENTS
+                before = rpc.call("evm_snapshot")
+                rare = WatchedParties(AnvilBackend(rpc, deployment))
+                rare.set_up()
+                parties.tally += provoke_rarities(rare, rpc, deployment) + rare.tally
+                parties.actions += rare.actions
+                rpc.call("evm_revert", before)
+                parties.backend.refresh()
             _play(parties, Random(row["seed"]), min(RUN_ACTIONS, actions - found.actions))
             compare_tables(rpc, deployment, parties.world)
         except (AssertionError, QuorateError) as error:

@@ -34,6 +34,8 @@ Shown = tuple[Proof, dict[int, Outcome]]
 class Doubts(Duties):
     """What may happen after a verdict."""
 
+    last_challenge: tuple[int, Proof, int, int, bytes, int] | None = None
+
     def settle(self, rng: Random) -> None:
         """Settle, and doubt at once what was settled: time is short."""
         super().settle(rng)
@@ -194,7 +196,10 @@ class Doubts(Duties):
     # challenges
 
     def challenge(self, rng: Random) -> None:
-        """Claim a leaf of an accepted bundle, right or wrong, for the bond or nearly."""
+        """Claim a leaf of an accepted bundle, right or wrong, for the bond or nearly; now and then once more."""
+        if self.last_challenge is not None and rng.random() < 0.25:
+            self._send_challenge(*self.last_challenge)
+            return
         batch = self.pick_fresh(rng)
         is_odd = rng.random() < 0.1
         shown = self.find_proof(rng, batch, lambda each: is_odd or self._is_accepted(each)) if batch else None
@@ -211,7 +216,10 @@ class Doubts(Duties):
         if rng.random() < 0.05:
             proof = self.spoil_proof(rng, proof)
         bond = compute_challenge_bond(self.world.params, price, len(self.world.market.table_of(batch).members))
-        value, batch_id = bond - (rng.random() < 0.05), batch.batch_id
+        self.last_challenge = batch.batch_id, proof, bundle, task, leaf, bond - (rng.random() < 0.05)
+        self._send_challenge(*self.last_challenge)
+
+    def _send_challenge(self, batch_id: int, proof: Proof, bundle: int, task: int, leaf: bytes, value: int) -> None:
         self.act(
             REQUESTERS[1].address, Contract.CHALLENGES, "challenge",
             (batch_id, proof.as_tuple(), bundle, task, leaf),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tests.differential.backend import Backend
 from tests.differential.parties import Parties
 
 from quorate.chain.errors import error_table
@@ -26,7 +27,7 @@ NOT_MODELLED = {
     "MoreGas": "too little gas for a contract wallet",
     "TransferFailed": "a receiver that refuses money",
 }
-"""Custom errors that the pure model cannot foresee, with their cause: Forge's tests provoke them."""
+"""Custom errors that the pure model cannot foresee, with their cause: rarities.py provokes them."""
 
 DISPUTE_TRANSITIONS = (
     "dispute PUBLISHING → VOTING",
@@ -45,9 +46,9 @@ class WatchedParties(Parties):
     _bundles: dict[tuple[int, int], BundleStatus]
     _disputes: dict[int, str]
 
-    def set_up(self) -> None:
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
         self.seen, self._batches, self._bundles, self._disputes = Counter(), {}, {}, {}
-        super().set_up()
 
     def _learn(self, events: Sequence[ev.Event]) -> None:
         super()._learn(events)
