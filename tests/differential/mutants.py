@@ -33,7 +33,7 @@ class Mutant:
 
 MUTANTS = {
     "half_fine": Mutant(
-        "market/Settler.sol", "& 0xffff, 2 * d.price", "& 0xffff, d.price", "a silent seat pays one price, not two"
+        "market/Settling.sol", "& 0xffff, 2 * d.price", "& 0xffff, d.price", "a silent seat pays one price, not two"
     ),
     "half_decides": Mutant(
         "libraries/VoteCounts.sol",
@@ -70,7 +70,7 @@ MUTANTS = {
     ),
     "seats_forgotten": Mutant(
         "registry/Funds.sol",
-        "else if (account & FAULTY != 0) _keepSeats(id, account);",
+        "if (waiting != 0) _keepSeats(uint24(id), waiting);",
         "",
         "who works on in the next era is judged as one that filled no seat",
     ),

@@ -71,26 +71,27 @@ library TableReader {
             let rows := add(mload(add(table, 0x20)), 32)
             let at := add(earned, 32)
             let end := add(at, shl(5, mload(earned)))
-            for {} lt(at, end) { at := add(at, 32) } {
-                let mine := mload(at)
-                // Nobody here: eight at a time while there are so many more, since a call may pay a few of a thousand.
-                if iszero(mine) {
-                    for {} lt(add(at, 224), end) {} {
-                        let some := or(or(mload(at), mload(add(at, 32))), or(mload(add(at, 64)), mload(add(at, 96))))
-                        some := or(some, or(mload(add(at, 128)), mload(add(at, 160))))
-                        if or(some, or(mload(add(at, 192)), mload(add(at, 224)))) { break }
-                        at := add(at, 256)
-                        rows := add(rows, 184)
+            for {} lt(at, end) {} {
+                let until := add(at, 256)
+                if gt(until, end) { until := end }
+                // Eight at a time where none of them earned: a call may pay a few of a thousand. What is read behind
+                // the end only spares less.
+                let some := or(or(mload(at), mload(add(at, 32))), or(mload(add(at, 64)), mload(add(at, 96))))
+                some := or(some, or(mload(add(at, 128)), mload(add(at, 160))))
+                if iszero(or(some, or(mload(add(at, 192)), mload(add(at, 224))))) {
+                    at := until
+                    rows := add(rows, 184)
+                    continue
+                }
+                for {} lt(at, until) { at := add(at, 32) } {
+                    let mine := mload(at)
+                    if mine {
+                        // The row is key 20 ‖ operator id 3.
+                        mstore(out, or(shl(128, and(shr(72, mload(rows)), 0xffffff)), mine))
+                        out := add(out, 32)
                     }
-                    if iszero(lt(at, end)) { break }
-                    mine := mload(at)
+                    rows := add(rows, 23)
                 }
-                if mine {
-                    // The row is key 20 ‖ operator id 3.
-                    mstore(out, or(shl(128, and(shr(72, mload(rows)), 0xffffff)), mine))
-                    out := add(out, 32)
-                }
-                rows := add(rows, 23)
             }
             mstore(list, shr(5, sub(sub(out, list), 32)))
             mstore(0x40, out)

@@ -176,7 +176,9 @@ abstract contract Committing is MarketStorage, IComputeMarket {
                         bit := add(bit, 1)
                     }
                 }
-                if (data != 0) TaggedBits.store(_bits, key | word, tag, TaggedBits.load(_bits, key | word, tag) | data);
+                if (data != 0) {
+                    TaggedBits.store(_bits, key | word, tag, TaggedBits.load(_bits, key | word, tag) | data);
+                }
                 i = until;
             }
         }

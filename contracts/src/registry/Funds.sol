@@ -11,44 +11,54 @@ import {Faults} from "./Faults.sol";
 abstract contract Funds is Faults {
     /// @inheritdoc IStakeRegistry
     function credit(uint256[] calldata entries, uint256 fromPot) external payable onlyProtocol {
-        uint256 era = _faultEra() & 0xff;
-        uint256 total;
-        uint256 pair = type(uint256).max; // word in hand: entries ascend, so each is written once
-        uint256 word;
-        for (uint256 i; i < entries.length;) {
-            uint256 entry = entries[i];
-            // unchecked: sums of 96 bits, and numbers of entries and bits
-            unchecked {
-                ++i;
-                total += uint96(entry);
-                uint256 id = uint24(entry >> 128);
-                if (id >> 1 != pair) {
-                    if (i > 1) _stakes[pair] = word;
-                    pair = id >> 1;
-                    word = _stakes[pair];
-                }
-                uint256 shift = _shift(id);
-                uint256 account = uint128(word >> shift);
-                word = word ^ (account ^ _credited(uint24(id), account, entry, era)) << shift;
-            }
-        }
-        if (entries.length > 0) _stakes[pair] = word;
+        uint256 total = _creditAll(entries);
         if (total != msg.value + fromPot) revert WrongValue(msg.value + fromPot, total);
         if (fromPot > 0) _pots -= fromPot;
         emit Credited(entries);
     }
 
-    /// @dev An operator's half of its word after an entry.
-    function _credited(uint24 id, uint256 account, uint256 entry, uint256 era) private returns (uint256) {
-        // unchecked: sums of 96 and of 32 bits
-        unchecked {
-            uint256 held = (account >> 32) + uint96(entry);
-            if (held > type(uint96).max) revert InvalidArgument("amount");
-            uint256 seats = uint32(entry >> 96);
-            if (uint8(account) == era) seats += _seatsIn(account);
-            else if (account & FAULTY != 0) _keepSeats(id, account);
-            if (seats > MAX_SEATS) seats = MAX_SEATS;
-            return held << 32 | (account & FAULTY) | seats << 8 | era;
+    /// @dev Assembly, since a settled page has an entry for each operator: the word of a pair is read and written once.
+    function _creditAll(uint256[] calldata entries) private returns (uint256 total) {
+        uint256 era = _faultEra() & 0xff;
+        uint256 pair = type(uint256).max; // whose word is in hand: entries ascend
+        uint256 slot;
+        uint256 word;
+        uint256 tooMuch;
+        for (uint256 i; i < entries.length;) {
+            uint256 id;
+            uint256 waiting; // the account, where seats of another era have to be kept for a fault record
+            assembly ("memory-safe") {
+                let entry := calldataload(add(entries.offset, shl(5, i)))
+                i := add(i, 1)
+                id := and(shr(128, entry), 0xffffff)
+                if xor(shr(1, id), pair) {
+                    if slot { sstore(slot, word) }
+                    pair := shr(1, id)
+                    mstore(0x00, pair)
+                    mstore(0x20, _stakes.slot)
+                    slot := keccak256(0x00, 0x40)
+                    word := sload(slot)
+                }
+                // stake u96 ‖ faulty u1 ‖ seats u23 ‖ era u8, the odd operator's above the even one's
+                let shift := shl(7, and(id, 1))
+                let account := and(shr(shift, word), 0xffffffffffffffffffffffffffffffff)
+                let amount := and(entry, 0xffffffffffffffffffffffff)
+                total := add(total, amount)
+                amount := add(shr(32, account), amount)
+                tooMuch := or(tooMuch, shr(96, amount))
+                let seats := and(shr(96, entry), 0xffffffff)
+                switch eq(and(account, 0xff), era)
+                case 1 { seats := add(seats, and(shr(8, account), MAX_SEATS)) }
+                default { waiting := mul(account, iszero(iszero(and(account, FAULTY)))) }
+                if gt(seats, MAX_SEATS) { seats := MAX_SEATS }
+                amount := or(or(shl(32, amount), and(account, FAULTY)), or(shl(8, seats), era))
+                word := xor(word, shl(shift, xor(account, amount)))
+            }
+            if (waiting != 0) _keepSeats(uint24(id), waiting);
+        }
+        if (tooMuch > 0) revert InvalidArgument("amount");
+        assembly ("memory-safe") {
+            if slot { sstore(slot, word) }
         }
     }
 
