@@ -104,7 +104,7 @@ contract VectorsTest is Batches {
             vm.assertTrue(isUsed == (at(j, "isUsed", i) == 1), "used");
             if (!isUsed) window.use(nonce[i]);
             vm.assertEq(window.base, at(j, "base", i), "base");
-            vm.assertEq(bytes32(window.used), word(j, "used", i), "bitmap");
+            vm.assertEq(bytes32(uint256(window.used)), word(j, "used", i), "bitmap");
         }
     }
 
