@@ -105,7 +105,7 @@ class JobBook:
         wanted = name.lower().removeprefix("0x")
         found = [path for path in self._paths() if path.stem.startswith(wanted)]
         if len(found) != 1 or not wanted:
-            problem = "no job" if not found else f"{len(found)} jobs"
+            problem = f"{len(found)} jobs begin with" if found else "no job"
             raise ValidationError(f"{problem} {name!r} in {self.folder}: `quorate job list` shows their ids")
         return self._read(found[0])
 

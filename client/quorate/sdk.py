@@ -295,12 +295,13 @@ class QuorateClient:
             send_hints(record.signed, sorted(filter(None, urls)), record.providers)
 
     def _told(self, record: JobRecord, step: JobProgress, *, is_live: bool) -> JobProgress:
-        """A step with its block's time; when we saw it happen goes to the record."""
+        """A step with its block's time; when we saw it happen goes to the record, and of an end when it happened."""
         fresh = self.book.load(record.job_id.hex())
-        if is_live and step.stage.value not in fresh.seen:
-            seconds = round(time.time() - record.created_at, 3)
-            self.book.update(fresh, seen={**fresh.seen, step.stage.value: seconds})
-        return replace(step, timestamp=self.gateway.block(step.block).timestamp)
+        timestamp = self.gateway.block(step.block).timestamp
+        if step.stage.value not in fresh.seen and (is_live or step.stage.is_end):
+            seconds = (time.time() if is_live else timestamp) - record.created_at
+            self.book.update(fresh, seen={**fresh.seen, step.stage.value: round(seconds, 3)})
+        return replace(step, timestamp=timestamp)
 
     def wait(self, record: JobRecord, *, timeout_s: float | None = None, until_final: bool = False) -> JobProgress:
         """The last step of a job."""

@@ -51,6 +51,13 @@ class JobStage(StrEnum):
 PASSING_SKIPS = frozenset({OrderSkip.FULL, OrderSkip.CAPACITY})
 """A collator may post the order again in its next batch or era."""
 
+REASON_MEANINGS = {
+    "NO_DATA": "nobody could give them the program or the input",
+    "RESOURCES": "more memory or stack than they have, as by recursion without end",
+    "TIME": "it was not done in time",
+    "DATA_MISMATCH": "the data is not what its order says",
+}
+
 SKIP_HINTS = {
     OrderSkip.EMPTY: "it has no task or no fuel",
     OrderSkip.UNSUPPORTED: "it asks for a strategy that the contracts do not know",
@@ -383,6 +390,11 @@ def _list_reasons(reasons: Counter[str]) -> str:
     return ", ".join(f"{name} x {count}" if count > 1 else name for name, count in sorted(reasons.items()))
 
 
+def _explain_abstentions(reasons: Counter[str]) -> str:
+    said = "; ".join(REASON_MEANINGS[name] for name in sorted(reasons) if name in REASON_MEANINGS)
+    return f"the seats abstained ({_list_reasons(reasons)}){f': {said}' if said else ''}"
+
+
 def _explain_void(bundle: TrackedBundle, is_abandoned: bool) -> str:
     if bundle.is_reversed:
         return "the class found the accepted result wrong; the refund comes out of what the liars lost"
@@ -394,7 +406,7 @@ def _explain_void(bundle: TrackedBundle, is_abandoned: bool) -> str:
     if bundle.voters:
         return f"seats stayed silent in every round; what was not spent is back{more}"
     if bundle.reasons:
-        return f"the seats abstained ({_list_reasons(bundle.reasons)}); what was not spent is back"
+        return f"{_explain_abstentions(bundle.reasons)}; what was not spent is back"
     return "seats stayed silent in every round; the deposit is back"
 
 

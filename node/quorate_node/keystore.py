@@ -26,7 +26,9 @@ def get_passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
     elif sys.stdin.isatty():
         passphrase = _prompt(confirm)
     else:
-        raise ConfigurationError(f"no passphrase: set passphrase_file or {PASSPHRASE_VARIABLE}, or run on a terminal")
+        raise ConfigurationError(
+            f"no passphrase: give --passphrase-file, set {PASSPHRASE_VARIABLE}, or run on a terminal"
+        )
     if not passphrase:
         raise ConfigurationError("the passphrase is empty: choose one")
     return passphrase

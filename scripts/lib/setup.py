@@ -211,6 +211,12 @@ def install_npm(name: str, binaries: Sequence[str], *, needs_node: bool) -> None
             packaged = home / "node_modules" / "@foundry-rs" / f"{binary}-{get_platform()}" / "bin" / binary
             links[binary] = links[binary] or packaged
     for binary, target in links.items():
+        if target is not None and not target.exists():
+            raise SetupError(
+                f"npm brought no {target.name} for {get_platform()}: no network, no trust in its certificate "
+                f"(NODE_EXTRA_CA_CERTS), or no such package.\nIts own log is in {TOOLS / 'cache' / 'npm' / '_logs'}; "
+                f"Foundry {FOUNDRY_VERSION} on PATH does as well. Then run scripts/setup again."
+            )
         if target is None or get_version(target) != FOUNDRY_VERSION:
             raise SetupError(
                 f"{target} does not run here as {binary} {FOUNDRY_VERSION}.\n"
@@ -228,7 +234,7 @@ def fetch_npm(name: str, npm: list[str], binaries: Sequence[str]) -> Path:
     for binary in binaries:
         package = f"@foundry-rs/{binary}-{get_platform()}"
         if not (staging / "node_modules" / package).exists():
-            say(f"  no hash of ours for {package}: trusting the registry's")
+            say(f"  {package} did not come with a hash of ours: trying without, trusting the registry's")
             run([*npm, "install", "--no-save", *quiet, f"{package}@{FOUNDRY_VERSION}"])
     shutil.rmtree(home, ignore_errors=True)
     staging.rename(home)

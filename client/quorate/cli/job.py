@@ -21,7 +21,7 @@ app = typer.Typer(help="List, follow and describe jobs, and get their results.",
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its beginning.")]
 FinalOption = Annotated[bool, typer.Option("--final", help="Wait until no challenge can undo the result.")]
-TimeoutOption = Annotated[float | None, typer.Option(help="Seconds to wait at most.")]
+TimeoutOption = Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most.")]
 
 ENDINGS = {
     EXIT_TRAP: "it trapped",

@@ -23,6 +23,7 @@ stderr = Console(stderr=True, highlight=False)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 ETHER_DIGITS = 18
+MAX_AMOUNT = 2**128
 
 
 class OutputFormat(StrEnum):
@@ -93,6 +94,8 @@ def parse_amount(text: str) -> int:
         wei = Decimal(number.strip()) * factor
     except InvalidOperation as error:
         raise ValidationError(f"{text!r} is not an amount: give wei, or ether as in 1.5ether") from error
+    if wei.is_finite() and wei >= MAX_AMOUNT:
+        raise ValidationError(f"{text!r} is more than contracts can count")
     if not wei.is_finite() or wei != int(wei) or wei <= 0:
         raise ValidationError(f"{text!r} is not a whole number of wei above 0")
     return int(wei)

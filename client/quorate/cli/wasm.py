@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from quorate.cli.common import get_config
-from quorate.cli.job import FinalOption, check_folder, finish, follow
+from quorate.cli.job import FinalOption, TimeoutOption, check_folder, finish, follow
 from quorate.cli.output import OutputFormat, OutputOption, format_ether, guarded, print_result, say
 from quorate.orders import OrderWishes
 from quorate.protocol.spec import Limits
@@ -49,7 +49,7 @@ def run(
     provider: Annotated[list[str] | None, typer.Option(help="URL of a gateway that has the input.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Serve the input and wait for the result.")] = False,
     final: FinalOption = False,
-    timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
+    timeout: TimeoutOption = None,
     to: Annotated[Path | None, typer.Option(help="Folder to write the result to; it must not exist.")] = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:

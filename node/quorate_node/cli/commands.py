@@ -15,6 +15,7 @@ from quorate.chain.calls import Call
 from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.transactions import Transaction
 from quorate.chain.types import Deployment, parse_address, parse_hex, to_hex, write_atomically
+from quorate.cli.output import format_ether
 from quorate.cli.output import parse_amount as parse_amount  # for quorate_node.cli.main
 from quorate.protocol.errors import ConfigurationError, ValidationError
 from quorate.protocol.types import Address
@@ -103,6 +104,9 @@ def stake(
 ) -> dict[str, Any]:
     """Register or stake, and join a class when `units` is above 0; a farm's first key pays for the others."""
     gateway, keys = _open_owners(home, operators)
+    if gateway.balance(keys[0].address) < wei:
+        held = format_ether(gateway.balance(keys[0].address))
+        raise ValidationError(f"{to_hex(keys[0].address)} holds {held}: send it stake and gas for each operator first")
     for key in keys[1:]:
         _fund(gateway, keys[0], key.address, wei)
     return _for_each(keys, lambda key: _stake(gateway, key, wei, class_id, units, ask, capacity))

@@ -53,11 +53,12 @@ def show(values: dict[str, Any], output: Output) -> None:
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """One line a value: `node.head.number`, and a list's items each on a line of their own."""
+    """One line a value: `node.head.number`; a list's items each on a line of their own, numbered if they have parts."""
     for name, value in values.items():
-        for item in value if isinstance(value, list) else [value]:
+        for place, item in enumerate(value if isinstance(value, list) else [value], 1):
             if isinstance(item, dict):
-                yield from _flatten(item, f"{prefix}{name}.")
+                number = f".{place}" if isinstance(value, list) and len(value) > 1 else ""
+                yield from _flatten(item, f"{prefix}{name}{number}.")
             else:
                 yield f"{prefix}{name}", item
 

@@ -37,7 +37,7 @@ def test_records_are_listed_by_age_and_found_by_a_unique_beginning(tmp_path: Pat
     for name, created in ((0xA1, 2.0), (0xA2, 1.0)):
         book.save(make_record(name, created))
     assert [record.job_id[0] for record in book.load_all()] == [0xA2, 0xA1]
-    with pytest.raises(ValidationError, match="2 jobs 'a'"):
+    with pytest.raises(ValidationError, match="2 jobs begin with 'a'"):
         book.load("a")
     for nothing in ("ff", "", "0x", "../a"):
         with pytest.raises(ValidationError, match="job list"):
