@@ -266,10 +266,9 @@ contract AttacksTest is ClassVotes {
         vm.pauseGasMetering();
     }
 
-    // Known limits: what today's rules allow. Whoever closes one of them turns its test around. ---------------------
-
-    /// @dev A batch that never closes gives back bond and escrow, but not the capacity that it took.
-    function test_KnownLimit_CapacityIsTakenForNothing() public {
+    /// @dev A batch that never closes gives back the escrow, but not the capacity that it took, nor the nonces of others'
+    /// orders in it: for that its collator pays.
+    function test_WhoTakesCapacityAndNeverClosesLosesTheBond() public {
         (uint256 c, uint256 r) = (freeOf(collator), freeOf(requester));
         Order[] memory list = orders(2);
         for (uint256 i; i < 2; ++i) {
@@ -286,7 +285,8 @@ contract AttacksTest is ClassVotes {
             vm.pauseGasMetering();
             settleAs(stranger, ids[i], settlement(ids[i], 0, new Ballot[](0)));
         }
-        vm.assertEq(freeOf(collator), c);
+        vm.assertEq(freeOf(collator), c - 2 * 0.01 ether);
+        vm.assertEq(treasuryOf(), 2 * 0.01 ether);
         vm.assertEq(freeOf(requester), r);
         (uint128 fuel,) = market.backlog(CLASS);
         vm.assertGt(fuel, 2.1e14, "of 3e14 for this era");

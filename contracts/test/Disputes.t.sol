@@ -465,7 +465,7 @@ contract VotePagesTest is DisputeCase {
         settleClass(v, all);
         expectSettle(v, s, abi.encodeWithSelector(IDisputes.DisputeUnknown.selector, v.id));
         (,, Vote memory next) = conflict(1);
-        vm.assertEq(uint256(next.id), (2 << 16) | 0, "same slot, other id");
+        vm.assertEq(uint256(next.id), (2 << 32) | 0, "same slot, other id");
         vm.assertFalse(disputes.hasSpoken(next.id, 0), "votes of the former dispute are gone");
         all = classBallots(next, honest(0));
         commitClass(next, all);

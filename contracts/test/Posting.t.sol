@@ -40,14 +40,14 @@ contract PostingTest is Batches {
         vm.assertEq(era, 1);
         bytes memory page = pageOf(orders(2));
         vm.expectEmit(address(market));
-        emit IMarketEvents.BatchOpened(1 << 16, collator, CLASS, 1, 3, 2, 20, FEE);
+        emit IMarketEvents.BatchOpened(1 << 32, collator, CLASS, 1, 3, 2, 20, FEE);
         vm.expectEmit(address(market));
-        emit IMarketEvents.PagePosted(1 << 16, 0, page, "");
+        emit IMarketEvents.PagePosted(1 << 32, 0, page, "");
         vm.expectEmit(address(market));
-        emit IMarketEvents.BatchClosed(1 << 16, 2, uint48(vm.getBlockNumber() + 1));
+        emit IMarketEvents.BatchClosed(1 << 32, 2, uint48(vm.getBlockNumber() + 1));
         vm.prank(collator);
         uint64 id = market.post(0, terms, page, true);
-        vm.assertEq(id, 1 << 16);
+        vm.assertEq(id, 1 << 32);
         vm.assertEq(market.bonds(), bonds + 0.01 ether);
         assertStatus(id, IMarketEvents.BatchStatus.AWAITING);
         (uint128 fuel, uint40 since) = market.backlog(CLASS);
@@ -549,7 +549,7 @@ contract PostingTest is Batches {
         checkBooks();
     }
 
-    function test_ExpirePostingRefundsAll() public {
+    function test_ExpirePostingRefundsOrdersAndCostsTheBond() public {
         (uint256 r, uint256 c) = (freeOf(requester), freeOf(collator));
         uint64 id = postPage(0, pageOf(orders(2)), false);
         vm.expectRevert(abi.encodeWithSelector(IMarketEvents.WindowOpen.selector, "post"));
@@ -559,7 +559,8 @@ contract PostingTest is Batches {
         emit IMarketEvents.BatchVoided(id);
         market.expire(id);
         assertStatus(id, IMarketEvents.BatchStatus.VOIDED);
-        vm.assertEq(freeOf(collator), c, "bond is back");
+        vm.assertEq(freeOf(collator), c - 0.01 ether, "orders and capacity were used up");
+        vm.assertEq(treasuryOf(), 0.01 ether);
         vm.expectRevert(
             abi.encodeWithSelector(IMarketEvents.WrongStatus.selector, id, IMarketEvents.BatchStatus.VOIDED)
         );
@@ -639,7 +640,7 @@ contract PostingTest is Batches {
         vm.assertEq(uint16(second), 1, "the challenge period is not over");
         tick(30, 1);
         uint64 third = post(orders(6));
-        vm.assertEq(third, (3 << 16) | 0, "same slot, other id");
+        vm.assertEq(third, (3 << 32) | 0, "same slot, other id");
         vm.expectRevert(abi.encodeWithSelector(IMarketEvents.BatchUnknown.selector, first));
         market.batch(first);
         for (uint16 i; i < 6; ++i) {

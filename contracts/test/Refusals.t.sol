@@ -21,7 +21,7 @@ contract RefusalsTest is ClassVotes {
 
     function test_UnknownBatches() public {
         uint64 id = posted(1);
-        uint64[3] memory unknown = [uint64(1), id + 1, id + (1 << 16)];
+        uint64[3] memory unknown = [uint64(1), id + 1, id + (1 << 32)];
         Settlement memory s;
         Proof memory p;
         for (uint256 i; i < unknown.length; ++i) {
@@ -96,7 +96,7 @@ contract RefusalsTest is ClassVotes {
         market.disputeOpened(id);
         market.disputeClosed(id);
         vm.stopPrank();
-        (,,, uint16 open) = market.batchFlags(id);
+        (,,, uint32 open) = market.batchFlags(id);
         vm.assertEq(open, 1);
     }
 
@@ -161,7 +161,7 @@ contract RefusalsTest is ClassVotes {
 
     function test_UnknownDisputes() public {
         (,, Vote memory v) = conflict(1);
-        uint64[3] memory unknown = [uint64(0), v.id + 1, v.id + (1 << 16)];
+        uint64[3] memory unknown = [uint64(0), v.id + 1, v.id + (1 << 32)];
         for (uint256 i; i < unknown.length; ++i) {
             bytes memory error = abi.encodeWithSelector(IDisputes.DisputeUnknown.selector, unknown[i]);
             expectRefusals(calls(unknown[i], v.record), 0x3f, error);

@@ -222,7 +222,7 @@ class Rounds(Driver):
                 self.wait(BEACON_REACH_BLOCKS + 2, 30)
             else:
                 self.wait(1, 20)
-        batch_id = batch.batch_id if rng.random() < 0.9 else batch.batch_id ^ 1 << 16
+        batch_id = batch.batch_id if rng.random() < 0.9 else batch.batch_id ^ 1 << 32
         self.act(
             OUTSIDER.address, Contract.MARKET, "expire", (batch_id,),
             lambda c: self.world.market.apply_expire(c, batch_id),

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from quorate.protocol.disputes import Disputes
 
 NONCE_WINDOW = 192
-SLOT_BITS = 16
+SLOT_BITS = 32
+"""So many that nobody can take all slots, by batches or disputes that never end."""
 UNDONE = 128
 """The bundle was reversed, or its convicted committee extended: nobody is refunded for it (again)."""
 
@@ -289,13 +290,11 @@ class Market:
             require(call.now >= batch.open_time + self.params.post_period, "WindowOpen", "post")
             if batch.bundles == 0:
                 return self.finish(batch, call.block)
-            self._return_bond(batch)
             batch.pending = set(range(batch.bundles))
-            found: list[ev.Event] = []
         else:
             require(batch.status is BatchStatus.AWAITING, "WrongStatus", batch_id, batch.status)
             require(call.block.number > batch.beacon_block + BEACON_REACH_BLOCKS, "WindowOpen", "beacon")
-            found = self._lose_bond(call, batch)
+        found = self._lose_bond(call, batch)
         batch.move(BatchStatus.VOIDED)
         return [*found, ev.BatchVoided(batch.batch_id)]
 

@@ -13,8 +13,8 @@ from quorate.protocol.errors import ValidationError
 Address = NewType("Address", bytes)  # 20 bytes
 OperatorId = NewType("OperatorId", int)  # u24, from 1
 ClassId = NewType("ClassId", int)  # u32, from 1
-BatchId = NewType("BatchId", int)  # u64: sequence u48 ‖ slot u16
-DisputeId = NewType("DisputeId", int)  # u64: sequence u48 ‖ slot u16
+BatchId = NewType("BatchId", int)  # u64: sequence u32 ‖ slot u32
+DisputeId = NewType("DisputeId", int)  # u64: sequence u32 ‖ slot u32
 JobId = NewType("JobId", bytes)  # EIP-712 digest of the order
 Vote = NewType("Vote", bytes)  # 32 bytes: Merkle root of a bundle's leaves
 

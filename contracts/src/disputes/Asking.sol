@@ -17,14 +17,14 @@ abstract contract Asking is Punishing {
     /// @inheritdoc IDisputes
     function open(bytes calldata record) external returns (uint64 disputeId) {
         if (msg.sender != address(MARKET) && msg.sender != CHALLENGES) revert Unauthorized();
-        uint16 slot;
+        uint32 slot;
         if (_firstFree > 0) {
             slot = _firstFree - 1;
             _firstFree = _disputes[slot].nextFree;
         } else {
             slot = _slots++;
         }
-        disputeId = (uint64(++_sequence) << 16) | slot;
+        disputeId = (uint64(++_sequence) << 32) | slot;
         Dispute storage d = _disputes[slot];
         (d.id, d.nextFree, d.window, d.voted) = (disputeId, 0, 0, 0);
         (d.status, d.aftermath, d.row, d.taken) = (Status.PUBLISHING, Aftermath.NOTHING, 0, 0);

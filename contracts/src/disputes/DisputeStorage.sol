@@ -23,11 +23,12 @@ abstract contract DisputeStorage is IDisputes {
     address public immutable CHALLENGES;
 
     Params internal _params;
-    mapping(uint16 slot => Dispute) internal _disputes;
+    mapping(uint32 slot => Dispute) internal _disputes;
     mapping(uint256 key => uint256 word) internal _bits;
-    uint48 internal _sequence;
-    uint16 internal _slots;
-    uint16 internal _firstFree; // slot + 1, or 0
+    uint32 internal _sequence;
+    /// @dev 32 bits, so that nobody can fill all slots with disputes that nobody ends.
+    uint32 internal _slots;
+    uint32 internal _firstFree; // slot + 1, or 0
 
     constructor(Params memory params_, address registry, address market, address challenges) {
         _params = params_;
@@ -37,7 +38,7 @@ abstract contract DisputeStorage is IDisputes {
     }
 
     function _dispute(uint64 disputeId) internal view returns (Dispute storage d) {
-        d = _disputes[uint16(disputeId)];
+        d = _disputes[uint32(disputeId)];
         if (disputeId == 0 || d.id != disputeId) revert DisputeUnknown(disputeId);
     }
 
@@ -96,11 +97,11 @@ abstract contract DisputeStorage is IDisputes {
     }
 
     function _bitTag(Dispute storage d) private view returns (uint256) {
-        return (uint256(d.id >> 16) << 8) | d.window;
+        return (uint256(d.id >> 32) << 8) | d.window;
     }
 
     function _bitKey(uint64 disputeId, BitKind kind, uint256 word) private pure returns (uint256) {
-        return (uint256(uint16(disputeId)) << 16) | (uint256(kind) << 8) | word;
+        return (uint256(uint32(disputeId)) << 16) | (uint256(kind) << 8) | word;
     }
 
     function _hasBit(Dispute storage d, BitKind kind, uint256 member) internal view returns (bool) {

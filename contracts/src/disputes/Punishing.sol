@@ -178,7 +178,7 @@ abstract contract Punishing is DisputeStorage {
     function _close(Dispute storage d, DisputeRecord memory r) internal {
         uint64 disputeId = d.id;
         (d.id, d.status, d.nextFree) = (0, Status.NONE, _firstFree);
-        _firstFree = uint16(disputeId) + 1;
+        _firstFree = uint32(disputeId) + 1;
         MARKET.disputeClosed(r.batchId);
         emit DisputeSettled(disputeId, r.batchId, uint16(r.bundle));
     }

@@ -35,7 +35,7 @@ interface IDisputes {
         uint48 startBlock;
         uint16 committed;
         uint16 voted;
-        uint16 nextFree;
+        uint32 nextFree;
         uint8 window;
         Status status;
         // second word

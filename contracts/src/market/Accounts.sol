@@ -116,7 +116,7 @@ abstract contract Accounts is MarketStorage, IComputeMarket {
     }
 
     /// @inheritdoc IComputeMarket
-    function batchFlags(uint64 batchId) external view returns (bool, bool, bool, uint16) {
+    function batchFlags(uint64 batchId) external view returns (bool, bool, bool, uint32) {
         Batch storage b = _batch(batchId);
         return (b.judged, b.auditDrawn, b.queued, b.openDisputes);
     }

@@ -39,8 +39,8 @@ abstract contract MarketStorage is IMarketEvents {
         uint40 startTime;
         uint48 startBlock;
         uint40 finalAt;
-        uint16 nextSettled;
-        uint16 openDisputes;
+        uint32 nextSettled;
+        uint32 openDisputes;
         bool judged; // its class puts a conflict to a vote
         bool queued; // its slot stands in the queue of settled ones
         bool auditDrawn;
@@ -90,14 +90,15 @@ abstract contract MarketStorage is IMarketEvents {
     mapping(address owner => Account) internal _accounts;
     uint256 internal _bonds;
     Params internal _params;
-    mapping(uint16 slot => Batch) internal _batches;
+    mapping(uint32 slot => Batch) internal _batches;
     mapping(uint256 key => uint256 word) internal _bits;
-    uint48 internal _sequence;
+    uint32 internal _sequence;
     /// @dev Settled slots queue up for reuse: first one in, first one final. `_slots` counts those that exist.
-    uint16 internal _oldestSettled;
-    uint16 internal _newestSettled;
-    uint16 internal _settledCount;
-    uint16 internal _slots;
+    /// 32 bits, so that nobody can take all of them, by batches that never end.
+    uint32 internal _oldestSettled;
+    uint32 internal _newestSettled;
+    uint32 internal _settledCount;
+    uint32 internal _slots;
 
     constructor(Params memory params_, address registry, address disputes, address beacon) {
         _params = params_;
@@ -111,7 +112,7 @@ abstract contract MarketStorage is IMarketEvents {
     }
 
     function _batch(uint64 batchId) internal view returns (Batch storage b) {
-        b = _batches[uint16(batchId)];
+        b = _batches[uint32(batchId)];
         if (batchId == 0 || b.id != batchId) revert BatchUnknown(batchId);
     }
 
@@ -125,7 +126,7 @@ abstract contract MarketStorage is IMarketEvents {
     }
 
     /// @dev The slot of the oldest batch that is final, or a new one.
-    function _takeSlot() internal returns (uint16 slot) {
+    function _takeSlot() internal returns (uint32 slot) {
         if (_settledCount == 0) return _slots++;
         slot = _oldestSettled;
         Batch storage oldest = _batches[slot];
@@ -139,7 +140,7 @@ abstract contract MarketStorage is IMarketEvents {
         return _slots++;
     }
 
-    function _queueSlot(uint16 slot) private {
+    function _queueSlot(uint32 slot) private {
         if (_settledCount == 0) _oldestSettled = slot;
         else _batches[_newestSettled].nextSettled = slot;
         _newestSettled = slot;
@@ -152,7 +153,7 @@ abstract contract MarketStorage is IMarketEvents {
         if (_isAudited(b)) b.beaconBlock = uint48(block.number + _params.beaconDelay);
         if (!b.queued) {
             b.queued = true;
-            _queueSlot(uint16(b.id));
+            _queueSlot(uint32(b.id));
         }
         if (b.bonded) {
             b.bonded = false;
@@ -176,11 +177,11 @@ abstract contract MarketStorage is IMarketEvents {
 
     function _bitKey(uint64 batchId, BitKind kind, uint256 word) internal pure returns (uint256) {
         // 4096 bundles of 255 seats fill fewer than 2^13 words.
-        return (uint256(uint16(batchId)) << 16) | (uint256(kind) << 13) | word;
+        return (uint256(uint32(batchId)) << 16) | (uint256(kind) << 13) | word;
     }
 
     function _bitTag(Batch storage b, BitKind kind) internal view returns (uint256) {
-        uint256 sequence = b.id >> 16;
+        uint256 sequence = b.id >> 32;
         return (sequence << 8) | (kind == BitKind.STATUS || kind == BitKind.STRUCK ? 0 : b.round);
     }
 

@@ -143,18 +143,15 @@ abstract contract Posting is MarketStorage, IComputeMarket {
             if (block.timestamp < uint256(b.startTime) + _params.postPeriod) revert WindowOpen("post");
             b.pending = b.bundles;
             if (b.bundles == 0) return _finishBatch(b);
-            b.bonded = false;
-            _returnBond(b.collator, _params.batchBond);
         } else if (b.status == BatchStatus.AWAITING) {
             if (block.number <= uint256(b.beaconBlock) + BEACON_REACH) revert WindowOpen("beacon");
-            b.bonded = false;
-            uint256 bond = _params.batchBond;
-            _bonds -= bond;
-            REGISTRY.donate{value: bond}();
         } else {
             revert WrongStatus(batchId, b.status);
         }
-        b.status = BatchStatus.VOIDED;
+        (b.status, b.bonded) = (BatchStatus.VOIDED, false);
+        uint256 bond = _params.batchBond;
+        _bonds -= bond;
+        REGISTRY.donate{value: bond}();
         emit BatchVoided(batchId);
     }
 
@@ -169,8 +166,8 @@ abstract contract Posting is MarketStorage, IComputeMarket {
             revert InvalidTerms("commitPeriod");
         }
         _lockBond(msg.sender, _params.batchBond);
-        uint16 slot = _takeSlot();
-        batchId = (uint64(++_sequence) << 16) | slot;
+        uint32 slot = _takeSlot();
+        batchId = (uint64(++_sequence) << 32) | slot;
         Batch storage b = _batches[slot];
         (b.id, b.collator, b.status, b.round) = (batchId, msg.sender, BatchStatus.POSTING, 0);
         (b.seats, b.rounds, b.classId, b.table) = (terms.seats, terms.rounds, terms.classId, number);

@@ -206,7 +206,7 @@ abstract contract Chronicle is Batches {
     }
 
     function _onOpened(uint64 id, bytes memory data) private {
-        _forget(uint16(id));
+        _forget(uint32(id));
         Life storage b = lives[id];
         (, b.table, b.seats, b.rounds, b.commitPeriod, b.fee) =
             abi.decode(data, (uint32, uint16, uint8, uint8, uint32, uint64));
@@ -218,9 +218,9 @@ abstract contract Chronicle is Batches {
     }
 
     /// @dev The slot's batch before: it must have been over for good.
-    function _forget(uint16 slot) private {
+    function _forget(uint32 slot) private {
         for (uint256 i; i < known.length; ++i) {
-            if (uint16(known[i]) != slot) continue;
+            if (uint32(known[i]) != slot) continue;
             Life storage b = lives[known[i]];
             require(b.status == IMarketEvents.BatchStatus.SETTLED, "slot: of a batch that has not ended");
             require(b.openDisputes == 0, "slot: of a batch with open disputes");
