@@ -35,6 +35,7 @@ contract Challenges is IChallenges {
         bytes32 beacon;
         bool judged;
         bool auditDrawn;
+        uint8 auditFrom;
     }
 
     bytes32 private constant AUDIT_TYPEHASH =
@@ -106,6 +107,7 @@ contract Challenges is IChallenges {
         if (f.status != IMarketEvents.BatchStatus.SETTLED || !f.auditDrawn || auditor > 1) revert NotDrawn(bundle);
         _requireTurn(f, auditor);
         Outcome memory o = _accepted(f, proof, bundle);
+        if (o.round < f.auditFrom) revert NotDrawn(bundle);
         bytes32 domain = _auditDomain(f);
         LoadedTable memory table = _loadTable(f);
         uint256[2] memory members = _draw(table, domain, bundle, o, auditor);
@@ -166,7 +168,7 @@ contract Challenges is IChallenges {
         Terms memory terms = MARKET.batchTerms(batchId);
         f.classId = terms.classId;
         (f.beacon, f.postHash,,,, f.outcomeHash) = MARKET.batchHashes(batchId);
-        (f.judged, f.auditDrawn,,) = MARKET.batchFlags(batchId);
+        (f.judged, f.auditDrawn,,, f.auditFrom) = MARKET.batchFlags(batchId);
     }
 
     /// @dev What is proven of a bundle whose acceptance still counts.

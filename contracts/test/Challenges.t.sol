@@ -95,7 +95,7 @@ contract ChallengesTest is Proofs {
         vm.assertEq(opened, expected, "record");
         (uint256 after_,) = potsAndTreasury();
         vm.assertEq(after_ - pots, BOND);
-        (,,, uint32 disputes_) = market.batchFlags(id);
+        (,,, uint32 disputes_,) = market.batchFlags(id);
         vm.assertEq(disputes_, 1);
         tick(31, 1);
         vm.assertFalse(market.isBatchFinal(id), "not while the class votes");

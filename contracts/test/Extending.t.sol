@@ -337,7 +337,7 @@ contract ExtendingTest is Proofs {
         emit IMarketEvents.AuditDrawn(id, seed);
         vm.prank(stranger);
         market.proveAudit(id, "");
-        (, bool isDrawn,,) = market.batchFlags(id);
+        (, bool isDrawn,,,) = market.batchFlags(id);
         vm.assertTrue(isDrawn);
         vm.expectRevert(IMarketEvents.AlreadyDrawn.selector);
         market.proveAudit(id, "");
@@ -349,7 +349,7 @@ contract ExtendingTest is Proofs {
         tick(1, 2);
         market.proveAudit(id, "");
         extend(requester, id, extension(id, 1, list(0)));
-        (, bool isDrawn,,) = market.batchFlags(id);
+        (, bool isDrawn,,,) = market.batchFlags(id);
         vm.assertFalse(isDrawn);
     }
 

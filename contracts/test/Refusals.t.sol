@@ -96,7 +96,7 @@ contract RefusalsTest is ClassVotes {
         market.disputeOpened(id);
         market.disputeClosed(id);
         vm.stopPrank();
-        (,,, uint32 open) = market.batchFlags(id);
+        (,,, uint32 open,) = market.batchFlags(id);
         vm.assertEq(open, 1);
     }
 

@@ -152,7 +152,7 @@ def _ask_batch(q: Questions, world: World, b: Batch) -> None:
         key,
         (b.beacon, b.post_hash, b.commit_hash, b.carry_hash, b.next_carry_hash, b.outcome_hash),
     )
-    q.ask(where, "batchFlags", key, (b.judged, b.audit_drawn, b.queued, b.open_disputes))
+    q.ask(where, "batchFlags", key, (b.judged, b.audit_drawn, b.queued, b.open_disputes, b.audit_from))
     for bundle, struck in b.struck.items():
         q.ask(where, "struckBelow", (*key, bundle), (struck & 127,))
     if runs:

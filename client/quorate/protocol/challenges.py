@@ -131,6 +131,7 @@ class Challenges:
         is_due = start <= call.now < min(start + self.params.audit_period, batch.final_at)
         require(is_due, "WindowPast", "audit")
         doubt = self._require_accepted(batch, proof, bundle)
+        require(doubt.outcome.round >= batch.audit_from, "NotDrawn", bundle)
         domain = self.market.round_domain(batch, Stage.AUDIT)
         members = find_auditors(domain, bundle, doubt.outcome.row.voters, table)
         is_chosen = is_selected(domain, bundle, self.params.audit_bps) and auditor < len(members)

@@ -24,6 +24,9 @@ def apply_extend(market: Market, call: Call, batch_id: int, extension: Extension
     batch, bundles = market.get_batch(batch_id), extension.bundles
     require(batch.status is BatchStatus.SETTLED, "WrongStatus", batch_id, batch.status)
     require(call.now < batch.final_at, "WindowPast", "extend")
+    # Else whoever owns a void order beside a bundle that the lot fell on could call its audit off.
+    audits_end = batch.start_time + 2 * market.params.audit_period if batch.audit_drawn else 0
+    require(call.now >= audits_end, "WindowOpen", "audit")
     _require_terms(market, batch, extension)
     outcomes = read_proof(extension.proof, batch.post_hash, batch.outcome_hash)
     require(all(a < b for a, b in pairwise(bundles)), "MalformedPage")
@@ -104,6 +107,8 @@ def _require_money(market: Market, sender: Address, requester: Address, escrow: 
 
 
 def _reopen(market: Market, call: Call, batch: Batch, extension: Extension, page: bytes) -> list[ev.Event]:
+    if batch.audit_drawn:  # each outcome is in one draw: its requester paid for one
+        batch.audit_from = batch.round + 1
     batch.terms = replace(batch.terms, rounds=batch.round + extension.rounds)
     batch.collator, batch.bond, batch.audit_drawn = call.sender, market.params.batch_bond, False
     batch.carried = set(extension.bundles)

@@ -86,6 +86,7 @@ class Batch:
     judged: bool = True
     queued: bool = False
     audit_drawn: bool = False
+    audit_from: int = 0  # least round whose outcomes the present draw of audits is about
     struck: dict[int, int] = field(default_factory=dict)  # by bundle: least round whose outcome counts, and UNDONE
 
     def is_live(self, bundle: int, round_: int) -> bool:

@@ -86,7 +86,7 @@ interface IComputeMarket is IMarketEvents {
     function batchFlags(uint64 batchId)
         external
         view
-        returns (bool judged, bool auditDrawn, bool isQueued, uint32 openDisputes);
+        returns (bool judged, bool auditDrawn, bool isQueued, uint32 openDisputes, uint8 auditFrom);
     /// @notice Least round whose outcome of a bundle still counts.
     function struckBelow(uint64 batchId, uint16 bundle) external view returns (uint8);
     function roundDomain(uint64 batchId) external view returns (bytes32);

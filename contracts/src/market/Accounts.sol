@@ -116,9 +116,9 @@ abstract contract Accounts is MarketStorage, IComputeMarket {
     }
 
     /// @inheritdoc IComputeMarket
-    function batchFlags(uint64 batchId) external view returns (bool, bool, bool, uint32) {
+    function batchFlags(uint64 batchId) external view returns (bool, bool, bool, uint32, uint8) {
         Batch storage b = _batch(batchId);
-        return (b.judged, b.auditDrawn, b.queued, b.openDisputes);
+        return (b.judged, b.auditDrawn, b.queued, b.openDisputes, b.auditFrom);
     }
 
     /// @inheritdoc IComputeMarket

@@ -31,6 +31,10 @@ contract Extender is MarketStorage {
     function extend(uint64 batchId, Extension calldata e) external {
         Batch storage b = _batchIn(batchId, BatchStatus.SETTLED);
         if (block.timestamp >= b.finalAt) revert WindowPast("extend");
+        // Else whoever owns a void order beside a bundle that the lot fell on could call its audit off.
+        if (b.auditDrawn && block.timestamp < uint256(b.startTime) + 2 * uint256(_params.auditPeriod)) {
+            revert WindowOpen("audit");
+        }
         _requireTerms(b, e);
         OutcomeProof.check(e.proof, b.postHash, b.outcomeHash);
         for (uint256 i = 1; i < e.bundles.length; ++i) {
@@ -164,6 +168,8 @@ contract Extender is MarketStorage {
 
     function _reopen(Batch storage b, Extension calldata e, bytes memory page) private {
         uint8 round = b.round + 1;
+        // Each outcome is in one draw: its requester paid for one.
+        if (b.auditDrawn) b.auditFrom = round;
         (b.round, b.rounds, b.status) = (round, b.round + e.rounds, BatchStatus.AWAITING);
         (b.collator, b.bonded, b.auditDrawn) = (msg.sender, true, false);
         (b.pending, b.carried) = (uint16(e.bundles.length), 0);

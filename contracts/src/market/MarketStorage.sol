@@ -44,6 +44,7 @@ abstract contract MarketStorage is IMarketEvents {
         bool judged; // its class puts a conflict to a vote
         bool queued; // its slot stands in the queue of settled ones
         bool auditDrawn;
+        uint8 auditFrom; // least round whose outcomes the present draw of audits is about
         // hashes
         bytes32 beacon;
         bytes32 postHash;

@@ -173,7 +173,8 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         (b.seats, b.rounds, b.classId, b.table) = (terms.seats, terms.rounds, terms.classId, number);
         (b.commitPeriod, b.feeWei, b.bonded) = (terms.commitPeriod, terms.feeWei, true);
         (b.bundles, b.pending, b.carried, b.beaconBlock) = (0, 0, 0, 0);
-        (b.openDisputes, b.judged, b.queued, b.auditDrawn) = (0, judged, false, false);
+        (b.openDisputes, b.judged, b.queued) = (0, judged, false);
+        (b.auditDrawn, b.auditFrom) = (false, 0);
         (b.startTime, b.startBlock, b.finalAt) = (uint40(block.timestamp), uint48(block.number), 0);
         (b.beacon, b.postHash, b.commitHash, b.carryHash, b.nextCarryHash, b.outcomeHash) = (0, 0, 0, 0, 0, 0);
         emit BatchOpened(

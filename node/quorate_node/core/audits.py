@@ -55,7 +55,9 @@ def find_selected(batch: Batch, domain: bytes, network: Network) -> list[int]:
     return [
         bundle
         for bundle, outcome in sorted(batch.outcomes.items())
-        if outcome.row.verdict is Verdict.ACCEPTED and is_selected(domain, bundle, network.params.audit_bps)
+        if outcome.row.verdict is Verdict.ACCEPTED
+        and outcome.round >= batch.audit_from
+        and is_selected(domain, bundle, network.params.audit_bps)
     ]
 
 

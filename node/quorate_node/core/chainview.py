@@ -321,6 +321,8 @@ def _on_batch_settled(chain: ChainView, network: Network, event: events.BatchSet
 
 def _on_extended(chain: ChainView, network: Network, event: events.BatchExtended, logged: Logged) -> None:
     if batch := chain.batches.get(event.batch_id):
+        if batch.audits is not None and batch.audits.start_time is not None:  # each outcome is in one draw
+            batch.audit_from = batch.audits.round + 1
         batch.collator, batch.audits = Address(event.collator), None
         batch.terms = replace(batch.terms, rounds=event.rounds)
 

@@ -137,6 +137,7 @@ class Batch:
     outcome_pages: list[bytes] = field(default_factory=list)
     final_at: int = 0
     audits: Audits | None = None
+    audit_from: int = 0  # least round whose outcomes the present draw of audits is about
 
     def find_member(self, operator_id: int) -> int | None:
         """Row of an operator in the batch's table."""
