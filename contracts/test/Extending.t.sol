@@ -343,14 +343,20 @@ contract ExtendingTest is Proofs {
         market.proveAudit(id, "");
     }
 
-    function test_AnExtensionDrawsAuditsAnew() public {
+    /// @dev Neither calls an extension off an audit that is under way, nor is an outcome drawn a second time.
+    function test_AnExtensionWaitsForAuditsAndDrawsThemAnew() public {
         terms.commitPeriod = 12;
         uint64 id = voided(1);
         tick(1, 2);
         market.proveAudit(id, "");
-        extend(requester, id, extension(id, 1, list(0)));
-        (, bool isDrawn,,,) = market.batchFlags(id);
+        Extension memory e = extension(id, 1, list(0));
+        refuse(requester, id, e, abi.encodeWithSelector(IMarketEvents.WindowOpen.selector, "audit"));
+        tick(24, 1);
+        extend(requester, id, e);
+        (, bool isDrawn,,, uint8 from) = market.batchFlags(id);
+        (,, uint8 round,,,,,,,,) = market.batch(id);
         vm.assertFalse(isDrawn);
+        vm.assertEq(from, round);
     }
 
     function test_NoAuditWhereThereIsNoTime() public {

@@ -87,6 +87,7 @@ abstract contract ChallengeActions is DisputeActions {
         if (!isFound) return;
         Life storage b = lives[id];
         if (isAccepted && !_isConvicted(id, bundle)) return;
+        if (b.isAuditDrawn && vm.getBlockTimestamp() < openedAt(id) + 2 * uint256(rules.auditPeriod)) return;
         Extension memory e;
         e.rounds = uint8(1 + seed % 2);
         uint256 most = 2 * (1 + uint256(rules.maxRounds));
@@ -244,7 +245,8 @@ abstract contract ChallengeActions is DisputeActions {
         bytes32 key = keccak256(abi.encode(domain, bundle));
         BundleLife storage w = bundleLives[id][bundle];
         (Member[] memory members,, bool mayLie) = membersOf(lives[id].table);
-        if (lot >= rules.auditBps || _isAudited[key] || members.length < w.voters.length + auditor + 1) {
+        (,,,, uint8 from) = market.batchFlags(id);
+        if (w.rowRound < from || lot >= rules.auditBps || _isAudited[key] || members.length < w.voters.length + auditor + 1) {
             return false;
         }
         _isAudited[key] = true;
