@@ -16,8 +16,8 @@ class Hints:
     def __init__(self, file: Path) -> None:
         self._rows: OrderedDict[bytes, list[str]] = OrderedDict()
         self._load(file)
-        is_large = file.exists() and file.stat().st_size > MAX_HINTS_BYTES
-        self._file = file.open("w" if is_large else "a", buffering=1)
+        self._path = file
+        self._file = file.open("a", buffering=1)
 
     def _load(self, file: Path) -> None:
         if not file.exists():
@@ -35,9 +35,13 @@ class Hints:
 
     def put(self, job_id: bytes, providers: list[str]) -> None:
         """Keep the providers of a job."""
-        if providers:
-            self._keep(job_id, providers)
-            self._file.write(json.dumps([job_id.hex(), providers]) + "\n")
+        if not providers or self._rows.get(job_id) == providers:
+            return
+        self._keep(job_id, providers)
+        if self._file.tell() > MAX_HINTS_BYTES:  # who may tell us something may tell it again and again
+            self._file.close()
+            self._file = self._path.open("w", buffering=1)
+        self._file.write(json.dumps([job_id.hex(), providers]) + "\n")
 
     def _keep(self, job_id: bytes, providers: list[str]) -> None:
         self._rows[job_id] = providers

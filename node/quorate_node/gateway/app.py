@@ -202,8 +202,9 @@ class Api:
         job_id = compute_job_id(state.network.separator, signed.order)
         if signed.kind is SignatureKind.ECDSA and recover(job_id, signed.signature) != signed.order.requester:
             raise OrderRefused("SIGNATURE", "the order is not signed by its requester for this deployment")
-        if signed.kind is not SignatureKind.ECDSA and not is_posted(state, job_id):
-            raise OrderRefused("SIGNATURE", "hints about a contract's order are taken when it is posted")
+        # A signature costs nothing: orders that nobody paid for could push out the hints of those that are under way.
+        if not self._services.hints.get(job_id) and not is_posted(state, job_id):
+            raise OrderRefused("UNKNOWN_JOB", "hints about an order are taken once it is posted")
         self._services.hints.put(job_id, message.providers)
         return JSONResponse({"taken": True}, 202)
 

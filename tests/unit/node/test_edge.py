@@ -312,7 +312,7 @@ def make_client(net: Network0, tmp_path: Path, collator: Collator | None) -> htt
         count_order=lambda _: None,
         is_ready=lambda: True,
         collator=collator,
-        hints=Hints(tmp_path / "hints"),
+        hints=Hints(tmp_path / "hints") if collator is None else collator._hints,
         import_quota_bytes=100_000,
     )
     return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(services)), base_url="http://node")
@@ -332,6 +332,10 @@ class TestHttp:
             assert hints.json() == {"providers": ["http://127.0.0.1:1"]}
             forged = body.replace('"nonce":0', '"nonce":7')
             assert (await client.post("/quorate/v1/hints", content=forged)).status_code == 403
+            unpaid = altered(net, nonce=9, valid_until=2_000_000_000)
+            spam = OrderMessage.from_signed(unpaid, ["http://127.0.0.1:1"]).model_dump_json()
+            told = await client.post("/quorate/v1/hints", content=spam)
+            assert told.json()["error"]["type"] == "UNKNOWN_JOB", "signatures are free: only posted orders count"
             refused = await client.post("/quorate/v1/orders", content=b"{}")
             assert refused.status_code == 422
             assert refused.json()["error"]["type"] == "MALFORMED"
