@@ -249,6 +249,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     scene_folder, scene_name = choose_scene(arguments.scene, scratch)
     scene = load_scene(scene_folder)  # before anything is started: a wrong folder is told at once
     err.print(f"scene: {scene_name}")
+    for name in ("cloudmask.png", "stakes.png", "receipt.json"):  # of a run before: they would not belong together
+        (arguments.out / name).unlink(missing_ok=True)
     devnet = Devnet(devnet_options(scratch / "devnet"), on_step=lambda text: err.print(f"devnet: {text}"))
     with devnet, QuorateClient.open(devnet.make_config(scratch / "client")) as client:
         run = Run(arguments, devnet, client, began - setup_s, {"setup": setup_s})

@@ -31,6 +31,10 @@ ENDINGS = {
 }
 
 
+EXIT_TASK_FAILED = 5
+"""The operators agree on the result, which is that a program failed."""
+
+
 class JobFailed(ValidationError):
     """A job ended without a result."""
 
@@ -77,7 +81,7 @@ def get(
     ] = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
-    """Fetch an accepted job's result and check every byte of it."""
+    """Fetch an accepted job's result and check every byte of it; exit code 5 where the program failed."""
     with QuorateClient.open(get_config()) as client:
         record = client.job(job)
         finish(client, record, to or Path(record.job_id.hex()[:12]), output)
@@ -139,8 +143,9 @@ def follow(client: QuorateClient, record: JobRecord, timeout_s: float | None, un
 
 
 def finish(client: QuorateClient, record: JobRecord, to: Path | None, output: OutputFormat) -> None:
-    """Fetch the result to `to`, if there is one, and print the receipt."""
+    """Fetch the result to `to`, if there is one, and print the receipt; a task that failed makes the exit code."""
     written: dict[str, Any] = {}
+    has_failed = False
     if to is not None:
         fetched = client.fetch_result(record, to)
         for provider, reason in fetched.refused:
@@ -148,14 +153,17 @@ def finish(client: QuorateClient, record: JobRecord, to: Path | None, output: Ou
         for result in fetched.results:
             if result.exit_code:
                 say(f"task {result.task_index} ended as {result.status.value}: {_explain(result.exit_code)}")
+        has_failed = any(result.exit_code for result in fetched.results)
         written = {"path": str(to), "status": [result.status.value for result in fetched.results]}
     else:
-        say(f"fetch and check the result with `quorate job get {record.job_id.hex()[:12]}`")
+        say(f"fetch and check the result, which may be a failure, with `quorate job get {record.job_id.hex()[:12]}`")
     receipt = client.describe(record) | written
     lines = [f"job     {receipt['job_id']}", f"verdict {receipt['verdict']}"]
     lines += [f"result  {receipt['result_cid']}"] if receipt["result_cid"] else []
     lines += [f"status  {', '.join(written['status'])}", f"files   {to}"] if written else []
     print_result(receipt, output, "\n".join(lines))
+    if has_failed:
+        raise typer.Exit(EXIT_TASK_FAILED)
 
 
 def _explain(exit_code: int) -> str:

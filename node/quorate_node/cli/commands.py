@@ -48,6 +48,7 @@ def init(home: Path, options: InitOptions) -> dict[str, Any]:
     path = home / CONFIG_FILE
     if path.exists():
         raise ConfigurationError(f"{path} exists: edit it, or choose another --home")
+    Deployment.load(options.deployment.expanduser())  # a wrong path is told before there is anything
     values: dict[str, Any] = {
         "rpc_url": options.rpc_url,
         "deployment": str(options.deployment.expanduser().absolute()),
