@@ -234,7 +234,8 @@ class QuorateClient:
         record = self.book.load(name)
         deployment = self.gateway.deployment
         if (record.chain_id, record.market) != (deployment.chain_id, deployment.market):
-            raise ValidationError(f"job {name} was posted on another deployment: its chain id is {record.chain_id}")
+            place = f"chain {record.chain_id}, market 0x{record.market.hex()}"
+            raise ValidationError(f"job {name} was posted on another deployment ({place}), such as an earlier devnet")
         return record
 
     def watch(

@@ -232,7 +232,7 @@ def show(run: Run, scene_folder: Path, scene: Scene, scene_name: str) -> int:
     lost = run.samples[0].stakes_wei[LIAR + 1] - run.samples[-1].stakes_wei[LIAR + 1]
     out.print(
         f"slash            operator {slash['operator']} lost {format_ether(slash['amount_wei'])} in job "
-        f"{slash['job_id'][2:10]}, {format_ether(lost)} in all; {len(run.jobs)} jobs were posted"
+        f"{slash['job_id'][2:10]}, {format_ether(lost)} in all, less what it earned; {len(run.jobs)} jobs were posted"
     )
     return 0
 

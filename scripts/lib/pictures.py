@@ -84,24 +84,30 @@ def write_stakes_picture(path: Path, samples: Sequence[StakeSample], liar: int, 
     figure, (whole, near) = plt.subplots(2, 1, figsize=(9, 6.5), sharex=True, constrained_layout=True)
     start = samples[0].seconds
     times = [s.seconds - start for s in samples]
-    for operator in sorted(samples[0].stakes_wei):
+    operators = sorted(samples[0].stakes_wei)
+    for place, operator in enumerate(operators):
         first = samples[0].stakes_wei[operator]
         change = [(s.stakes_wei[operator] - first) / 1e18 for s in samples]
         is_liar = operator == liar
         style = {"color": "crimson", "linewidth": 2.2} if is_liar else {"color": "steelblue", "alpha": 0.6}
         label = f"operator {operator} (lies from its second job on)" if is_liar else f"operator {operator}"
         whole.step(times, change, where="post", label=label, **style)
-        if not is_liar:
-            near.step(times, [c * 1000 for c in change], where="post", label=label)
+        if not is_liar:  # thinner and thinner, no red: lines that coincide stay visible, and the liar's colour its own
+            rest = 1 - place / len(operators)
+            shade = {"color": plt.get_cmap("viridis")(1 - rest), "linewidth": 1 + 6 * rest}
+            near.step(times, [c * 1000 for c in change], where="post", label=label, **shade)
     for axes in (whole, near):
         if slashed_at is not None:
             axes.axvline(slashed_at - start, color="crimson", linestyle=":", linewidth=1)
         axes.grid(alpha=0.3)
-    whole.set_title("Stake since the start: the liar pays, the honest earn")
+    whole.set_title(f"Stake since the start: {'the liar pays, ' if slashed_at is not None else ''}the honest earn")
     whole.set_ylabel("all, change in ether")
     near.set_ylabel("honest, change in 1/1000 ether")
     near.set_xlabel("seconds since the first job was signed")
     near.legend(fontsize=7, ncols=3)
+    lines, labels = whole.get_legend_handles_labels()
+    shown = [at for at, label in enumerate(labels) if "lies" in label]
+    whole.legend([lines[at] for at in shown], [labels[at] for at in shown], fontsize=7, loc="center left")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
