@@ -21,7 +21,7 @@ HINTS = {
     "ClassUnknown": "no such class on this deployment; look at its id",
     "InvalidArgument": "the named argument is zero or out of range",
     "WrongValue": "send exactly the wei asked for",
-    "InsufficientStake": "the operator has less stake that is free: ask for less, stake more, or `unstake AMOUNT --leave`",
+    "InsufficientStake": "the operator has less free stake: ask for less, stake more, or `unstake AMOUNT --leave`",
     "AlreadyMember": "the operator is in the class; change its ask, or leave first",
     "NotMember": "join the class first",
     "LimitReached": "the class or operator is full; use another class",
