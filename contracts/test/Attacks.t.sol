@@ -22,7 +22,7 @@ contract Thief {
         bool done;
         (done, answer) = to.call{value: value}(data);
         if (!done) {
-            assembly {
+            assembly ("memory-safe") {
                 revert(add(answer, 32), mload(answer))
             }
         }

@@ -105,7 +105,7 @@ contract InvariantsTest {
             (bool isDone, bytes memory reason) =
                 address(actors).call(abi.encodeWithSelector(selector, h >> 16, h >> 32, h >> 48));
             if (!isDone) {
-                assembly {
+                assembly ("memory-safe") {
                     revert(add(reason, 32), mload(reason))
                 }
             }

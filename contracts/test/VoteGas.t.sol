@@ -49,7 +49,7 @@ contract VoteGasTest is ClassVotes {
         used = vm.lastCallGas().gasTotalUsed;
         vm.pauseGasMetering();
         if (!done) {
-            assembly {
+            assembly ("memory-safe") {
                 revert(add(answer, 32), mload(answer))
             }
         }
@@ -202,7 +202,7 @@ contract VoteGasTest is ClassVotes {
             s.openings = bytes.concat(s.openings, abi.encodePacked(uint16(used++), uint16(PAGE), body));
         }
         bytes32[] memory hashes = s.commitPages;
-        assembly {
+        assembly ("memory-safe") {
             mstore(hashes, used)
         }
     }

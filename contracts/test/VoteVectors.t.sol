@@ -147,14 +147,14 @@ contract VoteVectorsTest {
     }
 
     function number(bytes memory data, uint256 at, uint256 size) internal pure returns (uint256 value) {
-        assembly {
+        assembly ("memory-safe") {
             value := shr(sub(256, mul(8, size)), mload(add(add(data, 32), at)))
         }
     }
 
     function slice(bytes memory data, uint256 from, uint256 size) internal pure returns (bytes memory part) {
         part = new bytes(size);
-        assembly {
+        assembly ("memory-safe") {
             mcopy(add(part, 32), add(add(data, 32), from), size)
         }
     }

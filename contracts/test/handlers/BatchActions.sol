@@ -213,7 +213,7 @@ abstract contract BatchActions is OperatorActions {
                 ++count;
             }
         }
-        assembly {
+        assembly ("memory-safe") {
             mstore(places, count)
             mstore(owners, count)
         }

@@ -118,7 +118,7 @@ abstract contract Crew is DisputeChronicle {
         data = new bytes(32 * tasks);
         for (uint256 task; task < tasks; ++task) {
             bytes32 word = leaf(id, bundle, variant, task);
-            assembly {
+            assembly ("memory-safe") {
                 mstore(add(add(data, 32), mul(task, 32)), word)
             }
         }

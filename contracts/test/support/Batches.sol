@@ -189,7 +189,7 @@ abstract contract Batches is Orders {
                 list[count++] = Ballot(members[seat], bundle, seat, Act.OPEN, honest(bundle));
             }
         }
-        assembly {
+        assembly ("memory-safe") {
             mstore(list, count)
         }
     }
@@ -356,7 +356,7 @@ abstract contract Batches is Orders {
         for (uint256 i; i < list.length; ++i) {
             if ((bits >> i) & 1 == 1) found[count++] = list[i];
         }
-        assembly {
+        assembly ("memory-safe") {
             mstore(found, count)
         }
     }
@@ -489,7 +489,7 @@ abstract contract Batches is Orders {
             }
             at += 22 + 12 * rows;
         }
-        assembly {
+        assembly ("memory-safe") {
             mstore(bundles, count)
         }
     }
@@ -503,7 +503,7 @@ abstract contract Batches is Orders {
             at += 58 + (voters > 0 ? 32 + 2 * voters : 0);
             at += 1 + 2 * _uint(page, at, 1);
         }
-        assembly {
+        assembly ("memory-safe") {
             mstore(bundles, count)
         }
     }
@@ -603,20 +603,20 @@ abstract contract Batches is Orders {
 
     function _uint(bytes memory data, uint256 at, uint256 size) internal pure returns (uint256 value) {
         require(at + size <= data.length, "past the end");
-        assembly {
+        assembly ("memory-safe") {
             value := shr(sub(256, mul(8, size)), mload(add(add(data, 32), at)))
         }
     }
 
     function _hash(bytes memory data, uint256 at, uint256 size) internal pure returns (bytes32 hash) {
-        assembly {
+        assembly ("memory-safe") {
             hash := keccak256(add(add(data, 32), at), size)
         }
     }
 
     function slice(bytes memory data, uint256 from, uint256 to) internal pure returns (bytes memory part) {
         part = new bytes(to - from);
-        assembly {
+        assembly ("memory-safe") {
             mcopy(add(part, 32), add(add(data, 32), from), sub(to, from))
         }
     }

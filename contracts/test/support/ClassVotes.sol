@@ -243,7 +243,7 @@ abstract contract ClassVotes is Batches {
             s.openings = bytes.concat(s.openings, page);
         }
         bytes32[] memory hashes = s.commitPages;
-        assembly {
+        assembly ("memory-safe") {
             mstore(hashes, count)
         }
     }

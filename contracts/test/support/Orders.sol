@@ -117,7 +117,7 @@ abstract contract Orders is System {
         uint256 at;
         for (uint256 i; i < parts.length; ++i) {
             bytes memory part = parts[i];
-            assembly {
+            assembly ("memory-safe") {
                 mcopy(add(add(whole, 32), at), add(part, 32), mload(part))
             }
             at += part.length;

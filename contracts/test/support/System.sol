@@ -240,7 +240,7 @@ abstract contract System {
     /// @dev Signing key and operator id of a member of a table.
     function rowOf(bytes memory rows, uint256 member) internal pure returns (address key, uint24 id) {
         uint256 word;
-        assembly {
+        assembly ("memory-safe") {
             word := mload(add(add(rows, 33), mul(member, 23)))
         }
         return (address(uint160(word >> 96)), uint24(word >> 72));
