@@ -111,7 +111,7 @@ def test_only_wrong_votes_are_slashed(seed: int) -> None:
 
 def test_runs_reach_every_verdict_and_many_refusals() -> None:
     tally: Counter[str] = Counter()
-    for seed in range(40):
+    for seed in range(80):
         tally += run(seed, 600).tally  # disputes come late in a run
     wanted = (
         "verdict ACCEPTED", "verdict CARRIED", "verdict DISPUTED", "verdict VOID", "reveal ok", "settle SeatOmitted",
