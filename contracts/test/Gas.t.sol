@@ -88,7 +88,7 @@ contract GasTest is Batches {
         uint256[4] memory used;
         bytes memory page = bigPage();
         used[0] = spend(which == 0, address(market), abi.encodeCall(market.post, (0, terms, page, true)));
-        uint64 id = ++turns << 16;
+        uint64 id = ++turns << 32;
         settlePages[id][0].push(recordOf(page, 0, ""));
         vm.assertEq(hashOf(id), foldPages(settlePages[id][0]));
         assign(id);

@@ -365,9 +365,9 @@ contract StakeRegistryTest is System {
     }
 
     function test_ATableThatGasDoesNotSufficeForIsNotStored() public {
-        addMember(0, 6000);
-        addMember(1, 6000);
-        bytes memory data = abi.encodeCall(registry.advanceEra, (1, PRICE, CAPACITY / 6000));
+        addMember(0, 5000);
+        addMember(1, 5000);
+        bytes memory data = abi.encodeCall(registry.advanceEra, (1, PRICE, CAPACITY / 5000));
         (bool done, bytes memory answer) = address(registry).call{gas: 4_000_000}(data);
         vm.assertFalse(done);
         vm.assertEq(answer, abi.encodeWithSelector(DataContract.DataNotStored.selector));

@@ -5,7 +5,7 @@ import {IDisputes} from "../src/interfaces/IDisputes.sol";
 import {VoteSettlement} from "../src/types/VoteSettlement.sol";
 import {ClassVotes} from "./support/ClassVotes.sol";
 
-/// @title Class votes of the fullest class fit transactions: 1024 members, 12,000 units
+/// @title Class votes of the fullest class fit transactions: 1024 members, 10,240 units
 /// @dev Each call is a transaction of its own (isolate), so that slots are as cold as they are on a chain.
 /// forge-config: default.isolate = true
 contract VoteGasTest is ClassVotes {
@@ -24,7 +24,7 @@ contract VoteGasTest is ClassVotes {
         deploy(localParams());
         registry.createClass{value: 0.1 ether}(keccak256("profile"), uint128(UNIT), PRICE, true);
         for (uint256 i; i < MEMBERS; ++i) {
-            addMember(i, i < 736 ? 12 : 11); // 12,000 in all
+            addMember(i, 10); // 10,240 in all
         }
         advanceEraOf(CLASS);
         fund(requester, 1000 ether);

@@ -332,20 +332,24 @@ contract WithholdingTest is Batches {
         terms.rounds = 2;
         uint64 id = posted(1);
         uint256 lost;
-        uint256 honestSeats;
+        uint256 kept; // seats that said nothing in the end
+        uint256 ofRound;
         for (uint256 round; round < 3; ++round) {
             if (round > 0) assign(id);
             Ballot[] memory list = ballots(id);
             uint256 before = wealthOfLiars();
             bool isTheirs = true;
+            ofRound = 0;
             for (uint256 i; i < 3; ++i) {
                 isTheirs = isTheirs && isLiar(list[i].member);
             }
             require(!isTheirs, "the draw of this test has honest seats");
             for (uint256 i; i < 3; ++i) {
-                if (isLiar(list[i].member)) (list[i].act, list[i].vote) = (Act.HIDE, LIE);
-                else ++honestSeats;
+                if (!isLiar(list[i].member)) continue;
+                (list[i].act, list[i].vote) = (Act.HIDE, LIE);
+                ++ofRound;
             }
+            kept += ofRound;
             commit(id, list);
             pass(id, 4);
             settle(id, list);
@@ -355,9 +359,10 @@ contract WithholdingTest is Batches {
             if (verdict != IMarketEvents.Verdict.CARRIED) break;
         }
         (, IMarketEvents.Verdict last,, uint16 opened,) = rowAt(0);
-        bool isEnough = opened >= 3 && 20 * uint256(opened) >= 9 * 9;
+        // A round without any of theirs accepts at once; else it takes 45 % of all nine seats.
+        bool isEnough = ofRound == 0 || (opened >= 3 && 20 * uint256(opened) >= 9 * 9);
         vm.assertTrue(last == (isEnough ? IMarketEvents.Verdict.ACCEPTED : IMarketEvents.Verdict.VOID));
-        vm.assertEq(lost, (9 - honestSeats) * 2 * P, "each of their seats");
+        vm.assertEq(lost, kept * 2 * P, "each of their seats");
         checkBooks();
     }
 

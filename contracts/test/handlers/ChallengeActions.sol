@@ -246,7 +246,10 @@ abstract contract ChallengeActions is DisputeActions {
         BundleLife storage w = bundleLives[id][bundle];
         (Member[] memory members,, bool mayLie) = membersOf(lives[id].table);
         (,,,, uint8 from) = market.batchFlags(id);
-        if (w.rowRound < from || lot >= rules.auditBps || _isAudited[key] || members.length < w.voters.length + auditor + 1) {
+        if (
+            w.rowRound < from || lot >= rules.auditBps || _isAudited[key]
+                || members.length < w.voters.length + auditor + 1
+        ) {
             return false;
         }
         _isAudited[key] = true;
