@@ -108,7 +108,7 @@ contract AttacksTest is ClassVotes {
         uint256 before = freeOf(requester);
         uint64 id = post(list);
         vm.assertEq(lastSkips, hex"00000c000102");
-        vm.assertEq(before - freeOf(requester), P * 9 + type(uint64).max);
+        vm.assertEq(before - freeOf(requester), P * 9 + type(uint64).max + AUDIT);
         assign(id);
         uint256 fees = freeOf(collator);
         play(id, ballots(id));
