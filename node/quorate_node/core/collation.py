@@ -121,7 +121,8 @@ def end_call(state: State, key: tuple[object, ...], error: str | None) -> None:
     elif key[0] == "settle" and isinstance(key[1], int):
         state.mail.planned.pop(key[1], None)
     elif key[0] == "challenge":
-        state.own.challenged.pop((key[1], key[2], key[3]), None)  # type: ignore[arg-type]
+        for known in [known for known in state.own.challenged if known == key[1:4]]:
+            del state.own.challenged[known]
 
 
 # commitments --------------------------------------------------------------------------------------------------------

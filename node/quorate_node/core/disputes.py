@@ -152,9 +152,11 @@ def _decide_work(state: State, dispute: Dispute, member: int, mind: Mind) -> Ite
     answer = _choose(state, dispute, work, mind)
     if answer is not None:
         state.own.journaling.add(dispute.statement)
-        is_vote = not isinstance(answer, AbstainReason)
-        reason = answer if isinstance(answer, AbstainReason) else AbstainReason.OTHER
-        draft = DraftVote(dispute.record.bundle, 0, answer if is_vote else None, reason=reason)  # type: ignore[arg-type]
+        bundle = dispute.record.bundle
+        if isinstance(answer, AbstainReason):
+            draft = DraftVote(bundle, 0, None, reason=answer)
+        else:
+            draft = DraftVote(bundle, 0, answer)
         yield JournalCommit(Stage.CLASS_VOTE, dispute.id, dispute.window, dispute.statement, member, (draft,))
 
 
