@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from quorate.protocol.types import Address, OperatorId, Table
@@ -56,6 +56,30 @@ class Operator:
     def seats_in(self, era: int) -> int:
         """Seats filled in a fault era, as far as they are still known."""
         return self.seats if self.seats_era == era % 256 else 0
+
+    def count_seats(self, seats: int, era: int) -> None:
+        """Seats are counted for one fault era; those of another stay known to a record that is not judged yet."""
+        if self.seats_era != era % 256:
+            if self.faults.failed and self.faults.era % 256 == self.seats_era:
+                self.faults = replace(self.faults, done=self.faults.done + self.seats)
+            self.seats, self.seats_era = 0, era % 256
+        self.seats = min(self.seats + seats, MAX_SEATS)
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether too many of the seats failed in the era of the record that waits."""
+        return self.faults.is_faulty(self.faults.done + self.seats_in(self.faults.era))
+
+    def next_offences(self, era_period: int, fault_memory: int) -> int:
+        """How many offences in a row the record makes; 0 when it is none. The periods are in seconds."""
+        if not self.faults.unrevealed or not self.is_faulty:
+            return 0
+        is_remembered = (self.faults.era - self.offence_era) * era_period < fault_memory
+        return min(self.offences + 1, len(OFFENCE_PERCENT)) if is_remembered else 1
+
+    def compute_slash(self, offences: int) -> int:
+        """What so many offences in a row cost, in wei, rounded down."""
+        return self.holdings * OFFENCE_PERCENT[offences - 1] // 100 if offences else 0
 
 
 @dataclass(slots=True)

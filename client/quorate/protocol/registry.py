@@ -13,8 +13,6 @@ from quorate.protocol import events as ev
 from quorate.protocol.classes import (
     LONE_WRONG_PERCENT,
     MAX_CAPACITY,
-    MAX_SEATS,
-    OFFENCE_PERCENT,
     ClassState,
     Earning,
     EraTable,
@@ -81,7 +79,7 @@ class Registry:
         """What a fine for a fault could take, in wei: an earlier record is judged before."""
         operator = self.operators[operator_id]
         offences = self._next_offences(operator) if self._is_due(operator, now) else 0
-        return operator.holdings - (_compute_offence_slash(operator.holdings, offences) if offences else 0)
+        return operator.holdings - operator.compute_slash(offences)
 
     def fault_era(self, now: int) -> int:
         """Number of the era of faults, the same for all classes."""
@@ -253,15 +251,6 @@ class Registry:
         self._touch_classes(operator)
         return [ev.OperatorReleased(operator_id)]
 
-    def _count_seats(self, operator: Operator, seats: int, era: int) -> None:
-        """Seats are counted for one era; those of another stay known to a record that is not judged yet."""
-        if operator.seats_era != era:
-            faults = operator.faults
-            if faults.failed and faults.era % 256 == operator.seats_era:
-                operator.faults = replace(faults, done=faults.done + operator.seats)
-            operator.seats, operator.seats_era = 0, era
-        operator.seats = min(operator.seats + seats, MAX_SEATS)
-
     def _is_due(self, operator: Operator, now: int) -> bool:
         return operator.faults.failed > 0 and operator.faults.era != self.fault_era(now)
 
@@ -274,27 +263,22 @@ class Registry:
         return judged
 
     def _next_offences(self, operator: Operator) -> int:
-        """How many offences in a row the record makes; 0 when it is none."""
-        faults = operator.faults
-        if not faults.unrevealed or not faults.is_faulty(faults.done + operator.seats_in(faults.era)):
-            return 0
-        is_remembered = (faults.era - operator.offence_era) * self.params.era_period < self.params.fault_memory
-        return min(operator.offences + 1, len(OFFENCE_PERCENT)) if is_remembered else 1
+        return operator.next_offences(self.params.era_period, self.params.fault_memory)
 
     def _judge(self, now: int, operator_id: OperatorId) -> list[ev.Event]:
         """The verdict on the record of an era that is over."""
         operator = self.operators[operator_id]
-        faults, offences = operator.faults, self._next_offences(operator)
+        era, is_faulty, offences = operator.faults.era, operator.is_faulty, self._next_offences(operator)
         operator.faults = FaultRecord()
-        if not faults.is_faulty(faults.done + operator.seats_in(faults.era)):
+        if not is_faulty:
             return []
         operator.jailed_until = (self.fault_era(now) + self.params.jail_eras) * self.params.era_period
         self._touch_classes(operator)
         jailed = ev.OperatorJailed(operator_id, operator.jailed_until)
         if not offences:
             return [jailed]
-        operator.offences, operator.offence_era = offences, faults.era
-        taken = _compute_offence_slash(operator.holdings, offences)
+        operator.offences, operator.offence_era = offences, era
+        taken = operator.compute_slash(offences)
         self.treasury += taken
         left = self._take(operator_id, taken)
         return [jailed, ev.OperatorSlashed(operator_id, taken, False), ev.TreasuryGrew(taken), *left]
@@ -312,8 +296,9 @@ class Registry:
         self.balance += call.value
         self.pots -= from_pot
         for entry in entries:
-            self._count_seats(self.operators[entry.operator_id], entry.seats, self.fault_era(call.now) % 256)
-            self.operators[entry.operator_id].stake += entry.amount
+            operator = self.operators[entry.operator_id]
+            operator.count_seats(entry.seats, self.fault_era(call.now))
+            operator.stake += entry.amount
         return [ev.Credited(tuple(entry.encode() for entry in entries))]
 
     def apply_fine(self, call: Call, operator_id: OperatorId, amount: int, kind: FineKind) -> list[ev.Event]:
@@ -398,11 +383,6 @@ class Registry:
             if member.units == 0:
                 left.append(self._remove_member(class_id, operator_id))
         return left
-
-
-def _compute_offence_slash(holdings: int, offences: int) -> int:
-    """Wei, rounded down."""
-    return holdings * OFFENCE_PERCENT[offences - 1] // 100
 
 
 def _swap_out(items: list[_T], item: _T) -> None:
