@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import BlockHead
 from quorate.jobs import JobRecord
-from quorate.tracking import JobProgress, JobStage, JobTracker
+from quorate.progress import JobProgress, JobStage
+from quorate.tracking import JobTracker
 
 REORG_BLOCKS = 64
 """A chain that lost its newest blocks may have our order in a block below the one that we signed it at."""

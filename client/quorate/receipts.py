@@ -10,7 +10,8 @@ from typing import Any
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import to_hex
 from quorate.jobs import JobRecord, describe_order
-from quorate.tracking import JobStage, JobTracker, Slash
+from quorate.progress import JobStage, Slash
+from quorate.tracking import JobTracker
 
 TRANSACTION_NAMES = {
     JobStage.POSTED: "post",

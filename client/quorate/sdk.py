@@ -31,6 +31,7 @@ from quorate.following import REORG_BLOCKS, JobFollower
 from quorate.jobs import JobBook, JobRecord
 from quorate.messages import ExtensionMessage
 from quorate.orders import OrderWishes, Quote, build_order, check_order, quote_order
+from quorate.progress import PASSING_SKIPS, JobProgress, JobStage
 from quorate.protocol.committee import compute_committee
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ConfigurationError, ContentUnavailable, DataError, RecoverableError, ValidationError
@@ -45,7 +46,7 @@ from quorate.spec import PreparedSpec, prepare_spec
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
-from quorate.tracking import PASSING_SKIPS, JobProgress, JobStage, JobTracker
+from quorate.tracking import JobTracker
 
 POLL_S = 0.1
 EXTEND_S = 30.0

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from quorate.chain.types import LoggedEvent
+from quorate.explaining import SKIP_HINTS, explain_void, list_reasons, name_reason
+from quorate.progress import JobProgress, JobStage, SeatVote, Slash, TrackedBundle
 from quorate.protocol import encoding, events
 from quorate.protocol.dispute_pages import decode_dispute_record
 from quorate.protocol.partition import count_bundles
 from quorate.protocol.types import (
-    AbstainReason,
     DisputeKind,
     JobOrder,
     OrderSkip,
@@ -24,113 +23,6 @@ from quorate.protocol.types import (
     Vote,
 )
 from quorate.protocol.verdict import Conduct, decode_tally
-
-
-class JobStage(StrEnum):
-    """Steps of a job, in the words of a requester."""
-
-    POSTED = "posted"
-    ASSIGNED = "assigned"
-    COMMITTED = "committed"
-    REVEALED = "revealed"
-    CARRIED = "carried"
-    DISPUTED = "disputed"
-    ACCEPTED = "accepted"
-    FINAL = "final"
-    EXTENDED = "extended"
-    VOID = "void"
-    SKIPPED = "skipped"
-    EXPIRED = "expired"
-
-    @property
-    def is_end(self) -> bool:
-        """Whether nothing follows by itself; what is accepted may still be reversed, until it is final."""
-        return self in (JobStage.ACCEPTED, JobStage.FINAL, JobStage.VOID, JobStage.SKIPPED, JobStage.EXPIRED)
-
-
-PASSING_SKIPS = frozenset({OrderSkip.FULL, OrderSkip.CAPACITY})
-"""A collator may post the order again in its next batch or era."""
-
-REASON_MEANINGS = {
-    "NO_DATA": "nobody could give them the program or the input",
-    "RESOURCES": "more memory or stack than they have, as by recursion without end",
-    "TIME": "it was not done in time",
-    "DATA_MISMATCH": "the data is not what its order says",
-}
-
-SKIP_HINTS = {
-    OrderSkip.EMPTY: "it has no task or no fuel",
-    OrderSkip.UNSUPPORTED: "it asks for a strategy that the contracts do not know",
-    OrderSkip.EXPIRED: "its valid_until had passed",
-    OrderSkip.UNITS: "the class has fewer units than min_units",
-    OrderSkip.FEE: "the collator's fee is above max_fee",
-    OrderSkip.PRICE: "the class's price is above max_price",
-    OrderSkip.PERIOD: "its fuel and input need more time than the commit period",
-    OrderSkip.FULL: "the batch was full",
-    OrderSkip.CAPACITY: "the class has no capacity left in this era",
-    OrderSkip.SIGNATURE: "its signature is not the requester's",
-    OrderSkip.NONCE: "its nonce was used before",
-    OrderSkip.DEPOSIT: "the free deposit is below the escrow; deposit more",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class JobProgress:
-    """One step: where it stands on the chain, and `detail` for people. `timestamp` is the block's, 0 if not asked."""
-
-    stage: JobStage
-    round: int
-    block: int
-    transaction: bytes
-    detail: str = ""
-    timestamp: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SeatVote:
-    """How one seat voted, by member index of the batch's table; `vote` is None for who stayed silent or abstained."""
-
-    seat: int | None
-    member: int
-    vote: Vote | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Slash:
-    """Stake taken after a dispute, in wei."""
-
-    operator_id: int
-    amount: int
-    ejected: bool
-    transaction: bytes
-
-
-@dataclass(slots=True)
-class TrackedBundle:
-    """One of the job's bundles; `committed` maps seats of the present round to members, `abstained` to reasons.
-
-    `reasons` counts abstentions of all rounds; `voters` are those of its last row, which stands in the batch's outcome
-    page number `page`; `wrong` are members that a class vote found wrong.
-    """
-
-    committed: dict[int, int] = field(default_factory=dict)
-    abstained: dict[int, str] = field(default_factory=dict)
-    reasons: Counter[str] = field(default_factory=Counter)
-    voters: tuple[int, ...] = ()
-    page: int = 0
-    wrong: set[int] = field(default_factory=set)
-    is_reversed: bool = False
-    standing: dict[int, Vote] = field(default_factory=dict)
-    seats: tuple[SeatVote, ...] = ()
-    verdict: Verdict | None = None
-    vote: Vote | None = None
-    dispute_id: int | None = None
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether its verdict is the last one."""
-        return self.verdict in (Verdict.ACCEPTED, Verdict.VOID)
 
 
 class JobTracker:
@@ -253,8 +145,8 @@ class JobTracker:
                     bundle = self.bundles[item.bundle]
                     bundle.committed[item.seat] = each.member
                     if item.reason is not None:
-                        bundle.abstained[item.seat] = _name_reason(item.reason)
-                        bundle.reasons[_name_reason(item.reason)] += 1
+                        bundle.abstained[item.seat] = name_reason(item.reason)
+                        bundle.reasons[name_reason(item.reason)] += 1
         if self._is_committed() and not was_complete:
             self._step(JobStage.COMMITTED, f"{self.batch.seats} seats")
 
@@ -305,7 +197,7 @@ class JobTracker:
     def _count_missing(self, seen: dict[int, OutcomeRow]) -> str:
         carried = [self.bundles[number] for number, row in seen.items() if row.verdict == Verdict.CARRIED]
         reasons = sum((Counter(bundle.abstained.values()) for bundle in carried), Counter[str]())
-        return f"seats abstained ({_list_reasons(reasons)})" if reasons else "a seat stayed silent"
+        return f"seats abstained ({list_reasons(reasons)})" if reasons else "a seat stayed silent"
 
     # disputes -----------------------------------------------------------------------------------------------------
 
@@ -357,7 +249,7 @@ class JobTracker:
             return
         void = [bundle for bundle in self.bundles.values() if bundle.verdict == Verdict.VOID]
         if void:
-            self._step(JobStage.VOID, _explain_void(void[0], self._is_abandoned))
+            self._step(JobStage.VOID, explain_void(void[0], self._is_abandoned))
         else:
             self._step(JobStage.ACCEPTED)
 
@@ -380,34 +272,6 @@ class JobTracker:
         carried = [bundle for bundle in self.bundles.values() if bundle.verdict == Verdict.CARRIED] if is_ours else []
         if carried:
             self._step(JobStage.EXTENDED, "more rounds; votes stand")
-
-
-def _name_reason(number: int) -> str:
-    return AbstainReason(number).name if number in list(AbstainReason) else f"reason {number}"
-
-
-def _list_reasons(reasons: Counter[str]) -> str:
-    return ", ".join(f"{name} x {count}" if count > 1 else name for name, count in sorted(reasons.items()))
-
-
-def _explain_abstentions(reasons: Counter[str]) -> str:
-    said = "; ".join(REASON_MEANINGS[name] for name in sorted(reasons) if name in REASON_MEANINGS)
-    return f"the seats abstained ({_list_reasons(reasons)}){f': {said}' if said else ''}"
-
-
-def _explain_void(bundle: TrackedBundle, is_abandoned: bool) -> str:
-    if bundle.is_reversed:
-        return "the class found the accepted result wrong; the refund comes out of what the liars lost"
-    if bundle.dispute_id is not None:
-        return "the class vote found no result; the deposit is back"
-    more = "; `quorate job extend` buys more rounds, in which the votes stand" if bundle.voters else ""
-    if is_abandoned:
-        return f"the batch was abandoned: nobody closed it or drew its committees in time; the deposit is back{more}"
-    if bundle.voters:
-        return f"seats stayed silent in every round; what was not spent is back{more}"
-    if bundle.reasons:
-        return f"{_explain_abstentions(bundle.reasons)}; what was not spent is back"
-    return "seats stayed silent in every round; the deposit is back"
 
 
 def _seats_of(bundle: TrackedBundle, row: OutcomeRow) -> tuple[SeatVote, ...]:

@@ -22,11 +22,11 @@ from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
 from quorate.jobs import JobRecord
 from quorate.orders import OrderWishes
+from quorate.progress import JobStage
 from quorate.protocol.errors import DataError, QuorateError, UnrecoverableError
 from quorate.protocol.spec import Limits
 from quorate.sdk import QuorateClient
 from quorate.spec import PreparedSpec
-from quorate.tracking import JobStage
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "client" / "examples" / "cloud-detection"

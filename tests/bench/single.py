@@ -20,9 +20,9 @@ from _bench import ROOT, Bench, median
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
 from quorate.orders import OrderWishes
+from quorate.progress import JobStage
 from quorate.protocol.spec import Limits
 from quorate.sdk import QuorateClient
-from quorate.tracking import JobStage
 
 EXAMPLES = ROOT / "client" / "examples"
 EXAMPLE = EXAMPLES / "cloud-detection"

@@ -14,12 +14,12 @@ from quorate.chain.types import BlockHead, LoggedEvent
 from quorate.devnet.devnet import Devnet
 from quorate.jobs import JobRecord
 from quorate.orders import OrderWishes
+from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.events import Event
 from quorate.protocol.spec import Limits
 from quorate.protocol.types import Address
 from quorate.sdk import QuorateClient
-from quorate.tracking import JobStage
 
 ROOT = Path(__file__).resolve().parents[2]
 # (module (func (export "_start")))

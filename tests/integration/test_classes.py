@@ -24,12 +24,12 @@ from quorate.chain import calls
 from quorate.chain.account import SigningAccount
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
+from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.hashing import keccak
 from quorate.protocol.params import ETHER, LOCAL
 from quorate.protocol.spec import WASM_PROFILE
 from quorate.protocol.types import Vote
-from quorate.tracking import JobStage
 
 pytestmark = [pytest.mark.anvil, pytest.mark.slow]
 OTHER_PROFILE = "quorate-wasm-2"

@@ -15,13 +15,13 @@ from quorate.config import Config, load_config
 from quorate.delivery import CollatorAway, OrderRefused
 from quorate.devnet import Devnet, DevnetOptions
 from quorate.orders import OrderWishes
+from quorate.progress import JobStage
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ProtocolViolation, ValidationError
 from quorate.protocol.params import ETHER
 from quorate.protocol.result import TaskStatus
 from quorate.protocol.spec import Limits
 from quorate.sdk import QuorateClient
-from quorate.tracking import JobStage
 
 pytestmark = [pytest.mark.anvil, pytest.mark.slow]
 

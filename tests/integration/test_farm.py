@@ -11,9 +11,9 @@ from tests.integration.network import OUR_PATHS, find_events, requester, wait_fo
 
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
+from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.params import ETHER, LOCAL
-from quorate.tracking import JobStage
 
 pytestmark = pytest.mark.anvil
 LIARS = {8, 9}

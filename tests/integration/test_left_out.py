@@ -24,10 +24,10 @@ from tests.integration.network import (
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
 from quorate.jobs import JobRecord
+from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.params import LOCAL
 from quorate.protocol.types import FineKind
-from quorate.tracking import JobStage
 
 pytestmark = [pytest.mark.anvil, pytest.mark.slow]
 

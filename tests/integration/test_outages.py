@@ -17,13 +17,13 @@ from wasmtime import wat2wasm
 
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
+from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.errors import ContentUnavailable
 from quorate.protocol.result import TaskResult
 from quorate.sdk import QuorateClient
 from quorate.storage.cid import Cid
 from quorate.storage.index import Index
-from quorate.tracking import JobStage
 
 pytestmark = pytest.mark.anvil
 RECURSION = wat2wasm('(module (func $r (call $r) (call $r)) (func (export "_start") (call $r)))')

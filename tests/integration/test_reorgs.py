@@ -24,10 +24,10 @@ from tests.integration.network import (
 
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
+from quorate.progress import JobStage
 from quorate.protocol import encoding, events
 from quorate.protocol.events import Event
 from quorate.protocol.params import LOCAL
-from quorate.tracking import JobStage
 
 pytestmark = pytest.mark.anvil
 HONEST, LIARS = range(1, 9), range(9, 13)

@@ -12,10 +12,10 @@ import typer
 from quorate.cli.common import get_config
 from quorate.cli.output import OutputFormat, OutputOption, guarded, print_result, progress, say
 from quorate.jobs import JobRecord
+from quorate.progress import JobStage
 from quorate.protocol.errors import DataError, ValidationError
 from quorate.protocol.result import EXIT_OUT_OF_FUEL, EXIT_OVER_LIMIT, EXIT_REFUSED, EXIT_TRAP
 from quorate.sdk import QuorateClient
-from quorate.tracking import JobStage
 
 app = typer.Typer(help="List, follow and describe jobs, and get their results.", no_args_is_help=True)
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
+from quorate.progress import JobProgress
 from quorate.protocol.errors import DataError, QuorateError, ValidationError
 from quorate.protocol.params import ETHER
-from quorate.tracking import JobProgress
 
 stderr = Console(stderr=True, highlight=False)
 

@@ -11,7 +11,7 @@ import {IMarketEvents} from "./IMarketEvents.sol";
 /// @notice README.md, section 4, gives layouts, requirements and effects.
 interface IComputeMarket is IMarketEvents {
     function deposit() external payable;
-    function depositFor(address account) external payable;
+    function depositFor(address owner) external payable;
     function withdraw(uint128 amount) external;
     function post(uint64 batchId, Terms calldata terms, bytes calldata page, bool last) external returns (uint64);
     function proveBeacon(uint64 batchId, bytes calldata header) external;

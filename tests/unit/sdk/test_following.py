@@ -12,12 +12,12 @@ from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import BlockHead, LoggedEvent
 from quorate.following import JobFollower
 from quorate.jobs import JobRecord
+from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.encoding import encode_outcomes, encode_post_page
 from quorate.protocol.events import Event
 from quorate.protocol.hashing import keccak
 from quorate.protocol.types import Address, OutcomeRow, Verdict
-from quorate.tracking import JobStage
 
 OPENED = events.BatchOpened(BATCH, Address(bytes(20)), 1, 1, 3, 2, 60, 0)
 POSTED = events.PagePosted(BATCH, 0, encode_post_page([sign(ORDER)]), b"")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from quorate.chain.account import SigningAccount
 from quorate.chain.types import LoggedEvent
+from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.dispute_pages import encode_dispute_record
 from quorate.protocol.encoding import (
@@ -36,7 +37,7 @@ from quorate.protocol.types import (
     Vote,
 )
 from quorate.protocol.verdict import Conduct, TallyRow
-from quorate.tracking import JobStage, JobTracker
+from quorate.tracking import JobTracker
 
 KEY = SigningAccount.from_key(bytes(range(1, 33)))
 OTHER = SigningAccount.from_key(bytes(range(2, 34)))
