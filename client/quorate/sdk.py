@@ -11,7 +11,6 @@ with QuorateClient.open(load_config()) as client:
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,37 +25,29 @@ from quorate.chain.account import SigningAccount
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import Receipt
 from quorate.config import Config
-from quorate.delivery import check_provider_urls, push_content, send_extension, send_hints, send_order
-from quorate.following import REORG_BLOCKS, JobFollower
+from quorate.delivery import check_provider_urls, push_content, send_extension, send_order
+from quorate.following import REORG_BLOCKS
 from quorate.jobs import JobBook, JobRecord
 from quorate.messages import ExtensionMessage
 from quorate.orders import OrderWishes, Quote, build_order, check_order, quote_order
-from quorate.progress import PASSING_SKIPS, JobProgress, JobStage
-from quorate.protocol.committee import compute_committee
+from quorate.progress import JobProgress, JobStage
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ConfigurationError, ContentUnavailable, DataError, RecoverableError, ValidationError
 from quorate.protocol.outcomes import compute_extension_digest
-from quorate.protocol.partition import tasks_of_bundle
 from quorate.protocol.result import TaskResult
-from quorate.protocol.spec import JobSpec, Limits
-from quorate.protocol.types import Address, SignatureKind, Vote
-from quorate.receipts import describe_job, describe_promise, find_seats
-from quorate.results import FetchedResult, Refusals, fetch_bundle, fetch_leaves, write_result
+from quorate.protocol.spec import Limits
+from quorate.protocol.types import Address, SignatureKind
+from quorate.receipts import describe_job
+from quorate.results import FetchedResult, ResultReader
 from quorate.spec import PreparedSpec, prepare_spec
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
 from quorate.tracking import JobTracker
+from quorate.watching import JobWatch, StillWaiting
 
 POLL_S = 0.1
 EXTEND_S = 30.0
-TELL_S = 1.5
-RESEND_S = 10.0
-"""Seconds after which an order that is not on chain is handed to a collator again."""
-
-
-class StillWaiting(RecoverableError):
-    """A job did not end within the time that its caller had; it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,32 +239,8 @@ class QuorateClient:
         that will not be tried again, or EXPIRED. An order that nobody posts goes to the collators again, the next one
         first. Raises StillWaiting.
         """
-        sent_at, attempts, assigned_at, told = time.monotonic(), 0, time.monotonic(), set[int]()
-        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        follower, began = JobFollower(self.gateway, record), self.gateway.head().number
-        while True:
-            head = follower.read()
-            tracker = follower.tracker
-            if tracker.batch is None and head.timestamp > record.order.valid_until:
-                tracker.expire(head.number)
-            elif tracker.batch is None and time.monotonic() > sent_at + RESEND_S:
-                sent_at, attempts = time.monotonic(), attempts + 1
-                self._send_again(record, attempts)
-            if tracker.stage is JobStage.ASSIGNED and tracker.round not in told:
-                if time.monotonic() > assigned_at + TELL_S:
-                    told.add(tracker.round)
-                    self._tell_seats(record, tracker)
-            else:
-                assigned_at = time.monotonic()
-            if until_final:
-                tracker.finish(head.number, head.timestamp)
-            for step in follower.untold():
-                yield self._told(record, step, is_live=step.block > began)
-            if _is_over(tracker, until_final):
-                return
-            if time.monotonic() > deadline:
-                raise StillWaiting(f"job 0x{record.job_id.hex()} is not over yet: `quorate job wait` goes on")
-            time.sleep(poll_s)
+        watch = JobWatch(self.gateway, self.book, record, self._send_again)
+        yield from watch.steps(timeout_s=timeout_s, poll_s=poll_s, until_final=until_final)
 
     def _send_again(self, record: JobRecord, attempt: int) -> None:
         """A collator that took an order and died would take it along."""
@@ -281,29 +248,6 @@ class QuorateClient:
         first = attempt % len(collators) if collators else 0
         with suppress(RecoverableError, ValidationError, ConfigurationError):  # the chain tells what becomes of it
             self.send(self.book.load(record.job_id.hex()), [*collators[first:], *collators[:first]])
-
-    def _tell_seats(self, record: JobRecord, tracker: JobTracker) -> None:
-        """Seats that still wait may have nobody to ask for the input: they are told who has it."""
-        batch = tracker.batch
-        if batch is None or not record.providers:
-            return
-        with suppress(RecoverableError, ValidationError):
-            domain = self.gateway.round_domain(batch.batch_id)
-            table, endpoints = self.gateway.table(batch.class_id, batch.table), self.gateway.endpoints()
-            rows: set[int] = set()
-            for bundle in tracker.bundles:
-                rows |= set(compute_committee(domain, bundle, batch.seats, table.units, len(table.members)))
-            urls = {endpoints.get(table.members[row].operator_id) for row in rows}
-            send_hints(record.signed, sorted(filter(None, urls)), record.providers)
-
-    def _told(self, record: JobRecord, step: JobProgress, *, is_live: bool) -> JobProgress:
-        """A step with its block's time; when we saw it happen goes to the record, and of an end when it happened."""
-        fresh = self.book.load(record.job_id.hex())
-        timestamp = self.gateway.block(step.block).timestamp
-        if step.stage.value not in fresh.seen and (is_live or step.stage.is_end):
-            seconds = (time.time() if is_live else timestamp) - record.created_at
-            self.book.update(fresh, seen={**fresh.seen, step.stage.value: round(seconds, 3)})
-        return replace(step, timestamp=timestamp)
 
     def wait(self, record: JobRecord, *, timeout_s: float | None = None, until_final: bool = False) -> JobProgress:
         """The last step of a job."""
@@ -325,9 +269,8 @@ class QuorateClient:
         tracker, fresh = self.track(record), self.book.load(record.job_id.hex())
         if fresh.result_cid is None and tracker.stage == JobStage.ACCEPTED and record.order.task_count == 1:
             with suppress(ContentUnavailable, DataError):  # the receipt is worth having without it
-                number, vote = self._accepted_bundles(tracker)[0]
-                leaf = fetch_leaves(vote, self._providers_of(tracker, number), [])[0]
-                fresh = self.book.update(fresh, result_cid=str(Cid.from_digest(leaf)))
+                cid = self._reader(record, tracker).find_cid()
+                fresh = self.book.update(fresh, result_cid=str(cid))
         return describe_job(self.gateway, fresh, tracker)
 
     def extend(self, record: JobRecord, rounds: int = 1, *, timeout_s: float | None = None) -> tuple[int, ...]:
@@ -368,49 +311,19 @@ class QuorateClient:
         One task lies in `dest` itself, several in `dest`/NUMBER. Raises ValidationError for a job that is not accepted,
         DataError or ContentUnavailable naming the providers that lied or were away when none served it.
         """
-        tracker = self.track(record)
-        if tracker.stage != JobStage.ACCEPTED:
-            stage = tracker.stage.value if tracker.stage else "not posted yet"
-            raise ValidationError(f"job 0x{record.job_id.hex()} is {stage}: there is no accepted result to fetch")
-        if dest.exists():
-            raise ValidationError(f"{dest} exists: choose another folder")
-        spec_cid = JobSpec.from_bytes(record.spec.encode()).cid
-        refused: Refusals = []
-        results, received = list[TaskResult](), 0
-        for index, (number, vote) in enumerate(self._accepted_bundles(tracker)):
-            providers, tasks = self._providers_of(tracker, number), tasks_of_bundle(record.order.task_count, index)
-            try:
-                found, size = fetch_bundle(self.store, vote, spec_cid, tasks, providers, refused)
-            except ContentUnavailable as error:
-                promise = describe_promise(self.gateway, tracker, number)
-                raise ContentUnavailable(f"{error}; {promise}") from error
-            results += found
-            received += size
-        for result in results:
-            write_result(self.store, result, dest if len(results) == 1 else dest / str(result.task_index))
+        fetched = self._reader(record).fetch(dest)
+        self._note_result(record, fetched.results)
+        return fetched
+
+    def read_result(self, record: JobRecord) -> tuple[TaskResult, ...]:
+        """How each task of an accepted job ended, without fetching what it put out; errors as `fetch_result`'s."""
+        results = self._reader(record).read()
+        self._note_result(record, results)
+        return results
+
+    def _reader(self, record: JobRecord, tracker: JobTracker | None = None) -> ResultReader:
+        return ResultReader(self.gateway, self.store, record, tracker or self.track(record))
+
+    def _note_result(self, record: JobRecord, results: Sequence[TaskResult]) -> None:
         if len(results) == 1:
             self.book.update(self.book.load(record.job_id.hex()), result_cid=results[0].cid)
-        return FetchedResult(tuple(results), dest, received, tuple(refused))
-
-    def _accepted_bundles(self, tracker: JobTracker) -> list[tuple[int, Vote]]:
-        """Number and vote of each bundle of an accepted job."""
-        return [(number, Vote(bundle.vote)) for number, bundle in sorted(tracker.bundles.items()) if bundle.vote]
-
-    def _providers_of(self, tracker: JobTracker, bundle: int) -> list[str]:
-        """Endpoints of seats that voted for the accepted result, then of everybody else: the class may have voted."""
-        endpoints = self.gateway.endpoints()
-        seats = find_seats(self.gateway, tracker, bundle)
-        vote = tracker.bundles[bundle].vote
-        first = [
-            endpoints[seat["operator"]] for seat in seats if seat["vote"] == vote and seat["operator"] in endpoints
-        ]
-        return list(dict.fromkeys([*first, *endpoints.values()]))
-
-
-def _is_over(tracker: JobTracker, until_final: bool) -> bool:
-    """Whether nothing more is worth waiting for."""
-    if tracker.stage is None or not tracker.stage.is_end:
-        return False
-    if tracker.stage is JobStage.SKIPPED:
-        return tracker.skip not in PASSING_SKIPS
-    return tracker.stage is not JobStage.ACCEPTED or not until_final
