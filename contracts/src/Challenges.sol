@@ -41,14 +41,17 @@ contract Challenges is IChallenges {
     bytes32 private constant AUDIT_TYPEHASH =
         keccak256("Audit(bytes32 auditDomain,uint32 operatorId,uint16 bundle,bytes32 vote)");
     uint256 private constant ONE_SEAT = 1 << 96;
+    uint256 private constant DISSENT = type(uint256).max;
 
     IStakeRegistry public immutable REGISTRY;
     IComputeMarket public immutable MARKET;
     IDisputes public immutable DISPUTES;
 
     Params private _params;
-    /// @dev Claims that were made, and draws that were answered, by the hash of what they are about.
-    mapping(bytes32 key => bool) private _isTaken;
+    /// @dev Claims that were made, by the hash of what they are about.
+    mapping(bytes32 claim => bool) private _isClaimed;
+    /// @dev By outcome: the auditor that agreed, its member's number + 1, or DISSENT; 0 before an audit.
+    mapping(bytes32 outcome => uint256) private _audits;
 
     constructor(Params memory params_, address registry, address market, address disputes) {
         _params = params_;
@@ -82,11 +85,14 @@ contract Challenges is IChallenges {
         Outcome memory o = _accepted(f, proof, bundle);
         if (task >= o.tasks || leaf == 0) revert MalformedPage();
         bytes32 key = keccak256(abi.encode(batchId, bundle, o.round, task, leaf));
-        if (_isTaken[key]) revert AlreadyChallenged(bundle, task);
+        if (_isClaimed[key]) revert AlreadyChallenged(bundle, task);
         uint256 bond = bondOf(o.taskPrice, REGISTRY.tableAt(f.classId, f.table).memberCount);
         if (msg.value != bond) revert WrongValue(msg.value, bond);
-        _isTaken[key] = true;
+        _isClaimed[key] = true;
         DisputeRecord memory r = _record(f, o, bundle);
+        uint256 agreed = _audits[_outcomeKey(batchId, bundle, o)];
+        // Who took the fee for looking answers for the result like a seat, or it could repeat it without a look.
+        if (agreed != 0 && agreed != DISSENT) _addEntry(r, agreed - 1, o.vote);
         (r.kind, r.pot) = (DisputeRecords.CHALLENGE, bond);
         (r.challenger, r.task, r.claim) = (msg.sender, task, leaf);
         REGISTRY.depositPot{value: bond}();
@@ -111,9 +117,9 @@ contract Challenges is IChallenges {
         bytes32 domain = _auditDomain(f);
         LoadedTable memory table = _loadTable(f);
         uint256[2] memory members = _draw(table, domain, bundle, o, auditor);
-        bytes32 key = keccak256(abi.encode(batchId, bundle, f.round));
-        if (_isTaken[key]) revert AlreadyAudited(bundle);
-        _isTaken[key] = true;
+        bytes32 key = _outcomeKey(batchId, bundle, o);
+        if (_audits[key] != 0) revert AlreadyAudited(bundle);
+        _audits[key] = vote == o.vote ? members[auditor] + 1 : DISSENT;
         (address signer, uint24 operatorId) = table.row(members[auditor]);
         bytes32 structHash = keccak256(abi.encode(AUDIT_TYPEHASH, domain, operatorId, bundle, vote));
         bytes32 digest = Statements.typedDigest(MARKET.domainSeparator(), structHash);
@@ -150,14 +156,22 @@ contract Challenges is IChallenges {
     {
         DisputeRecord memory r = _record(f, o, bundle);
         r.kind = DisputeRecords.AUDIT;
-        uint256 count = o.voters.length;
+        _addEntry(r, member, vote);
+        return DISPUTES.open(DisputeRecords.pack(r));
+    }
+
+    function _addEntry(DisputeRecord memory r, uint256 member, bytes32 vote) private pure {
+        uint256 count = r.members.length;
         (uint256[] memory members, bytes32[] memory votes) = (new uint256[](count + 1), new bytes32[](count + 1));
         for (uint256 i; i < count; ++i) {
             (members[i], votes[i]) = (r.members[i], r.votes[i]);
         }
         (members[count], votes[count]) = (member, vote);
         (r.members, r.votes) = (members, votes);
-        return DISPUTES.open(DisputeRecords.pack(r));
+    }
+
+    function _outcomeKey(uint64 batchId, uint256 bundle, Outcome memory o) private pure returns (bytes32) {
+        return keccak256(abi.encode(batchId, bundle, o.round));
     }
 
     function _facts(uint64 batchId) private view returns (Facts memory f) {
@@ -183,6 +197,7 @@ contract Challenges is IChallenges {
 
     function _record(Facts memory f, Outcome memory o, uint256 bundle) private pure returns (DisputeRecord memory r) {
         (r.batchId, r.bundle, r.tasks, r.requester) = (f.batchId, bundle, o.tasks, o.requester);
+        r.round = uint8(o.round); // safe: a round of the batch
         r.price = o.taskPrice * o.tasks;
         r.escrow = r.price * o.voters.length;
         (r.classId, r.table, r.members) = (f.classId, f.table, o.voters);

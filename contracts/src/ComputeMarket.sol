@@ -47,11 +47,11 @@ contract ComputeMarket is Accounts, Posting, Committing {
     }
 
     /// @inheritdoc IComputeMarket
-    function reverse(uint64 batchId, uint16 bundle) external returns (bool first) {
+    function reverse(uint64 batchId, uint16 bundle, uint8 round) external returns (bool first) {
         _onlyDisputes();
         Batch storage b = _batch(batchId);
-        first = _struckByte(b, bundle) & UNDONE == 0;
-        if (first) _setStruckByte(b, bundle, 0xff);
+        first = round >= _struckBelow(b, bundle);
+        if (first) _strike(b, bundle, round);
     }
 
     /// @dev Ends the call with what the module answers to the same calldata.

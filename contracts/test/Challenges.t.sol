@@ -77,7 +77,7 @@ contract ChallengesTest is Proofs {
         bytes memory head =
             abi.encodePacked(kind, id, uint16(0), uint16(1), requester, uint96(P), uint128(pot), uint128(3 * P));
         head = abi.encodePacked(head, uint64(0), uint96(0), address(0), CLASS, uint16(1));
-        return abi.encodePacked(head, challenger, uint16(0), claim);
+        return abi.encodePacked(head, challenger, uint16(0), claim, uint8(0));
     }
 
     function entries(uint64 id) internal view returns (bytes memory) {
@@ -150,7 +150,7 @@ contract ChallengesTest is Proofs {
         Proof memory p = proofOf(id, 0, 0);
         refuse(id + 1, p, 0, 0, LEAF, abi.encodeWithSelector(IMarketEvents.BatchUnknown.selector, id + 1));
         vm.prank(address(disputes));
-        market.reverse(id, 0);
+        market.reverse(id, 0, 0);
         refuse(id, p, 0, 0, LEAF, abi.encodeWithSelector(IChallenges.NotAccepted.selector, uint16(0)));
         tick(30, 1);
         refuse(id, p, 0, 0, LEAF, abi.encodeWithSelector(IChallenges.WindowPast.selector, "challenge"));
@@ -231,6 +231,24 @@ contract ChallengesTest is Proofs {
         checkBooks();
     }
 
+    function test_AnAuditorThatAgreedAnswersLikeASeat() public {
+        uint64 id = drawn(1);
+        uint16 member = auditorsOf(id)[0];
+        audit(id, 0, honest(0), signedBy(id, member, honest(0)));
+        challenge(id, proofOf(id, 0, 0), 0, 0, LEAF, BOND);
+        bytes memory all = abi.encodePacked(uint8(4), entries(id), member, honest(0));
+        vm.assertEq(opened, abi.encodePacked(recordHead(1, id, BOND, stranger, LEAF), all), "the auditor is an entry");
+    }
+
+    /// @dev One that found another root stands in its own dispute, with that; not in a challenge's, with the accepted.
+    function test_AnAuditorThatDissentedIsNoEntryOfAChallenge() public {
+        uint64 id = drawn(1);
+        audit(id, 0, LIE, signedBy(id, auditorsOf(id)[0], LIE));
+        challenge(id, proofOf(id, 0, 0), 0, 0, LEAF, BOND);
+        bytes memory all = abi.encodePacked(recordHead(1, id, BOND, stranger, LEAF), uint8(3), entries(id));
+        vm.assertEq(opened, all);
+    }
+
     function test_ASilentAuditorIsFinedWhenTheSecondAnswers() public {
         uint64 id = drawn(1);
         uint16[2] memory members = auditorsOf(id);
@@ -281,7 +299,7 @@ contract ChallengesTest is Proofs {
         market.proveAudit(id, "");
         refuseAudit(id, 2, "", error);
         vm.prank(address(disputes));
-        market.reverse(id, 0);
+        market.reverse(id, 0, 0);
         refuseAudit(id, 0, "", abi.encodeWithSelector(IChallenges.NotAccepted.selector, uint16(0)));
     }
 

@@ -171,6 +171,29 @@ contract ClassVoteTest is ClassVotes {
         assertNoPots();
     }
 
+    /// @dev After an extension of a convicted committee: the fresh one lied too, and the requester is refunded for it.
+    function test_AnUpheldAuditReversesTheRoundItDoubts() public {
+        vm.prank(address(disputes));
+        market.reverse(batchId, 0, 0); // as an extension strikes the row of the first round
+        Vote memory v = audit(rootOf(good), rootOf(bad));
+        uint256 before = freeOf(requester);
+        decideFor(v, rootOf(bad));
+        vm.assertEq(freeOf(requester), before, "the first round was undone");
+        bytes memory record = v.record;
+        record[177] = 0x01;
+        for (uint16 m; m < 3; ++m) {
+            record[180 + 34 * m] = bytes1(uint8(7 + m)); // others sat: the first are ejected
+        }
+        Vote memory fresh = openAs(address(challenges), record);
+        publishAndAsk(fresh, columns());
+        ClassBallot[] memory all = classBallots(fresh, answerOf(fresh, rootOf(bad)));
+        commitClass(fresh, all);
+        settleClass(fresh, all);
+        vm.assertEq(freeOf(requester), before + REFUND, "the fresh one was reversed");
+        vm.assertEq(market.struckBelow(batchId, 0), 2);
+        assertNoPots();
+    }
+
     function decideFor(Vote memory v, bytes32 root) internal {
         publishAndAsk(v, columns());
         ClassBallot[] memory all = classBallots(v, answerOf(v, root));

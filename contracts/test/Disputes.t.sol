@@ -122,7 +122,33 @@ contract DisputesTest is DisputeCase {
         settleClass(v, all);
         assertDecided(1, honest(0));
         vm.assertEq(stakeOf(uint24(accomplice) + 1), 0);
-        vm.assertEq(stakeOf(list[0].member + 1), 0);
+        vm.assertEq(stakeOf(list[0].member + 1), STAKE * 8 / 10, "nobody can make a lone seat's mistake dearer");
+        assertNoPots();
+    }
+
+    /// @dev Who voted wrong by a fault of its machine will vote so again; a sybil repeats that to take all of its stake.
+    function test_ALoneSeatThatRepeatsItselfStaysLone() public {
+        (, Ballot[] memory list, Vote memory v) = conflict(1);
+        ClassBallot[] memory all = classBallots(v, honest(0));
+        uint16 sybil = _other(list);
+        all[sybil].vote = all[list[0].member].vote = LIE;
+        commitClass(v, all);
+        settleClass(v, all);
+        vm.assertEq(stakeOf(uint24(sybil) + 1), 0);
+        vm.assertEq(stakeOf(list[0].member + 1), STAKE * 8 / 10);
+        assertNoPots();
+    }
+
+    function test_TwoClassVotesOfOneLieAreTogether() public {
+        (, Ballot[] memory list, Vote memory v) = conflict(1);
+        ClassBallot[] memory all = classBallots(v, honest(0));
+        uint16 other = _other(list);
+        all[other].vote = bytes32(uint256(1));
+        all[list[0].member].vote = bytes32(uint256(1));
+        commitClass(v, all);
+        settleClass(v, all);
+        vm.assertEq(stakeOf(uint24(other) + 1), 0);
+        vm.assertEq(stakeOf(list[0].member + 1), 0, "its class vote was another one's lie");
         assertNoPots();
     }
 
@@ -268,7 +294,7 @@ contract VoteWindowsTest is DisputeCase {
         assertNoPots();
     }
 
-    function test_NoDataVoidsAndBlamesThoseWhoVoted() public {
+    function test_NoDataVoidsAndVotesCountAsAbstentions() public {
         (, Ballot[] memory list, Vote memory v) = conflict(1);
         uint256 r = freeOf(requester);
         ClassBallot[] memory all = classBallots(v, NO_DATA);
@@ -281,7 +307,9 @@ contract VoteWindowsTest is DisputeCase {
         for (uint256 m; m < 10; ++m) {
             bool isSeat = m == list[0].member || m == list[1].member || m == list[2].member;
             vm.assertEq(uint8(decision.tally[m]), isSeat ? 0x20 : 0);
-            vm.assertEq(stakeOf(uint24(m) + 1), STAKE - (isSeat ? 2 * P : 0), "silence is no fault then");
+            vm.assertEq(stakeOf(uint24(m) + 1), STAKE - (isSeat ? P : 0), "silence is no fault then");
+            (, uint32 failed,,,,,,,) = registry.faults(uint24(m) + 1);
+            vm.assertEq(failed, 0, "nor a vote: the data may have been withdrawn");
         }
         assertNoPots();
     }

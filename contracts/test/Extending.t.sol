@@ -185,10 +185,12 @@ contract ExtendingTest is Proofs {
         vm.assertEq(treasuryOf(), treasury, "no refund: it would be free money for who owns order and committee");
         vm.assertEq(before - freeOf(requester), 0.01 ether + 3 * P + FEE + P / 100, "no vote stands");
         vm.prank(address(disputes));
-        vm.assertFalse(market.reverse(id, 0), "and no refund later");
+        vm.assertFalse(market.reverse(id, 0, 0), "and no refund later");
         vm.assertEq(market.struckBelow(id, 0), 1);
         assign(id);
         vm.assertTrue(market.isPending(id, 0));
+        vm.prank(address(disputes));
+        vm.assertTrue(market.reverse(id, 0, 1), "but what the fresh committee finds can be overturned");
     }
 
     function test_OnlyVoidOrConvicted() public {
@@ -393,16 +395,18 @@ contract ExtendingTest is Proofs {
 
     // Reversals ---------------------------------------------------------------------------------------------------
 
-    function test_ABundleIsReversedOnce() public {
+    function test_AnOutcomeIsReversedOnce() public {
         (uint64 id,) = accepted(26);
         vm.expectRevert(IMarketEvents.Unauthorized.selector);
-        market.reverse(id, 0);
+        market.reverse(id, 0, 0);
         vm.startPrank(address(disputes));
-        vm.assertTrue(market.reverse(id, 25));
-        vm.assertFalse(market.reverse(id, 25));
-        vm.assertTrue(market.reverse(id, 24), "each by itself");
+        vm.assertTrue(market.reverse(id, 25, 0));
+        vm.assertFalse(market.reverse(id, 25, 0));
+        vm.assertTrue(market.reverse(id, 24, 2), "each by itself");
+        vm.assertFalse(market.reverse(id, 24, 1), "nor one before it");
         vm.stopPrank();
-        vm.assertEq(market.struckBelow(id, 25), 127, "no outcome of it counts");
+        vm.assertEq(market.struckBelow(id, 25), 1, "the outcome counts no more");
+        vm.assertEq(market.struckBelow(id, 24), 3);
         vm.assertEq(market.struckBelow(id, 23), 0);
     }
 
@@ -412,7 +416,7 @@ contract ExtendingTest is Proofs {
             eject(seats[i].member);
         }
         vm.prank(address(disputes));
-        market.reverse(id, 0);
+        market.reverse(id, 0, 0);
         refuse(requester, id, extension(id, 1, list(0)), notExtendable(0));
     }
 }

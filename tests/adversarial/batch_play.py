@@ -264,6 +264,7 @@ class BatchPlay:
             challenger=ZERO_ADDRESS,
             task=0,
             claim=ZERO32,
+            round=0,
             votes=votes,
         )
 

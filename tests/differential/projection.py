@@ -154,7 +154,7 @@ def _ask_batch(q: Questions, world: World, b: Batch) -> None:
     )
     q.ask(where, "batchFlags", key, (b.judged, b.audit_drawn, b.queued, b.open_disputes, b.audit_from))
     for bundle, struck in b.struck.items():
-        q.ask(where, "struckBelow", (*key, bundle), (struck & 127,))
+        q.ask(where, "struckBelow", (*key, bundle), (struck,))
     if runs:
         q.ask(where, "roundDomain", key, (world.market.round_domain(b),))
     for bundle in range(min(b.bundles, 8) + 1):

@@ -59,7 +59,7 @@ class Voting(Rounds):
         record = encode_dispute_record(DisputeRecord(
             kind, BatchId(batch.batch_id), bundle, tasks, REQUESTERS[0].address, rng.choice((1, 10**9)), bond,
             rng.choice((0, 10**10)), 0, 0, ZERO_ADDRESS, batch.terms.class_id, batch.table, challenger, task, claim,
-            votes,
+            rng.choice((0, 0, 1)), votes,
         ))  # fmt: skip
         sender = self.backend.deployment.challenges if bond or rng.random() < 0.95 else OUTSIDER.address
         self.act(sender, Contract.DISPUTES, "open", (record,), lambda c: self.world.disputes.apply_open(c, record))

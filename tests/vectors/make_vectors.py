@@ -265,7 +265,7 @@ def _make_dispute(rng: Random, count: int) -> DisputeRecord:
         DisputeKind(count % 3), BatchId(rng.getrandbits(64)), rng.randrange(4096), rng.randrange(1, 257),
         Address(rng.randbytes(20)), rng.getrandbits(72), rng.getrandbits(80), rng.getrandbits(90), rng.getrandbits(64),
         rng.getrandbits(60), Address(rng.randbytes(20)), rng.getrandbits(32), rng.getrandbits(16),
-        Address(rng.randbytes(20)), rng.randrange(256), rng.randbytes(32), votes,
+        Address(rng.randbytes(20)), rng.randrange(256), rng.randbytes(32), rng.randrange(128), votes,
     )  # fmt: skip
 
 

@@ -87,6 +87,7 @@ class _Doubt:
             challenger=ZERO_ADDRESS,
             task=0,
             claim=ZERO32,
+            round=outcome.round,
             votes=self.votes,
         )
 
@@ -97,7 +98,7 @@ class Challenges:
     def __init__(self, params: Params, address: Address, market: Market) -> None:
         self.params, self.address, self.market, self.registry = params, address, market, market.registry
         self.claims: set[tuple[int, int, int, int, bytes]] = set()  # batch, bundle, round, task, leaf
-        self.answered: set[tuple[int, int, int]] = set()  # batch, bundle, round of the batch
+        self.audits: dict[tuple[int, int, int], int | None] = {}  # batch, bundle, round: the member that agreed
 
     def apply_challenge(
         self, call: Call, batch_id: int, proof: Proof, bundle: int, task: int, leaf: bytes
@@ -115,7 +116,12 @@ class Challenges:
         bond = compute_challenge_bond(self.params, outcome.record.task_price, members)
         require(call.value == bond, "WrongValue", call.value, bond)
         self.claims.add(claim)
-        record = replace(doubt.record(DisputeKind.CHALLENGE), pot=bond, challenger=call.sender, task=task, claim=leaf)
+        # Who took the fee for looking answers for the result like a seat, or it could repeat it without a look.
+        agreed = self.audits.get((batch_id, bundle, outcome.round))
+        votes = doubt.votes if agreed is None else (*doubt.votes, (agreed, outcome.row.vote))
+        record = replace(
+            doubt.record(DisputeKind.CHALLENGE), pot=bond, challenger=call.sender, task=task, claim=leaf, votes=votes
+        )
         found = self.registry.apply_deposit_pot(replace(call, sender=self.address))
         dispute_id, opened = self._open(call, record)
         return [*found, *opened, ev.ResultChallenged(batch.batch_id, bundle, task, call.sender, dispute_id)]
@@ -136,11 +142,12 @@ class Challenges:
         members = find_auditors(domain, bundle, doubt.outcome.row.voters, table)
         is_chosen = is_selected(domain, bundle, self.params.audit_bps) and auditor < len(members)
         require(is_chosen, "NotDrawn", bundle)
-        require((batch_id, bundle, batch.round) not in self.answered, "AlreadyAudited", bundle)
+        outcome_key = batch_id, bundle, doubt.outcome.round
+        require(outcome_key not in self.audits, "AlreadyAudited", bundle)
         row = table.members[members[auditor]]
         digest = compute_audit_digest(self.market.separator, domain, row.operator_id, bundle, vote)
         require(self.market.recover(digest, signature) == row.key, "Unauthorized")
-        self.answered.add((batch_id, bundle, batch.round))
+        self.audits[outcome_key] = members[auditor] if vote == doubt.outcome.row.vote else None
         found: list[ev.Event] = []
         if auditor:
             found += self._fine_absent(call, table.members[members[0]].operator_id, 2 * doubt.outcome.price)

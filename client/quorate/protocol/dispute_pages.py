@@ -43,7 +43,8 @@ def encode_dispute_record(r: DisputeRecord) -> bytes:
         pack_uints((r.kind, 1), (r.batch_id, 8), (r.bundle, 2), (r.tasks, 2)) + r.requester
         + pack_uints((r.price, 12), (r.pot, 16), (r.escrow, 16), (r.fee, 8), (r.audit_fee, 12)) + r.collator
         + pack_uints((r.class_id, 4), (r.table, 2)) + r.challenger + pack_uints((r.task, 2)) + r.claim
-        + pack_uints((len(r.votes), 1)) + b"".join(pack_uints((member, 2)) + vote for member, vote in r.votes)
+        + pack_uints((r.round, 1), (len(r.votes), 1))
+        + b"".join(pack_uints((member, 2)) + vote for member, vote in r.votes)
     )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def decode_dispute_record(data: bytes) -> DisputeRecord:
     requester = Address(reader.take(20))
     price, pot, escrow, fee, audit_fee = map(reader.uint, (12, 16, 16, 8, 12))
     collator, class_id, table = Address(reader.take(20)), reader.uint(4), reader.uint(2)
-    challenger, task, claim = Address(reader.take(20)), reader.uint(2), reader.take(32)
+    challenger, task, claim, round_ = Address(reader.take(20)), reader.uint(2), reader.take(32), reader.uint(1)
     votes = tuple((reader.uint(2), Vote(reader.take(32))) for _ in range(reader.uint(1)))
     if not reader.done:
         raise ValidationError("bytes behind a dispute record")
@@ -62,7 +63,7 @@ def decode_dispute_record(data: bytes) -> DisputeRecord:
         raise ValidationError(f"a dispute of kind {kind} is unknown")
     return DisputeRecord(
         DisputeKind(kind), batch_id, bundle, tasks, requester, price, pot, escrow, fee, audit_fee, collator, class_id,
-        table, challenger, task, claim, votes,
+        table, challenger, task, claim, round_, votes,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from quorate.protocol.context import Call, refuse, require
 from quorate.protocol.encoding import encode_carry_page, fold
 from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
-from quorate.protocol.market import UNDONE, Batch, Market
+from quorate.protocol.market import Batch, Market
 from quorate.protocol.outcomes import Extension, Outcome, compute_extension_digest, read_proof
 from quorate.protocol.params import MAX_PAGE_SEATS, MAX_VOTERS
 from quorate.protocol.settlement import compute_audit_fee
@@ -39,8 +39,7 @@ def apply_extend(market: Market, call: Call, batch_id: int, extension: Extension
     )
     _require_money(market, call.sender, requester, escrow)
     for record in records:
-        undone = UNDONE if record.bundle in convicted else batch.struck.get(record.bundle, 0) & UNDONE
-        batch.struck[record.bundle] = undone | (outcomes[record.bundle].round + 1)
+        batch.struck[record.bundle] = outcomes[record.bundle].round + 1
     market.lock_bond(call.sender)
     market.free[requester] -= escrow
     market.escrow[requester] += escrow

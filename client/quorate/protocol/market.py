@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 NONCE_WINDOW = 192
 SLOT_BITS = 32
 """So many that nobody can take all slots, by batches or disputes that never end."""
-UNDONE = 128
 """The bundle was reversed, or its convicted committee extended: nobody is refunded for it (again)."""
 
 
@@ -87,11 +86,11 @@ class Batch:
     queued: bool = False
     audit_drawn: bool = False
     audit_from: int = 0  # least round whose outcomes the present draw of audits is about
-    struck: dict[int, int] = field(default_factory=dict)  # by bundle: least round whose outcome counts, and UNDONE
+    struck: dict[int, int] = field(default_factory=dict)  # by bundle: least round whose outcome counts
 
     def is_live(self, bundle: int, round_: int) -> bool:
         """Whether the outcome that a round gave to a bundle still counts."""
-        return round_ >= self.struck.get(bundle, 0) & (UNDONE - 1)
+        return round_ >= self.struck.get(bundle, 0)
 
     def move(self, wanted: BatchStatus) -> None:
         """Change the status along its table."""
@@ -305,13 +304,13 @@ class Market:
         self.balance -= lost
         return self.registry.apply_donate(replace(call, sender=self.address, value=lost))
 
-    def apply_reverse(self, call: Call, batch_id: int, bundle: int) -> bool:
-        """`reverse(batchId, bundle)`: only disputes; whether it was neither reversed nor undone before."""
+    def apply_reverse(self, call: Call, batch_id: int, bundle: int, round_: int) -> bool:
+        """`reverse(batchId, bundle, round)`: only disputes; whether that round's outcome still counted."""
         require(call.sender == self.disputes.address, "Unauthorized")
         batch = self.get_batch(batch_id)
-        is_first = not batch.struck.get(bundle, 0) & UNDONE
+        is_first = batch.is_live(bundle, round_)
         if is_first:
-            batch.struck[bundle] = 0xFF
+            batch.struck[bundle] = round_ + 1
         return is_first
 
     # disputes

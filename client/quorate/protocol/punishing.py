@@ -12,7 +12,6 @@ from quorate.protocol.market import Market
 from quorate.protocol.registry import Registry
 from quorate.protocol.types import DisputeKind, DisputeRecord, FineKind, OutcomeRow, Table, Verdict
 from quorate.protocol.verdict import (
-    UNREVEALED_PRICES,
     Aftermath,
     Conduct,
     Ending,
@@ -32,7 +31,7 @@ def move_bundle_money(
         return ending.aftermath, [*found, *_release(market.registry, call, record.pot)]
     aftermath, found = ending.aftermath, list[ev.Event]()
     if aftermath is Aftermath.UPHELD:
-        is_first = market.apply_reverse(call, record.batch_id, record.bundle)
+        is_first = market.apply_reverse(call, record.batch_id, record.bundle, record.round)
         aftermath = Aftermath.REVERSED if is_first else Aftermath.UPHELD
     if record.pot and aftermath is not Aftermath.DISMISSED:
         found += market.registry.apply_pay_out(call, record.challenger, record.pot)
@@ -70,9 +69,8 @@ class Punishment:
         """Fine and slash one member; what was taken, in wei."""
         row, before = TallyRow.decode(self.tally[number]), self.registry.pots
         operator_id = self.table.members[number].operator_id
-        if row.is_unrevealed:
-            asked = UNREVEALED_PRICES * self.record.price
-            self.events += self.registry.apply_fine(self.call, operator_id, asked, FineKind.UNREVEALED)
+        if row.is_unknowable:
+            self.events += self.registry.apply_fine(self.call, operator_id, self.record.price, FineKind.ABSTAINED)
         if row.conduct in (Conduct.WRONG, Conduct.WRONG_TOGETHER):
             together = row.conduct is Conduct.WRONG_TOGETHER
             self.events += self.registry.apply_slash(self.call, operator_id, together)

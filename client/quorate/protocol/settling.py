@@ -195,6 +195,7 @@ class _Run:
             challenger=ZERO_ADDRESS,
             task=0,
             claim=ZERO32,
+            round=0,
             votes=outcome.voters,
         )
         as_market = replace(self.call, sender=market.address, value=0)

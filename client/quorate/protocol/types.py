@@ -257,7 +257,7 @@ class DisputeRecord:
     """All that a class vote needs to know; the chain keeps its hash. `votes` are (member, root) of seats.
 
     `escrow` of a conflict is held by the market and includes `fee` and `audit_fee`; that of other kinds is what a
-    reversal refunds at most. `pot` of a challenge is its bond.
+    reversal refunds at most. `pot` of a challenge is its bond, `round` that of the outcome in doubt (a conflict: 0).
     """
 
     kind: DisputeKind
@@ -276,6 +276,7 @@ class DisputeRecord:
     challenger: Address
     task: int
     claim: bytes
+    round: int
     votes: tuple[tuple[int, Vote], ...]
 
     @property

@@ -15,7 +15,6 @@ from quorate.protocol.types import AbstainReason, CastVotes, DisputeKind, Disput
 SPENT_PERCENT = 40
 """The most of what was taken that voters and challengers get; slashing oneself never pays."""
 CHALLENGER_BONDS = 10
-UNREVEALED_PRICES = 2
 SILENCE_BPS = (10, 100, 500)
 """Of a member's units, for its first, second, third and later silent window."""
 NO_DATA = AbstainReason.NO_DATA
@@ -41,15 +40,15 @@ class Aftermath(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class TallyRow:
-    """One byte of a tally: windows of silence, conduct, and whether the seat's vote counts as not revealed."""
+    """One byte of a tally: windows of silence, conduct, and whether a seat voted on what nobody can fetch."""
 
     silent: int = 0
     conduct: Conduct = Conduct.NOTHING
-    is_unrevealed: bool = False
+    is_unknowable: bool = False
 
     def encode(self) -> int:
         """The byte."""
-        return self.silent | self.conduct << 3 | self.is_unrevealed << 5
+        return self.silent | self.conduct << 3 | self.is_unknowable << 5
 
     @classmethod
     @cache
@@ -140,8 +139,8 @@ def end_vote(record: DisputeRecord, question: Question, table: Table, window: Wi
 def _end_without_winner(record: DisputeRecord, table: Table, window: WindowVotes) -> Ending:
     seated = {member for member, _ in record.votes} if record.kind is DisputeKind.CONFLICT else set()
     if is_no_data(table, window):
-        # Nobody could know: silence is no fault then, but votes on what nobody can fetch are.
-        tally = tuple(TallyRow(0, is_unrevealed=member in seated) for member in range(len(table.members)))
+        # Nobody can know: silence is no fault, and a vote on what nobody can fetch is worth an abstention.
+        tally = tuple(TallyRow(0, is_unknowable=member in seated) for member in range(len(table.members)))
     else:
         tally = tuple(TallyRow(silent) for silent in count_silence(window, decides=False))
     return Ending(None, record.accepted, tally)
@@ -169,16 +168,22 @@ def _find_conduct(
     record: DisputeRecord, answers: Mapping[Vote, Vote], votes: Mapping[int, Vote], won: Vote
 ) -> dict[int, Conduct]:
     """What each member did that was wrong, or right without a seat."""
-    given = [(member, answers[root]) for member, root in record.votes]
-    seated = {member for member, _ in given}
+    seats = [(member, answers[root]) for member, root in record.votes]
+    seated = {member for member, _ in seats}
+    # Who repeats its own seat adds nothing; who was right is paid for the seat.
+    fresh = [
+        (m, answer) for m, answer in votes.items() if m not in seated or not (answer == won or (m, answer) in seats)
+    ]
+    found = {member: Conduct.RIGHT for member, answer in fresh if answer == won}
     givers: dict[Vote, set[int]] = defaultdict(set)
-    for member, answer in (*given, *votes.items()):
-        givers[answer].add(member)
-    found = dict.fromkeys(givers[won] - seated, Conduct.RIGHT)
-    for answer, members in givers.items():
-        conduct = Conduct.WRONG_TOGETHER if len(members) > 1 else Conduct.WRONG
-        for member in members if answer != won else ():
-            found[member] = max(found.get(member, conduct), conduct)
+    # Seats by themselves: else anybody of the class could repeat a lone seat's mistake, and take all of its stake.
+    for group in seats, fresh:
+        for member, answer in group:
+            givers[answer].add(member)
+        for member, answer in group:
+            if answer != won:
+                conduct = Conduct.WRONG_TOGETHER if len(givers[answer]) > 1 else Conduct.WRONG
+                found[member] = max(found.get(member, conduct), conduct)
     return found
 
 

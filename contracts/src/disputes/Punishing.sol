@@ -25,7 +25,7 @@ abstract contract Punishing is DisputeStorage {
     uint8 internal constant ACCEPTED = 1;
     uint8 internal constant VOID = 4;
     /// @dev A row of a tally: windows of silence in three bits, conduct in two, then this.
-    uint256 internal constant UNREVEALED = 1 << 5;
+    uint256 internal constant UNKNOWABLE = 1 << 5;
     uint256 private constant RIGHT = 1;
     uint256 private constant WRONG = 2;
     uint256 private constant WRONG_TOGETHER = 3;
@@ -50,7 +50,7 @@ abstract contract Punishing is DisputeStorage {
             _resolve(r, table, e.root);
             if (r.pot > 0) REGISTRY.releasePot(r.pot);
         } else {
-            if (e.aftermath == Aftermath.UPHELD && MARKET.reverse(r.batchId, uint16(r.bundle))) {
+            if (e.aftermath == Aftermath.UPHELD && MARKET.reverse(r.batchId, uint16(r.bundle), r.round)) {
                 e.aftermath = Aftermath.REVERSED;
             }
             // The bond of a challenge that failed waits for the voters, who are paid behind the last row.
@@ -112,7 +112,7 @@ abstract contract Punishing is DisputeStorage {
     {
         (, uint24 operatorId) = table.row(member);
         (uint256 silent, uint256 conduct) = (found & 7, (found >> 3) & 3);
-        if (found & UNREVEALED > 0) taken += REGISTRY.fine(operatorId, 2 * price, FineKind.UNREVEALED);
+        if (found & UNKNOWABLE > 0) taken += REGISTRY.fine(operatorId, price, FineKind.ABSTAINED);
         if (conduct >= WRONG) taken += REGISTRY.slash(operatorId, conduct == WRONG_TOGETHER);
         if (silent > 0) taken += REGISTRY.fine(operatorId, held * _silenceBps(silent) / BPS, FineKind.ABSENT);
     }

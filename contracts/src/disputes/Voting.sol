@@ -174,9 +174,9 @@ abstract contract Voting is Asking {
         if (!isConflict) e.root = r.votes[0];
         e.tally = new bytes(c.voteOf.length);
         if (c.isNoData()) {
-            // Nobody could know: silence is no fault then, but votes on what nobody can fetch are.
+            // Nobody can know: silence is no fault, and a vote on what nobody can fetch is worth an abstention.
             for (uint256 i; isConflict && i < r.members.length; ++i) {
-                e.tally[r.members[i]] = bytes1(uint8(UNREVEALED));
+                e.tally[r.members[i]] = bytes1(uint8(UNKNOWABLE));
             }
             return e;
         }

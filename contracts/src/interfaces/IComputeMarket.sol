@@ -25,9 +25,9 @@ interface IComputeMarket is IMarketEvents {
     function extend(uint64 batchId, Extension calldata extension) external;
     /// @notice Draw the auditors of a settled batch.
     function proveAudit(uint64 batchId, bytes calldata header) external;
-    /// @notice Undo an accepted bundle after a challenge or an audit; only disputes.
-    /// @return first whether it was neither reversed before, nor its convicted committee extended
-    function reverse(uint64 batchId, uint16 bundle) external returns (bool first);
+    /// @notice Undo what a round accepted, after a challenge or an audit; only disputes.
+    /// @return first whether that outcome still counted: neither reversed before, nor its convicted committee extended
+    function reverse(uint64 batchId, uint16 bundle, uint8 round) external returns (bool first);
 
     /// @notice Money of a conflict after its vote; only disputes. The rest of `escrow` returns to the requester.
     /// @param entries operators' earnings, (operator id << 128 | seats << 96 | amount)

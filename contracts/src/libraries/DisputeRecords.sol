@@ -7,6 +7,7 @@ import {Buffer, Buffers} from "./Cursor.sol";
 /// @param kind 0 conflict, 1 challenge, 2 audit
 /// @param escrow held by the market for kind 0, with fee and audit fee in it; else the most that a reversal refunds
 /// @param pot of a challenge is its bond
+/// @param round of the outcome that is doubted; 0 for kind 0
 /// @param members who voted, beside `votes`, their roots
 struct DisputeRecord {
     uint256 kind;
@@ -25,6 +26,7 @@ struct DisputeRecord {
     address challenger;
     uint256 task;
     bytes32 claim;
+    uint8 round;
     uint256[] members;
     bytes32[] votes;
 }
@@ -37,7 +39,7 @@ library DisputeRecords {
     uint256 internal constant CONFLICT = 0;
     uint256 internal constant CHALLENGE = 1;
     uint256 internal constant AUDIT = 2;
-    uint256 private constant HEAD_BYTES = 178;
+    uint256 private constant HEAD_BYTES = 179;
     uint256 private constant ENTRY_BYTES = 34;
 
     function pack(DisputeRecord memory r) internal pure returns (bytes memory) {
@@ -58,6 +60,7 @@ library DisputeRecords {
         b.append(uint160(r.challenger), 20);
         b.append(r.task, 2);
         b.append(uint256(r.claim), 32);
+        b.append(r.round, 1);
         b.append(r.members.length, 1);
         for (uint256 i; i < r.members.length; ++i) {
             b.append(r.members[i], 2);
@@ -77,7 +80,8 @@ library DisputeRecords {
         (r.classId, r.table) = (uint32(_uint(record, 117, 4)), uint16(_uint(record, 121, 2)));
         r.challenger = address(uint160(_uint(record, 123, 20)));
         (r.task, r.claim) = (_uint(record, 143, 2), bytes32(_uint(record, 145, 32)));
-        uint256 count = _uint(record, 177, 1);
+        r.round = uint8(_uint(record, 177, 1));
+        uint256 count = _uint(record, 178, 1);
         (r.members, r.votes) = (new uint256[](count), new bytes32[](count));
         // unchecked: at most 255 entries
         unchecked {

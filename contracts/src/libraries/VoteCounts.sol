@@ -49,6 +49,7 @@ library VoteCounts {
     uint256 private constant RIGHT = 1;
     uint256 private constant WRONG = 2;
     uint256 private constant WRONG_TOGETHER = 3;
+    uint256 private constant SEVERAL = type(uint256).max;
 
     /// @notice A count without votes; `answers` is count u16 and answers, ascending.
     function start(LoadedTable memory table, bytes calldata answers) internal pure returns (VoteCount memory c) {
@@ -224,41 +225,45 @@ library VoteCounts {
     }
 
     /// @notice Conduct of each member once an answer has won: nothing, right, wrong, wrong together.
+    /// @dev A seat is together with another seat, a class vote with a seat or another class vote: else anybody of the
+    /// class could repeat a lone seat's mistake, and take all of its stake. Who repeats its own seat adds nothing.
     /// @param seats number of the answer of each entry of the record
     function findConduct(VoteCount memory c, DisputeRecord memory r, uint256[] memory seats, uint256 winner)
         internal
         pure
         returns (uint256[] memory conduct)
     {
-        (uint256[] memory first, bool[] memory shared) =
-            (new uint256[](c.answerCount + 1), new bool[](c.answerCount + 1)); // by number: member + 1
-        for (uint256 i; i < seats.length; ++i) {
-            _share(first, shared, seats[i], r.members[i]);
-        }
+        // By number of an answer: the first member that gave it, from 1, or SEVERAL.
+        uint256[] memory givers = new uint256[](c.answerCount + 1);
+        bool[] memory isSeated = new bool[](c.voteOf.length); // and its class vote says nothing new
         conduct = new uint256[](c.voteOf.length);
-        for (uint256 m; m < conduct.length; ++m) {
-            uint256 number = c.voteOf[m];
-            if (number == 0) continue;
-            if (number == winner) conduct[m] = RIGHT;
-            else _share(first, shared, number, m);
-        }
-        for (uint256 m; m < conduct.length; ++m) {
-            uint256 number = c.voteOf[m];
-            if (number != 0 && number != winner) conduct[m] = shared[number] ? WRONG_TOGETHER : WRONG;
+        for (uint256 i; i < seats.length; ++i) {
+            _note(givers, seats[i], r.members[i]);
         }
         for (uint256 i; i < seats.length; ++i) {
-            uint256 m = r.members[i];
-            uint256 number = seats[i];
-            if (conduct[m] == RIGHT) conduct[m] = 0; // its seat pays it
-            if (number == winner) continue;
-            uint256 found = shared[number] ? WRONG_TOGETHER : WRONG;
-            if (found > conduct[m]) conduct[m] = found;
+            (uint256 m, uint256 number) = (r.members[i], seats[i]);
+            if (number != winner) _worsen(conduct, m, givers[number]);
+            if (c.voteOf[m] == number || c.voteOf[m] == winner) isSeated[m] = true;
+        }
+        for (uint256 m; m < conduct.length; ++m) {
+            if (c.voteOf[m] != 0 && !isSeated[m]) _note(givers, c.voteOf[m], m);
+        }
+        for (uint256 m; m < conduct.length; ++m) {
+            uint256 number = c.voteOf[m];
+            if (number == 0 || isSeated[m]) continue;
+            if (number == winner) conduct[m] = RIGHT; // who sat is paid for the seat
+            else _worsen(conduct, m, givers[number]);
         }
     }
 
-    function _share(uint256[] memory first, bool[] memory shared, uint256 number, uint256 member) private pure {
-        if (first[number] == 0) first[number] = member + 1;
-        else if (first[number] != member + 1) shared[number] = true;
+    function _note(uint256[] memory givers, uint256 number, uint256 member) private pure {
+        if (givers[number] == 0) givers[number] = member + 1;
+        else if (givers[number] != member + 1) givers[number] = SEVERAL;
+    }
+
+    function _worsen(uint256[] memory conduct, uint256 member, uint256 givers) private pure {
+        uint256 found = givers == SEVERAL ? WRONG_TOGETHER : WRONG;
+        if (found > conduct[member]) conduct[member] = found;
     }
 
     /// @notice Number of the answer of each entry of a record.

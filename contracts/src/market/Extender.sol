@@ -123,8 +123,7 @@ contract Extender is MarketStorage {
         uint256 tag = _bitTag(b, BitKind.STATUS);
         for (uint256 i; i < found.length; ++i) {
             (Outcome memory o, uint16 bundle) = (found[i], e.bundles[i]);
-            uint256 undone = isConvicted[i] ? UNDONE : _struckByte(b, bundle) & UNDONE;
-            _setStruckByte(b, bundle, undone | (o.round + 1));
+            _strike(b, bundle, o.round);
             _awaitRound(b, bundle, tag);
             if (isConvicted[i]) (o.voters, o.opened) = (new uint256[](0), 0);
             uint256 price = o.taskPrice * o.tasks;

@@ -58,7 +58,7 @@ abstract contract MarketStorage is IMarketEvents {
         STATUS, // two bits a bundle: settled, and the parity of the round that it waits for
         COMMITTED, // one bit a seat, tagged with the round too
         REVEALED, // likewise
-        STRUCK // a byte a bundle: the least round whose outcome counts, and REFUNDED
+        STRUCK // a byte a bundle: the least round whose outcome counts
     }
 
     /// @dev Bits of one kind in memory, a word at a time.
@@ -80,8 +80,6 @@ abstract contract MarketStorage is IMarketEvents {
 
     uint256 internal constant BUNDLES_PER_WORD = TaggedBits.BITS / 2;
     uint256 private constant STRUCK_PER_WORD = TaggedBits.BITS / 8;
-    /// @dev In a struck byte: the bundle was reversed, or its convicted committee extended.
-    uint256 internal constant UNDONE = 128;
     uint256 private constant NO_WORD = type(uint256).max;
 
     IStakeRegistry public immutable REGISTRY;
@@ -240,23 +238,20 @@ abstract contract MarketStorage is IMarketEvents {
         return pair & 1 == 0 && (pair >> 1) & 1 == round & 1;
     }
 
-    function _struckByte(Batch storage b, uint256 bundle) internal view returns (uint256) {
+    /// @dev The least round whose outcome of the bundle counts.
+    function _struckBelow(Batch storage b, uint256 bundle) internal view returns (uint256) {
         uint256 key = _bitKey(b.id, BitKind.STRUCK, bundle / STRUCK_PER_WORD);
         uint256 data = TaggedBits.load(_bits, key, _bitTag(b, BitKind.STRUCK));
         return (data >> (8 * (bundle % STRUCK_PER_WORD))) & 0xff;
     }
 
-    /// @dev The least round whose outcome of the bundle counts.
-    function _struckBelow(Batch storage b, uint256 bundle) internal view returns (uint256) {
-        return _struckByte(b, bundle) & (UNDONE - 1);
-    }
-
-    function _setStruckByte(Batch storage b, uint256 bundle, uint256 value) internal {
+    /// @dev The bundle's outcome of this round, and of those before, counts no longer.
+    function _strike(Batch storage b, uint256 bundle, uint256 round) internal {
         uint256 key = _bitKey(b.id, BitKind.STRUCK, bundle / STRUCK_PER_WORD);
         uint256 tag = _bitTag(b, BitKind.STRUCK);
         uint256 shift = 8 * (bundle % STRUCK_PER_WORD);
         uint256 data = TaggedBits.load(_bits, key, tag) & ~(uint256(0xff) << shift);
-        TaggedBits.store(_bits, key, tag, data | (value << shift));
+        TaggedBits.store(_bits, key, tag, data | ((round + 1) << shift));
     }
 
     /// @dev Whether auditors are drawn for a settled batch: a class vote must be able to follow, in time.

@@ -51,7 +51,7 @@ abstract contract Chronicle is Batches {
         uint8 flags;
         uint8 rowRound;
         uint8 page; // of the outcome pages: that of the last row
-        bool isReversed; // or its convicted committee was extended
+        uint8 struckBelow; // the least round whose row counts
         uint16 tasks;
         uint96 price;
         uint128 escrow;
@@ -351,7 +351,7 @@ abstract contract Chronicle is Batches {
         uint256 voters = isConvicted ? 0 : w.voters.length;
         require(_uint(page, at + 57, 1) == voters, "extend: votes stand");
         _lock(id, w, voters + uint256(lives[id].seats) * (lives[id].rounds + 1 - lives[id].round));
-        if (isConvicted) w.isReversed = true;
+        w.struckBelow = w.rowRound + 1;
         w.state = BundleState.CARRIED;
         ++done[isConvicted ? "extend convicted" : "extend void"];
     }

@@ -24,9 +24,9 @@ abstract contract DisputeActions is SettleActions {
     function rootsOf(DisputeLife storage d) internal view returns (bytes32[] memory roots) {
         bytes memory record = d.record;
         roots = new bytes32[](0);
-        uint256 count = _uint(record, 177, 1);
+        uint256 count = _uint(record, 178, 1);
         for (uint256 i; i < count; ++i) {
-            roots = insertVote(roots, bytes32(_uint(record, 180 + 34 * i, 32)));
+            roots = insertVote(roots, bytes32(_uint(record, 181 + 34 * i, 32)));
         }
     }
 

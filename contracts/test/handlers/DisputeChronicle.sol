@@ -87,9 +87,10 @@ abstract contract DisputeChronicle is Chronicle {
             _release(w);
             delete w.voters;
             w.state = BundleState.VOID;
-        } else if (d.kind != 0 && verdict == 4 && !w.isReversed) {
-            require(w.state == BundleState.ACCEPTED, "dispute: reverses what was accepted");
-            (w.state, w.isReversed) = (BundleState.VOID, true);
+        } else if (d.kind != 0 && verdict == 4 && _uint(d.record, 177, 1) >= w.struckBelow) {
+            bool isLive = w.state == BundleState.ACCEPTED && w.rowRound == _uint(d.record, 177, 1);
+            require(isLive, "dispute: reverses what was accepted");
+            (w.state, w.struckBelow) = (BundleState.VOID, w.rowRound + 1);
             delete w.voters;
             ++done["reverse"];
         }

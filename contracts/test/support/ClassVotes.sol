@@ -57,12 +57,12 @@ abstract contract ClassVotes is Batches {
             (v.keys[m], v.operatorIds[m]) = rowOf(rows, m);
         }
         v.roots = new bytes32[](0);
-        for (uint256 i; i < _uint(r, 177, 1); ++i) {
-            v.roots = _with(v.roots, bytes32(_uint(r, 178 + 34 * i + 2, 32)));
+        for (uint256 i; i < _uint(r, 178, 1); ++i) {
+            v.roots = _with(v.roots, bytes32(_uint(r, 179 + 34 * i + 2, 32)));
         }
     }
 
-    /// @dev A record of a bundle of a batch that exists; `entries` as they stand in it.
+    /// @dev A record of a bundle of a batch that exists, of the first round; `entries` as they stand in it.
     function makeRecord(
         uint8 kind,
         uint64 batchId,
@@ -76,7 +76,7 @@ abstract contract ClassVotes is Batches {
         bytes memory head = abi.encodePacked(kind, batchId, uint16(0), tasks, requester, uint96(price), uint128(pot));
         head = abi.encodePacked(head, uint128(escrow), uint64(0), uint96(0), address(0), CLASS, uint16(1));
         if (challenge.length == 0) challenge = new bytes(54);
-        return abi.encodePacked(head, challenge, uint8(entries.length / 34), entries);
+        return abi.encodePacked(head, challenge, uint8(0), uint8(entries.length / 34), entries);
     }
 
     /// @dev Open a dispute as the contract of challenges would.

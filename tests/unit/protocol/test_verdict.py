@@ -43,7 +43,7 @@ TABLE = Table(tuple(Member(ZERO, OperatorId(m + 1)) for m in range(5)), (0, 1, 1
 
 
 def dispute(*votes: tuple[int, Vote], kind: DisputeKind = DisputeKind.CONFLICT) -> DisputeRecord:
-    return DisputeRecord(kind, BatchId(1), 0, 4, ZERO, PRICE, 40, 620, 10, 10, ZERO, 1, 1, ZERO, 0, ZERO32, votes)
+    return DisputeRecord(kind, BatchId(1), 0, 4, ZERO, PRICE, 40, 620, 10, 10, ZERO, 1, 1, ZERO, 0, ZERO32, 0, votes)
 
 
 def whole(record: DisputeRecord) -> Question:
@@ -70,11 +70,16 @@ def test_more_than_half_of_all_units_decide() -> None:
     assert [row.silent for row in ending.tally] == [1, 0, 0, 0, 1]
 
 
-def test_liars_with_one_vote_are_wrong_together_also_across_seats_and_class() -> None:
+def test_a_class_vote_is_together_with_a_seat_of_the_same_lie_but_the_seat_stays_lone() -> None:
     record = dispute((0, A), (1, B))
     ending = end_vote(record, whole(record), TABLE, window({0: A, 1: A, 2: A, 3: A, 4: B}))
-    assert conducts(*ending.tally)[1] is Conduct.WRONG_TOGETHER
+    assert conducts(*ending.tally)[1] is Conduct.WRONG, "else anybody could take all of a lone seat's stake"
     assert conducts(*ending.tally)[4] is Conduct.WRONG_TOGETHER
+    again = end_vote(record, whole(record), TABLE, window({0: A, 1: B, 2: A, 3: A, 4: B}))
+    assert conducts(*again.tally)[1] is Conduct.WRONG, "nor by its repeating itself"
+    seats = dispute((0, A), (1, B), (2, B))
+    pair = end_vote(seats, whole(seats), TABLE, window({0: A, 3: A, 4: A}))
+    assert conducts(*pair.tally)[1:3] == [Conduct.WRONG_TOGETHER] * 2
 
 
 def test_a_lie_that_one_member_tells_twice_is_lone() -> None:
@@ -98,13 +103,13 @@ def test_who_commits_is_not_silent_where_the_call_decides() -> None:
     assert go_on(window({0: A}, {1: 2})).votes == {0: A}
 
 
-def test_no_data_blames_the_seats_and_nobodys_silence() -> None:
+def test_votes_on_what_nobody_can_fetch_count_as_abstentions_and_nobody_is_silent() -> None:
     record = dispute((0, A), (1, B))
     ending = end_vote(record, whole(record), TABLE, window({}, {2: 1, 3: 1, 4: 5}))
-    assert [row.is_unrevealed for row in ending.tally] == [True, True, False, False, False]
+    assert [row.is_unknowable for row in ending.tally] == [True, True, False, False, False]
     assert not any(row.silent for row in ending.tally)
     half = end_vote(record, whole(record), TABLE, window({4: A}, {2: 1, 3: 5}))
-    assert not any(row.is_unrevealed for row in half.tally)
+    assert not any(row.is_unknowable for row in half.tally)
 
 
 def test_a_challenge_reverses_or_is_dismissed() -> None:

@@ -154,7 +154,7 @@ def test_a_silent_seat_brings_a_fresh_round_and_votes_stand() -> None:
 def make_record(kind: DisputeKind, votes: tuple[tuple[int, Vote], ...]) -> DisputeRecord:
     nobody = Address(bytes(20))
     return DisputeRecord(
-        kind, BatchId(BATCH), 0, 1, KEY.address, 1, 0, 9, 0, 0, OTHER.address, 1, 1, nobody, 0, ZERO32, votes
+        kind, BatchId(BATCH), 0, 1, KEY.address, 1, 0, 9, 0, 0, OTHER.address, 1, 1, nobody, 0, ZERO32, 0, votes
     )
 
 
