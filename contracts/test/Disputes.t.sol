@@ -39,7 +39,7 @@ contract DisputesTest is DisputeCase {
         bytes memory expected =
             abi.encodePacked(uint8(0), id, uint16(0), uint16(1), requester, uint96(P), uint128(0), uint128(ESCROW));
         expected = abi.encodePacked(expected, uint64(FEE), uint96(AUDIT_FEE), collator, CLASS, uint16(1));
-        expected = abi.encodePacked(expected, new bytes(54), uint8(3));
+        expected = abi.encodePacked(expected, new bytes(55), uint8(3));
         for (uint256 i; i < 3; ++i) {
             expected = abi.encodePacked(expected, list[i].member, list[i].vote);
         }
