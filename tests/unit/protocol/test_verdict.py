@@ -75,11 +75,13 @@ def test_a_class_vote_is_together_with_a_seat_of_the_same_lie_but_the_seat_stays
     ending = end_vote(record, whole(record), TABLE, window({0: A, 1: A, 2: A, 3: A, 4: B}))
     assert conducts(*ending.tally)[1] is Conduct.WRONG, "else anybody could take all of a lone seat's stake"
     assert conducts(*ending.tally)[4] is Conduct.WRONG_TOGETHER
-    again = end_vote(record, whole(record), TABLE, window({0: A, 1: B, 2: A, 3: A, 4: B}))
-    assert conducts(*again.tally)[1] is Conduct.WRONG, "nor by its repeating itself"
-    seats = dispute((0, A), (1, B), (2, B))
-    pair = end_vote(seats, whole(seats), TABLE, window({0: A, 3: A, 4: A}))
-    assert conducts(*pair.tally)[1:3] == [Conduct.WRONG_TOGETHER] * 2
+    other = dispute((0, B), (1, A))
+    again = end_vote(other, whole(other), TABLE, window({0: B, 1: A, 2: A, 3: A, 4: B}))
+    assert conducts(*again.tally)[0] is Conduct.WRONG, "nor when it repeats itself"
+    assert conducts(*again.tally)[4] is Conduct.WRONG_TOGETHER
+    seats = dispute((0, B), (1, A), (2, B))
+    pair = end_vote(seats, whole(seats), TABLE, window({1: A, 3: A, 4: A}))
+    assert conducts(*pair.tally)[::2] == [Conduct.WRONG_TOGETHER, Conduct.WRONG_TOGETHER, Conduct.RIGHT]
 
 
 def test_a_lie_that_one_member_tells_twice_is_lone() -> None:
