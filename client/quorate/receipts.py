@@ -10,7 +10,8 @@ from typing import Any
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import to_hex
 from quorate.jobs import JobRecord, describe_order
-from quorate.progress import JobStage, Slash
+from quorate.progress import JobStage, Slash, TrackedBundle
+from quorate.protocol.partition import tasks_of_bundle
 from quorate.tracking import JobTracker
 
 TRANSACTION_NAMES = {
@@ -89,6 +90,10 @@ def describe_job(gateway: ChainGateway, record: JobRecord, tracker: JobTracker) 
         "collator": record.collator,
         "result_cid": record.result_cid,
         "verdict": verdict,
+        "bundles": [
+            _describe_bundle(number, bundle, tasks_of_bundle(record.order.task_count, index))
+            for index, (number, bundle) in enumerate(bundles)
+        ],
         "votes": [to_hex(bundle.vote) if bundle.vote else None for _, bundle in bundles],
         "seats": [seat for number, _ in bundles for seat in _describe_seats(gateway, tracker, number)],
         "transactions": {TRANSACTION_NAMES[s.stage]: to_hex(s.transaction) for s in tracker.history if s.transaction},
@@ -102,6 +107,17 @@ def describe_job(gateway: ChainGateway, record: JobRecord, tracker: JobTracker) 
         "abstentions": dict(sum((bundle.reasons for _, bundle in bundles), Counter[str]())),
         "extendable": list(tracker.extendable),
         "error": tracker.history[-1].detail if verdict in ("void", "skipped") else None,
+    }
+
+
+def _describe_bundle(number: int, bundle: TrackedBundle, tasks: range) -> dict[str, Any]:
+    """`tasks` are the first and the last one; `verdict` is None before there is one."""
+    return {
+        "bundle": number,
+        "tasks": [tasks[0], tasks[-1]],
+        "verdict": bundle.verdict.name.lower() if bundle.verdict else None,
+        "vote": to_hex(bundle.vote) if bundle.vote else None,
+        "dispute_id": bundle.dispute_id,
     }
 
 

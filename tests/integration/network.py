@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,6 +58,16 @@ def requester(devnet: Devnet, folder: Path, program: bytes = NOTHING, class_id: 
     config = replace(devnet.make_config(folder / "client"), class_id=class_id)
     with QuorateClient.open(config) as client, client.serving() as url:
         yield Requester(client, url, module)
+
+
+def run_quorate(*words: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """A command of the requester's command line, as a person would give it."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("QUORATE_")}
+    settings = {"QUORATE_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "300", **env}
+    command = [str(Path(sys.executable).with_name("quorate")), *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment | settings
+    )
 
 
 def wait_for(holds: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:

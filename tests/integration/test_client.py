@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.integration.network import run_quorate
 
 from quorate.chain.account import SigningAccount
 from quorate.chain.types import to_hex
@@ -111,6 +112,42 @@ def test_a_program_that_is_refused_or_never_ends_has_a_result(
         job = client.submit(prepared, OrderWishes(seats=2), providers=[url])
         assert client.wait(job, timeout_s=90).stage is JobStage.ACCEPTED
     assert client.fetch_result(job, tmp_path / "out").results[0].status is TaskStatus.OUT_OF_FUEL
+
+
+def test_the_exit_code_tells_a_program_that_failed_whether_or_not_its_output_is_fetched(
+    home: Path, devnet: Devnet, module: str, tmp_path: Path
+) -> None:
+    # (module (memory (export "memory") 1) (func (export "_start") unreachable))
+    trapping = home / "trap.wasm"
+    trapping.write_bytes(MODULE[:-6] + bytes.fromhex("0a05010300000b"))
+    fine = run_quorate("wasm", "run", module, "--seats", "2", "--arg", "fine", "--wait", "-o", "json", home=home)
+    assert (fine.returncode, json.loads(fine.stdout)["status"]) == (0, ["OK"]), fine.stderr
+    failed = run_quorate("wasm", "run", str(trapping), "--seats", "2", "--wait", "-o", "json", home=home)
+    receipt = json.loads(failed.stdout)
+    assert (failed.returncode, receipt["verdict"], receipt["status"]) == (5, "accepted", ["FAILED"]), failed.stderr
+    assert "task 0 ended as FAILED: it trapped" in failed.stderr
+    again = run_quorate("job", "wait", receipt["job_id"], home=home)
+    assert (again.returncode, "status  FAILED" in again.stdout) == (5, True), again.stderr
+    fetched = run_quorate("job", "get", receipt["job_id"], "--to", str(tmp_path / "out"), home=home)
+    assert fetched.returncode == 5
+    shown = run_quorate("job", "describe", receipt["job_id"], home=home)
+    assert shown.returncode == 0
+    for words in (
+        f"job {receipt['job_id']}",
+        "accepted",
+        "2 seats",
+        "tasks that failed",
+        "FAILED",
+        " UTC",
+        "committed",
+    ):
+        assert words in shown.stdout, words
+    assert "{" not in shown.stdout, "tables, not JSON"
+    described = json.loads(run_quorate("job", "describe", receipt["job_id"], "-o", "json", home=home).stdout)
+    assert described == {key: value for key, value in receipt.items() if key != "status"} | {
+        "final": described["final"], "final_at": described["final_at"], "seconds": described["seconds"],
+        "steps": described["steps"],
+    }  # fmt: skip
 
 
 def test_wishes_that_post_would_skip_are_refused_before_signing(client: QuorateClient, module: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.integration.network import run_quorate
 
 from quorate.chain import calls
 from quorate.chain.account import DEVNET_SCRYPT_N, SigningAccount, save_keystore
@@ -212,52 +212,37 @@ def test_down_ends_only_the_very_processes_that_were_started(tmp_path: Path) -> 
     devnet.stop()
 
 
-QUORATE = [str(Path(sys.executable).with_name("quorate"))]
-
-
-def run(*argv: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("QUORATE_")}
-    return subprocess.run(
-        [*QUORATE, *argv],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=environment | {"QUORATE_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "300"} | env,
-    )
-
-
 def test_the_command_line_of_a_devnet(tmp_path: Path) -> None:
-    assert run("devnet", "status", home=tmp_path).returncode == 2
-    up = run("devnet", "up", "--nodes", "0", "--output", "json", home=tmp_path)
+    assert run_quorate("devnet", "status", home=tmp_path).returncode == 2
+    up = run_quorate("devnet", "up", "--nodes", "0", "--output", "json", home=tmp_path)
     try:
         assert up.returncode == 0, up.stderr
         found = json.loads(up.stdout)
         pids = pids_of(tmp_path / "devnet")
-        status = json.loads(run("devnet", "status", "-o", "json", home=tmp_path).stdout)
+        status = json.loads(run_quorate("devnet", "status", "-o", "json", home=tmp_path).stdout)
         assert status["anvil"] == {"rpc_url": found["rpc_url"], "running": True}
-        again = run("devnet", "up", "--nodes", "0", home=tmp_path)
+        again = run_quorate("devnet", "up", "--nodes", "0", home=tmp_path)
         assert (again.returncode, again.stdout) == (3, "")
         assert again.stderr.startswith("quorate: a devnet runs in")
-        money = json.loads(run("account", "balance", "-o", "json", home=tmp_path).stdout)
+        money = json.loads(run_quorate("account", "balance", "-o", "json", home=tmp_path).stdout)
         assert money["address"] == found["requester"]
-        less = run("account", "withdraw", str(10**18), home=tmp_path)
+        less = run_quorate("account", "withdraw", str(10**18), home=tmp_path)
         assert "free    99 ether" in less.stdout
-        too_much = run("account", "withdraw", str(10**21), home=tmp_path)
+        too_much = run_quorate("account", "withdraw", str(10**21), home=tmp_path)
         assert too_much.returncode == 2
         assert too_much.stderr.count("\n") == 1
         assert "InsufficientDeposit" in too_much.stderr
         other = tmp_path / "other.json"
         deployment = json.loads((tmp_path / "devnet" / "deployment.json").read_text())
         other.write_text(json.dumps(deployment | {"chain_id": 1}))
-        elsewhere = run("account", "balance", home=tmp_path, QUORATE_DEPLOYMENT=str(other))
+        elsewhere = run_quorate("account", "balance", home=tmp_path, QUORATE_DEPLOYMENT=str(other))
         assert elsewhere.returncode == 3
         assert "is chain 31337, but this deployment is on chain 1" in elsewhere.stderr
     finally:
-        down = run("devnet", "down", home=tmp_path)
+        down = run_quorate("devnet", "down", home=tmp_path)
     assert down.stdout == "1 processes ended\n"
     assert wait_gone(pids) == []
-    gone = run("account", "balance", home=tmp_path)
+    gone = run_quorate("account", "balance", home=tmp_path)
     assert gone.returncode == 3
     assert gone.stderr.count("\n") == 1
     assert "`quorate devnet up`" in gone.stderr
@@ -273,9 +258,9 @@ def test_contracts_on_a_chain_that_runs_already(tmp_path: Path) -> None:
         save_keystore(tmp_path / "key.json", account, b"open", DEVNET_SCRYPT_N)
         set_balances(devnet.gateway.rpc, [account], 100 * ETHER)
         wallet["QUORATE_KEYSTORE"] = str(tmp_path / "key.json")
-        cheap = run("deploy", "--preset", "production", "--unit", "0.5ether", home=tmp_path, **wallet)
+        cheap = run_quorate("deploy", "--preset", "production", "--unit", "0.5ether", home=tmp_path, **wallet)
         assert (cheap.returncode, "below 0.6 ether" in cheap.stderr) == (2, True)
-        done = run("deploy", "--preset", "production", "--output", "json", home=tmp_path, **wallet)
+        done = run_quorate("deploy", "--preset", "production", "--output", "json", home=tmp_path, **wallet)
         assert done.returncode == 0, done.stderr
         gateway = JsonRpcGateway(devnet.rpc_url, Deployment.load(tmp_path / "deployment.json"))
         gateway.check()
@@ -284,7 +269,7 @@ def test_contracts_on_a_chain_that_runs_already(tmp_path: Path) -> None:
         assert (info.unit_wei, info.price, info.judged) == (ETHER, 10**9, True)
         gateway.wait(gateway.send(account, calls.register(account.address), value=ETHER))
         gateway.wait(gateway.send(account, calls.join(1, 1, 10**9, 10**9)))
-        again = run("deploy", "--preset", "local", home=tmp_path, **wallet)
+        again = run_quorate("deploy", "--preset", "local", home=tmp_path, **wallet)
         assert (again.returncode, "exists" in again.stderr) == (2, True)
         gateway.close()
 
@@ -292,7 +277,7 @@ def test_contracts_on_a_chain_that_runs_already(tmp_path: Path) -> None:
 def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
     commands = ["devnet up", "devnet down", "devnet status", "wasm run", "job list", "job describe", "job get"]
     for command in [*commands, "job wait", "account deposit", "account withdraw", "account balance", "deploy"]:
-        shown = run(*command.split(), "--help", home=tmp_path)
+        shown = run_quorate(*command.split(), "--help", home=tmp_path)
         assert re.search(f"Example: quorate (--rpc-url [^ ]+ )?{command}", " ".join(shown.stdout.split())), command
         assert "--output" in shown.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from quorate.cli.common import get_config
-from quorate.cli.output import OutputFormat, OutputOption, guarded, print_result, progress, say
+from quorate.cli.output import OutputFormat, OutputOption, guarded, print_result, print_tables, progress, say
+from quorate.cli.receipt import render_receipt
 from quorate.jobs import JobRecord
 from quorate.progress import JobStage
-from quorate.protocol.errors import DataError, ValidationError
-from quorate.protocol.result import EXIT_OUT_OF_FUEL, EXIT_OVER_LIMIT, EXIT_REFUSED, EXIT_TRAP
+from quorate.protocol.errors import ContentUnavailable, DataError, QuorateError, ValidationError
+from quorate.protocol.result import EXIT_OUT_OF_FUEL, EXIT_OVER_LIMIT, EXIT_REFUSED, EXIT_TRAP, TaskResult
 from quorate.sdk import QuorateClient
 
 app = typer.Typer(help="List, follow and describe jobs, and get their results.", no_args_is_help=True)
@@ -67,9 +69,18 @@ def _summarise(record: JobRecord) -> dict[str, Any]:
 @app.command(epilog="Example: quorate job describe 3fa9 --output json")
 @guarded
 def describe(job: JobArgument, output: OutputOption = OutputFormat.TEXT) -> None:
-    """Show a job's receipt: order, verdict, seats with their votes, transactions, seconds."""
+    """Show a job's receipt: order, verdict, steps, bundles, seats with their votes; JSON also has seconds."""
     with QuorateClient.open(get_config()) as client:
-        print_result(client.describe(client.job(job)), output)
+        record = client.job(job)
+        receipt = client.describe(record)
+        if output is OutputFormat.JSON:
+            print_result(receipt, output)
+            return
+        results: tuple[TaskResult, ...] = ()
+        if receipt["verdict"] == JobStage.ACCEPTED:
+            with contextlib.suppress(ContentUnavailable, DataError):  # the rest is worth having without it
+                results = client.read_result(record)
+    print_tables(render_receipt(receipt, results))
 
 
 @app.command(epilog="Example: quorate job get 3fa9 --to out/")
@@ -95,7 +106,7 @@ def wait(
     final: FinalOption = False,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
-    """Follow a job to its end; exit code 4 where it has no result."""
+    """Follow a job to its end; exit code 4 where it has no result, 5 where the program failed."""
     with QuorateClient.open(get_config()) as client:
         record = client.job(job)
         follow(client, record, timeout, final)
@@ -111,7 +122,10 @@ def extend(
     timeout: TimeoutOption = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
-    """Buy more rounds for a void job whose votes stand: it goes on where it was, before its batch is final."""
+    """Buy more rounds for a void job whose votes stand: it goes on where it was, before its batch is final.
+
+    With --wait exit codes are those of `quorate job wait`.
+    """
     with QuorateClient.open(get_config()) as client:
         record = client.job(job)
         bundles = client.extend(record, rounds, timeout_s=timeout)
@@ -143,26 +157,38 @@ def follow(client: QuorateClient, record: JobRecord, timeout_s: float | None, un
 
 
 def finish(client: QuorateClient, record: JobRecord, to: Path | None, output: OutputFormat) -> None:
-    """Fetch the result to `to`, if there is one, and print the receipt; a task that failed makes the exit code."""
-    written: dict[str, Any] = {}
-    has_failed = False
+    """Print the receipt, with how the program ended; where it failed, that makes the exit code.
+
+    The result is fetched to `to`, if there is one. Raises ContentUnavailable or DataError when no seat told the result.
+    """
+    results: tuple[TaskResult, ...] = ()
+    told: dict[str, Any] = {}
+    unknown: QuorateError | None = None
     if to is not None:
         fetched = client.fetch_result(record, to)
         for provider, reason in fetched.refused:
             say(f"left {provider}: {reason}")
-        for result in fetched.results:
-            if result.exit_code:
-                say(f"task {result.task_index} ended as {result.status.value}: {_explain(result.exit_code)}")
-        has_failed = any(result.exit_code for result in fetched.results)
-        written = {"path": str(to), "status": [result.status.value for result in fetched.results]}
+        results, told = fetched.results, {"path": str(to)}
     else:
-        say(f"fetch and check the result, which may be a failure, with `quorate job get {record.job_id.hex()[:12]}`")
-    receipt = client.describe(record) | written
+        try:
+            results = client.read_result(record)
+        except (ContentUnavailable, DataError) as error:  # the receipt is worth having without it
+            unknown = error
+    told["status"] = [result.status.value for result in results]
+    receipt = client.describe(record) | told
     lines = [f"job     {receipt['job_id']}", f"verdict {receipt['verdict']}"]
     lines += [f"result  {receipt['result_cid']}"] if receipt["result_cid"] else []
-    lines += [f"status  {', '.join(written['status'])}", f"files   {to}"] if written else []
+    lines += [f"status  {', '.join(told['status'])}"] if results else []
+    lines += [f"files   {to}"] if to else []
     print_result(receipt, output, "\n".join(lines))
-    if has_failed:
+    if unknown is not None:
+        raise unknown
+    for result in results:
+        if result.exit_code:
+            say(f"task {result.task_index} ended as {result.status.value}: {_explain(result.exit_code)}")
+    if to is None:
+        say(f"fetch it with `quorate job get {record.job_id.hex()[:12]}`")
+    if any(result.exit_code for result in results):
         raise typer.Exit(EXIT_TASK_FAILED)
 
 

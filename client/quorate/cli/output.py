@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from functools import wraps
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.table import Table
 
 from quorate.progress import JobProgress
 from quorate.protocol.errors import DataError, QuorateError, ValidationError
@@ -23,6 +25,9 @@ stderr = Console(stderr=True, highlight=False)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 ETHER_DIGITS = 18
+GWEI_DIGITS = 9
+PIPED_WIDTH = 120
+"""Columns of tables that no terminal shows."""
 MAX_AMOUNT = 2**128
 
 
@@ -47,6 +52,22 @@ def print_result(values: Mapping[str, Any] | list[Any], output: OutputFormat, te
         rows = values.items() if isinstance(values, Mapping) else ((i, v) for i, v in enumerate(values))
         text = "\n".join(f"{name}: {_show(value)}" for name, value in rows)
     sys.stdout.write(text + "\n")
+
+
+def make_table(title: str, *columns: str) -> Table:
+    """An empty table; a column whose name begins with > is one of numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    return table
+
+
+def print_tables(shown: Iterable[RenderableType]) -> None:
+    """A command's result as tables for people."""
+    is_piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    console = Console(file=sys.stdout, highlight=False, width=PIPED_WIDTH if is_piped else None)
+    for each in shown:
+        console.print(each)
 
 
 def _show(value: Any) -> str:
@@ -103,9 +124,21 @@ def parse_amount(text: str) -> int:
 
 def format_ether(wei: int) -> str:
     """Wei as ether, exactly."""
-    whole, rest = divmod(abs(wei), 10**ETHER_DIGITS)
-    fraction = f".{rest:0{ETHER_DIGITS}d}".rstrip("0").rstrip(".")
-    return f"{'-' if wei < 0 else ''}{whole}{fraction} ether"
+    return f"{_shift(wei, ETHER_DIGITS)} ether"
+
+
+def format_amount(wei: int) -> str:
+    """Wei in the unit in which it has few digits, exactly: ether from a thousandth of one on, gwei likewise."""
+    for unit, digits in (("ether", ETHER_DIGITS), ("gwei", GWEI_DIGITS)):
+        if abs(wei) * 1000 >= 10**digits:
+            return f"{_shift(wei, digits)} {unit}"
+    return f"{wei} wei"
+
+
+def _shift(wei: int, digits: int) -> str:
+    whole, rest = divmod(abs(wei), 10**digits)
+    fraction = f".{rest:0{digits}d}".rstrip("0").rstrip(".")
+    return f"{'-' if wei < 0 else ''}{whole}{fraction}"
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ def run(
     """Sign an order for a program and hand it to a collator.
 
     Without --wait module and input are pushed to the collator, and the job's id is printed. A job that ends without a
-    result makes exit code 4, with the reason; with --to, a result that says that the program failed makes 5.
+    result makes exit code 4, with the reason; a result that says that the program failed makes 5.
     """
     wishes = OrderWishes(seats, rounds, confidence, adversary, max_price=max_price, input_bytes=input_bytes)
     limits = Limits(fuel=fuel, memory_bytes=memory * MIB)
