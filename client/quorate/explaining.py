@@ -1,10 +1,11 @@
-"""What is said to people of a job that got no result."""
+"""What is said to people of a job that got no result, or of a program that failed."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from quorate.progress import TrackedBundle
+from quorate.protocol.result import EXIT_OUT_OF_FUEL, EXIT_OVER_LIMIT, EXIT_REFUSED, EXIT_TRAP
 from quorate.protocol.types import AbstainReason, OrderSkip
 
 REASON_MEANINGS = {
@@ -27,6 +28,13 @@ SKIP_HINTS = {
     OrderSkip.SIGNATURE: "its signature is not the requester's",
     OrderSkip.NONCE: "its nonce was used before",
     OrderSkip.DEPOSIT: "the free deposit is below the escrow; deposit more",
+}
+
+ENDINGS = {
+    EXIT_TRAP: "it trapped",
+    EXIT_OVER_LIMIT: "it ran into a limit of its order (memory, output, open files)",
+    EXIT_REFUSED: "the module is not one that operators run: no WebAssembly, an unknown import, or no _start",
+    EXIT_OUT_OF_FUEL: "it used up its fuel; ask for more with --fuel",
 }
 
 
@@ -60,3 +68,8 @@ def explain_void(bundle: TrackedBundle, is_abandoned: bool) -> str:
     if bundle.reasons:
         return f"{explain_abstentions(bundle.reasons)}; what was not spent is back"
     return "seats stayed silent in every round; the deposit is back"
+
+
+def explain_exit(exit_code: int) -> str:
+    """Why a task failed."""
+    return ENDINGS.get(exit_code, f"exit code {exit_code}")

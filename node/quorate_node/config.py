@@ -15,6 +15,7 @@ CONFIG_FILE = "config.json"
 KEYSTORE_FILE = "keystore.json"
 JOURNAL_FILE = "journal"
 LOG_FILE = "node.log"
+ADDRESSES_FILE = "addresses.json"
 DEFAULT_LISTEN = "127.0.0.1:8200"
 GIB = 1 << 30
 
@@ -58,6 +59,11 @@ class NodeConfig:
     def journal(self, index: int) -> Path:
         """Journal of one of the operators."""
         return self.home / (f"{JOURNAL_FILE}-{index}" if index else JOURNAL_FILE)
+
+    @property
+    def addresses(self) -> Path:
+        """Addresses of a farm's operators: commands that only look need no passphrase for them."""
+        return self.home / ADDRESSES_FILE
 
     @property
     def host(self) -> str:

@@ -6,13 +6,17 @@ users of the machine can read, and it is never logged.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
 from pathlib import Path
 
 from quorate.chain.account import SigningAccount, load_keystore, read_passphrase, save_keystore
+from quorate.chain.types import parse_address, to_hex, write_atomically
 from quorate.protocol.errors import ConfigurationError
+from quorate.protocol.types import Address
+from quorate_node.config import NodeConfig
 
 PASSPHRASE_VARIABLE = "QUORATE_PASSPHRASE"
 
@@ -62,3 +66,31 @@ def open_key(path: Path, passphrase_file: Path | None) -> SigningAccount:
     if mode & 0o077:
         raise ConfigurationError(f"{path} can be read by others (mode {mode:o}): chmod 600 {path}")
     return load_keystore(path, get_passphrase(passphrase_file))
+
+
+def derive_keys(key: SigningAccount, config: NodeConfig) -> list[SigningAccount]:
+    """The key of each operator of a home, the keystore's own first; `read_addresses` needs no key from then on."""
+    keys = [key.derive(index) for index in range(config.operators)]
+    noted = json.dumps([to_hex(each.address) for each in keys], indent=1) + "\n"
+    if len(keys) > 1 and not (config.addresses.exists() and config.addresses.read_text() == noted):
+        write_atomically(config.addresses, noted)
+    return keys
+
+
+def read_address(path: Path) -> Address:
+    """The address of a keystore's key, without opening it. Raises ConfigurationError."""
+    try:
+        return parse_address(str(json.loads(path.read_text())["address"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{path} is not a keystore: {error!r}") from error
+
+
+def read_addresses(config: NodeConfig) -> list[Address]:
+    """Addresses of a farm's operators, as they were noted; the keystore is opened where they were not."""
+    try:
+        noted = [parse_address(str(each)) for each in json.loads(config.addresses.read_text())]
+    except (OSError, ValueError, TypeError, ConfigurationError):
+        noted = []
+    if len(noted) >= config.operators and noted[0] == read_address(config.keystore):
+        return noted[: config.operators]
+    return [key.address for key in derive_keys(open_key(config.keystore, config.passphrase_file), config)]

@@ -37,7 +37,7 @@ from quorate_node.executor.base import Executor
 from quorate_node.gateway.app import Services, build_app
 from quorate_node.hints import Hints
 from quorate_node.journal import Journal
-from quorate_node.keystore import open_key
+from quorate_node.keystore import derive_keys, open_key
 from quorate_node.logs import configure_logs, get_logger
 from quorate_node.mailbox import Mailbox
 from quorate_node.messaging import HttpMessenger
@@ -68,7 +68,7 @@ def run_node(home: Path, core: CoreType = Core, operators: int | None = None) ->
     key = open_key(config.keystore, config.passphrase_file)
     gateway = JsonRpcGateway(config.rpc_url, Deployment.load(config.deployment))
     gateway.check()
-    asyncio.run(Node(config, [key.derive(index) for index in range(config.operators)], gateway, core).run())
+    asyncio.run(Node(config, derive_keys(key, config), gateway, core).run())
 
 
 class Node:

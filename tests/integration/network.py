@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -64,10 +64,17 @@ def run_quorate(*words: str, home: Path, **env: str) -> subprocess.CompletedProc
     """A command of the requester's command line, as a person would give it."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("QUORATE_")}
     settings = {"QUORATE_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "300", **env}
-    command = [str(Path(sys.executable).with_name("quorate")), *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment | settings
-    )
+    return _run([str(Path(sys.executable).with_name("quorate")), *words], environment | settings)
+
+
+def run_node_command(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """A command of an operator's command line on a node's home."""
+    command = [sys.executable, "-m", "quorate_node.cli.main", *words, "--home", str(home)]
+    return _run(command, os.environ | {"NO_COLOR": "1", "COLUMNS": "300"})
+
+
+def _run(command: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=env)
 
 
 def wait_for(holds: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.integration.network import OUR_PATHS, find_events, requester, wait_for
+from tests.integration.network import OUR_PATHS, Chain, find_events, requester, run_node_command, wait_for
 
+from quorate.chain import calls
+from quorate.chain.account import SigningAccount
+from quorate.chain.types import to_hex
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
 from quorate.progress import JobStage
@@ -104,6 +109,59 @@ def test_a_watcher_challenges_what_liars_had_accepted(tmp_path: Path) -> None:
         assert (last.stage, last.detail[:9]) == (JobStage.VOID, "the class")
         assert find_events(devnet, events.ResultChallenged)
         assert {each["operator"] for each in people.client.describe(job)["slashes"]} <= LIARS
+
+
+def test_the_stakes_of_a_farm_come_back_to_one_address(tmp_path: Path) -> None:
+    """Operators 2 … N own their stakes with keys that nobody holds in a wallet: what they get is sent on."""
+    options = DevnetOptions(home=tmp_path / "net", nodes=2, operators_per_node=3)
+    with Devnet(options) as devnet:
+        home, members, gateway = devnet.nodes[1].home, devnet.nodes[1].operators, devnet.gateway
+        devnet.kill_node(1)
+
+        def command(*words: str) -> Any:
+            done = run_node_command(*words, "--output", "json", home=home)
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout)
+
+        stakes = [gateway.operator(member.operator_id).stake for member in members]
+        gateway.wait(gateway.send(members[1].account, calls.leave(1)))
+        gateway.wait(gateway.send(members[1].account, calls.unstake(stakes[1])))
+        first, refused, third = command("unstake", str(stakes[0]), "--leave")["operators"]
+        assert [each["unbonding_wei"] for each in (first, third)] == [stakes[0], stakes[2]]
+        assert "InsufficientStake" in refused["problem"], "it has done so already, and does not stop the others"
+        early = run_node_command("withdraw", home=home)
+        assert (early.returncode, "NotReleased" in early.stderr) == (2, True)
+
+        status = command("status")
+        assert [each["operator_id"] for each in status["operators"]] == [4, 5, 6]
+        assert status["operator_id"] == 4
+        assert [each["owner"] for each in status["operators"]] == [to_hex(member.account.address) for member in members]
+        assert [each["unbonding_wei"] for each in status["operators"]] == stakes
+        shown = run_node_command("status", home=home).stdout
+        assert all(to_hex(member.account.address) in shown for member in members)
+        assert "2 ether, free from" in shown
+
+        chain = Chain(devnet)
+        chain.pass_time(options.params.unbonding_period)
+        chain.mine()
+        gateway.wait(gateway.send(members[1].account, calls.withdraw()))  # by itself: it is left at its own address
+        before = [gateway.balance(member.account.address) for member in members]
+        taken = command("withdraw")["operators"]
+        assert [each.get("withdrawn_wei") for each in taken] == [stakes[0], None, stakes[2]]
+        assert (taken[2]["sent_to"], taken[2]["sent_wei"]) == (to_hex(members[0].account.address), stakes[2])
+        after = [gateway.balance(member.account.address) for member in members]
+        gas = ETHER // 100
+        assert before[0] + stakes[0] + stakes[2] - gas < after[0] < before[0] + stakes[0] + stakes[2]
+        assert before[2] - gas < after[2] < before[2], "money for gas stays there"
+        assert after[1] == before[1]
+
+        nobody = run_node_command("withdraw", "--to", "0x" + "00" * 20, home=home)
+        assert (nobody.returncode, "lost" in nobody.stderr) == (2, True)
+        savings = SigningAccount.create().address
+        command("withdraw", "--sweep", "--to", to_hex(savings))
+        left = [gateway.balance(member.account.address) for member in members]
+        assert max(left) < gas
+        assert gateway.balance(savings) > sum(after) - 3 * gas
 
 
 def test_a_void_job_is_extended_where_it_stopped(tmp_path: Path) -> None:

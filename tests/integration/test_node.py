@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.network import NOTHING, OUR_PATHS, run_node_command, wait_for
 
 from quorate.config import load_config
 from quorate.devnet.devnet import Devnet
@@ -22,19 +22,7 @@ from quorate.protocol import events
 from quorate.protocol.spec import Limits
 from quorate.sdk import QuorateClient
 
-ROOT = Path(__file__).resolve().parents[2]
 NODES = 6
-# (module (func (export "_start")))
-NOTHING = bytes.fromhex("0061736d01000000 010401600000 03020100 070a01065f73746172740000 0a040102000b")
-
-
-def wait_for(holds: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if holds():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +30,7 @@ def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
     home = tmp_path_factory.mktemp("quorate") / "devnet"
     crashing = [sys.executable, "-m", "tests.adversarial.crashing_node"]
     commands = dict.fromkeys(range(1, NODES), crashing)
-    env = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "node")))}
-    with Devnet(DevnetOptions(home=home, nodes=NODES, commands=commands, env=env)) as started:
+    with Devnet(DevnetOptions(home=home, nodes=NODES, commands=commands, env=OUR_PATHS)) as started:
         yield started
 
 
@@ -72,7 +59,7 @@ def test_a_node_killed_between_commit_and_reveal_comes_back_and_reveals(devnet: 
 @pytest.mark.anvil
 def test_a_second_node_with_the_same_home_is_refused(devnet: Devnet) -> None:
     home = devnet.nodes[0].home
-    found = run_node(home)
+    found = run_node_command("run", home=home)
     assert found.returncode == 3
     assert "choose another port" in found.stderr
     config = json.loads((home / "config.json").read_text())
@@ -84,7 +71,7 @@ def test_a_second_node_with_the_same_home_is_refused(devnet: Devnet) -> None:
         (other / name).unlink(missing_ok=True)
         os.link(home / name, other / name)
     (other / "config.json").write_text(json.dumps(config))
-    found = run_node(other)
+    found = run_node_command("run", home=other)
     assert found.returncode == 3
     assert "another node runs" in found.stderr
 
@@ -98,7 +85,7 @@ def test_a_wrong_passphrase_is_one_line(devnet: Devnet) -> None:
     (home / "keystore.json").write_bytes((source / "keystore.json").read_bytes())
     (home / "keystore.json").chmod(0o600)
     (home / "passphrase").write_text("not it\n")
-    found = run_node(home)
+    found = run_node_command("run", home=home)
     assert found.returncode == 2
     assert found.stderr.startswith("error: the passphrase does not open")
     assert len(found.stderr.splitlines()) == 1
@@ -107,25 +94,13 @@ def test_a_wrong_passphrase_is_one_line(devnet: Devnet) -> None:
 @pytest.mark.anvil
 def test_a_node_ends_at_sigterm(devnet: Devnet) -> None:
     node = devnet.nodes[0]
-    status = subprocess.run(
-        [sys.executable, "-m", "quorate_node.cli.main", "status", "--home", str(node.home), "--output", "json"],
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    described = json.loads(status.stdout)
+    described = json.loads(run_node_command("status", "--output", "json", home=node.home).stdout)
     assert described["operator_id"] == 1
+    assert [each["operator_id"] for each in described["operators"]] == [1]
     assert described["node"]["ready"] is True
     pid = devnet.nodes[0].running.popen.pid
     os.kill(pid, signal.SIGTERM)
     assert wait_for(lambda: node.running.exit_reason() is not None, 15)
-
-
-def run_node_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "quorate_node.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
-def run_node(home: Path) -> subprocess.CompletedProcess[str]:
-    return run_node_command("run", "--home", str(home))
 
 
 @pytest.mark.anvil
@@ -133,10 +108,10 @@ def test_an_operator_leaves_its_classes_and_unbonds(devnet: Devnet) -> None:
     """Stake that units hold cannot be unstaked; --leave frees it first, and the table of the next era is without it."""
     node = devnet.nodes[-1]
     whole = devnet.gateway.operator(node.operator_id).stake
-    refused = run_node_command("unstake", str(whole), "--home", str(node.home))
+    refused = run_node_command("unstake", str(whole), home=node.home)
     assert refused.returncode == 2
     assert "InsufficientStake" in refused.stderr
-    done = run_node_command("unstake", str(whole), "--leave", "--home", str(node.home), "--output", "json")
+    done = run_node_command("unstake", str(whole), "--leave", "--output", "json", home=node.home)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["unbonding_wei"] == whole
     after = devnet.gateway.operator(node.operator_id)

@@ -13,10 +13,11 @@ import typer
 from quorate.cli.common import get_config
 from quorate.cli.output import OutputFormat, OutputOption, guarded, print_result, print_tables, progress, say
 from quorate.cli.receipt import render_receipt
+from quorate.explaining import explain_exit
 from quorate.jobs import JobRecord
 from quorate.progress import JobStage
 from quorate.protocol.errors import ContentUnavailable, DataError, QuorateError, ValidationError
-from quorate.protocol.result import EXIT_OUT_OF_FUEL, EXIT_OVER_LIMIT, EXIT_REFUSED, EXIT_TRAP, TaskResult
+from quorate.protocol.result import TaskResult
 from quorate.sdk import QuorateClient
 
 app = typer.Typer(help="List, follow and describe jobs, and get their results.", no_args_is_help=True)
@@ -24,14 +25,6 @@ app = typer.Typer(help="List, follow and describe jobs, and get their results.",
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its beginning.")]
 FinalOption = Annotated[bool, typer.Option("--final", help="Wait until no challenge can undo the result.")]
 TimeoutOption = Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most.")]
-
-ENDINGS = {
-    EXIT_TRAP: "it trapped",
-    EXIT_OVER_LIMIT: "it ran into a limit of its order (memory, output, open files)",
-    EXIT_REFUSED: "the module is not one that operators run: no WebAssembly, an unknown import, or no _start",
-    EXIT_OUT_OF_FUEL: "it used up its fuel; ask for more with --fuel",
-}
-
 
 EXIT_TASK_FAILED = 5
 """The operators agree on the result, which is that a program failed."""
@@ -185,12 +178,8 @@ def finish(client: QuorateClient, record: JobRecord, to: Path | None, output: Ou
         raise unknown
     for result in results:
         if result.exit_code:
-            say(f"task {result.task_index} ended as {result.status.value}: {_explain(result.exit_code)}")
+            say(f"task {result.task_index} ended as {result.status.value}: {explain_exit(result.exit_code)}")
     if to is None:
         say(f"fetch it with `quorate job get {record.job_id.hex()[:12]}`")
     if any(result.exit_code for result in results):
         raise typer.Exit(EXIT_TASK_FAILED)
-
-
-def _explain(exit_code: int) -> str:
-    return ENDINGS.get(exit_code, f"exit code {exit_code}")

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from functools import wraps
@@ -139,6 +140,11 @@ def _shift(wei: int, digits: int) -> str:
     whole, rest = divmod(abs(wei), 10**digits)
     fraction = f".{rest:0{digits}d}".rstrip("0").rstrip(".")
     return f"{'-' if wei < 0 else ''}{whole}{fraction}"
+
+
+def format_time(timestamp: int) -> str:
+    """Unix seconds as a date and a time of day."""
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 @contextlib.contextmanager

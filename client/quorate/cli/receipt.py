@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import RenderableType
@@ -13,7 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from quorate.cli.output import format_amount, make_table
+from quorate.cli.output import format_amount, format_time, make_table
+from quorate.explaining import explain_exit
 from quorate.protocol.result import TaskResult
 
 VERDICT_STYLES = {"accepted": "green", "void": "red", "skipped": "red", "expired": "red", "disputed": "yellow"}
@@ -117,9 +117,9 @@ def _render_seats(receipt: Mapping[str, Any]) -> Table:
 def _render_failures(results: Sequence[TaskResult]) -> Table:
     failed = [result for result in results if result.exit_code]
     more = f", the first {MOST_FAILURES} of {len(failed)}" if len(failed) > MOST_FAILURES else ""
-    table = make_table(f"tasks that failed{more}", ">task", "status", ">exit code")
+    table = make_table(f"tasks that failed{more}", ">task", "status", "why")
     for result in failed[:MOST_FAILURES]:
-        table.add_row(str(result.task_index), result.status.value, str(result.exit_code))
+        table.add_row(str(result.task_index), result.status.value, explain_exit(result.exit_code))
     return table
 
 
@@ -130,11 +130,6 @@ def _render_slashes(receipt: Mapping[str, Any]) -> Table:
         amount = format_amount(slash["amount_wei"])
         table.add_row(str(slash["operator"]), amount, ejected, shorten(slash["transaction"]))
     return table
-
-
-def format_time(timestamp: int) -> str:
-    """Unix seconds as a date and a time of day."""
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def shorten(value: str | None) -> str:

@@ -13,18 +13,17 @@ from quorate.chain import calls
 from quorate.chain.account import SigningAccount
 from quorate.chain.calls import Call
 from quorate.chain.gateway import JsonRpcGateway
-from quorate.chain.transactions import Transaction
-from quorate.chain.types import Deployment, parse_address, parse_hex, to_hex, write_atomically
+from quorate.chain.types import Deployment, parse_address, to_hex, write_atomically
 from quorate.cli.output import format_ether
 from quorate.cli.output import parse_amount as parse_amount  # for quorate_node.cli.main
-from quorate.protocol.errors import ConfigurationError, ValidationError
+from quorate.protocol.errors import ConfigurationError, ProtocolViolation, ValidationError
 from quorate.protocol.types import Address
+from quorate_node.cli.transfers import MINED_S, fund, send_on
 from quorate_node.config import CONFIG_FILE, KEYSTORE_FILE, NodeConfig, build_config, load_config
-from quorate_node.keystore import create_key, get_passphrase, open_key
+from quorate_node.keystore import create_key, derive_keys, get_passphrase, open_key, read_address, read_addresses
 
-MINED_S = 60.0
-TRANSFER_GAS = 21_000
-OPERATOR_GAS = 10_000_000  # what a farm's operator gets for transactions of its own, at twice the present price
+Action = Callable[[SigningAccount], dict[str, Any]]
+"""What a command does with one operator's key, and what it tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +84,32 @@ def _open_owners(home: Path, operators: int | None = None) -> tuple[JsonRpcGatew
         raise ConfigurationError(
             f"the stake belongs to {config.owner}, but {config.keystore} is another key: do this with the owner's key"
         )
-    return gateway, [key.derive(index) for index in range(config.operators)]
+    return gateway, derive_keys(key, config)
 
 
-def _for_each(keys: list[SigningAccount], action: Callable[[SigningAccount], dict[str, Any]]) -> dict[str, Any]:
+def _for_each(keys: list[SigningAccount], action: Action) -> dict[str, Any]:
     """What one operator's command tells; for a farm, that of each operator."""
     found = [action(key) for key in keys]
     return found[0] if len(found) == 1 else {"operators": found}
+
+
+def _try_each(gateway: JsonRpcGateway, keys: list[SigningAccount], action: Action) -> dict[str, Any]:
+    """The same, but where a farm's operator is refused the others go on. Raises ValidationError when all are."""
+    if len(keys) == 1:
+        return action(keys[0])
+    found: list[dict[str, Any]] = []
+    refused: list[ValidationError] = []
+    for key in keys:
+        told: dict[str, Any] = {"operator_id": gateway.operator_of(key.address)}
+        try:
+            told |= action(key)
+        except ValidationError as error:
+            refused.append(error)
+            told["problem"] = str(error)
+        found.append(told)
+    if len(refused) == len(keys):
+        raise ValidationError(f"all {len(keys)} operators are refused; the first: {refused[0]}") from refused[0]
+    return {"operators": found}
 
 
 def _send(gateway: JsonRpcGateway, key: SigningAccount, call: Call, value: int = 0) -> str:
@@ -109,22 +127,8 @@ def stake(
         held = format_ether(gateway.balance(keys[0].address))
         raise ValidationError(f"{to_hex(keys[0].address)} holds {held}: send it stake and gas for each operator first")
     for key in keys[1:]:
-        _fund(gateway, keys[0], key.address, wei)
+        fund(gateway, keys[0], key.address, wei)
     return _for_each(keys, lambda key: _stake(gateway, key, wei, class_id, units, ask, capacity))
-
-
-def _fund(gateway: JsonRpcGateway, payer: SigningAccount, address: Address, wei: int) -> None:
-    """Send an operator's own address what it lacks to stake `wei` and to pay for transactions."""
-    count, price, chain_id = gateway.rpc.batch_strict(
-        [("eth_getTransactionCount", [to_hex(payer.address), "pending"]), ("eth_gasPrice", []), ("eth_chainId", [])]
-    )
-    gas_price = 2 * int(price, 16)
-    missing = wei + OPERATOR_GAS * gas_price - gateway.balance(address)
-    if missing <= 0:
-        return
-    transfer = Transaction(int(chain_id, 16), int(count, 16), address, b"", TRANSFER_GAS, gas_price, 1, missing)
-    digest = parse_hex(gateway.rpc.call("eth_sendRawTransaction", to_hex(transfer.sign(payer))))
-    gateway.wait(digest, MINED_S)
 
 
 def _stake(
@@ -159,7 +163,7 @@ def _check_units(gateway: JsonRpcGateway, operator_id: int, wei: int, class_id: 
 def unstake(home: Path, wei: int, leave: bool) -> dict[str, Any]:
     """Begin to unbond; `leave` first takes the operator out of all its classes, whose units hold stake."""
     gateway, keys = _open_owners(home)
-    return _for_each(keys, lambda key: _unstake(gateway, key, wei, leave))
+    return _try_each(gateway, keys, lambda key: _unstake(gateway, key, wei, leave))
 
 
 def _unstake(gateway: JsonRpcGateway, key: SigningAccount, wei: int, leave: bool) -> dict[str, Any]:
@@ -172,21 +176,43 @@ def _unstake(gateway: JsonRpcGateway, key: SigningAccount, wei: int, leave: bool
     return {"transaction": transaction, "unbonding_wei": info.unbonding, "release_at": info.release_at}
 
 
-def withdraw(home: Path) -> dict[str, Any]:
-    """Take unbonded stake out."""
+def withdraw(home: Path, to: str | None = None, sweep: bool = False) -> dict[str, Any]:
+    """Take unbonded stake out, and bring it to one address: `to`, or that of a farm's first operator.
+
+    With `sweep` all that the other operators' addresses hold comes along, be there unbonded stake or not.
+    """
     gateway, keys = _open_owners(home)
-    return _for_each(keys, lambda key: _withdraw(gateway, key))
+    target = parse_address(to) if to else keys[0].address
+    if not any(target):
+        raise ValidationError("nobody has the address 0x0: what is sent there is lost")
+    if sweep and all(key.address == target for key in keys):
+        raise ValidationError("--sweep empties the addresses of a farm's other operators: say where to with --to")
+    return _try_each(gateway, keys, lambda key: _withdraw(gateway, key, target, sweep))
 
 
-def _withdraw(gateway: JsonRpcGateway, key: SigningAccount) -> dict[str, Any]:
-    before = gateway.operator(gateway.operator_of(key.address)).unbonding
-    return {"transaction": _send(gateway, key, calls.withdraw()), "withdrawn_wei": before}
+def _withdraw(gateway: JsonRpcGateway, key: SigningAccount, target: Address, sweep: bool) -> dict[str, Any]:
+    unbonding = gateway.operator(gateway.operator_of(key.address)).unbonding
+    found: dict[str, Any] = {}
+    try:
+        found |= {"transaction": _send(gateway, key, calls.withdraw()), "withdrawn_wei": unbonding}
+    except ProtocolViolation:
+        if not sweep or key.address == target:
+            raise
+    if key.address == target:
+        return found
+    try:
+        sent, transaction = send_on(gateway, key, target, None if sweep else unbonding)
+    except ValidationError as error:
+        if not found:
+            raise
+        return found | {"problem": f"{error}: what was withdrawn is there, and --sweep brings it"}
+    return found | {"sent_wei": sent, "sent_to": to_hex(target), "sent_transaction": transaction}
 
 
 def rejoin(home: Path) -> dict[str, Any]:
     """Have operators drawn again whose jail is over."""
     gateway, keys = _open_owners(home)
-    return _for_each(keys, lambda key: _rejoin(gateway, key))
+    return _try_each(gateway, keys, lambda key: _rejoin(gateway, key))
 
 
 def _rejoin(gateway: JsonRpcGateway, key: SigningAccount) -> dict[str, Any]:
@@ -198,24 +224,39 @@ def _rejoin(gateway: JsonRpcGateway, key: SigningAccount) -> dict[str, Any]:
 
 
 def status(home: Path) -> dict[str, Any]:
-    """Chain and node; the node's part is None when it does not answer."""
+    """Chain and node; `operators` has all of a farm, the fields beside it are the first one's.
+
+    The node's part is None when it does not answer.
+    """
     config, gateway = _open(home)
-    owner = parse_address(config.owner) if config.owner else parse_address(_keystore_address(config.keystore))
-    operator_id = gateway.operator_of(owner)
-    found: dict[str, Any] = {"operator_id": operator_id, "owner": to_hex(owner), "url": config.url}
-    if not operator_id:
-        found["problem"] = f"no operator yet: send ether to {to_hex(owner)}, then `quorate-node stake AMOUNT --units N`"
+    if config.operators == 1:
+        owners = [parse_address(config.owner) if config.owner else read_address(config.keystore)]
     else:
-        info = gateway.operator(operator_id)
-        found |= {
+        owners = read_addresses(config)
+    operators = [_describe_operator(gateway, owner) for owner in owners]
+    first = operators[0] | {"url": config.url, "operators": operators}
+    return first | {"node": _ask_node(config.listen)}
+
+
+def _describe_operator(gateway: JsonRpcGateway, owner: Address) -> dict[str, Any]:
+    operator_id = gateway.operator_of(owner)
+    found: dict[str, Any] = {"operator_id": operator_id, "owner": to_hex(owner)}
+    if not operator_id:
+        problem = f"no operator yet: send ether to {to_hex(owner)}, then `quorate-node stake AMOUNT --units N`"
+        return found | {"problem": problem}
+    info = gateway.operator(operator_id)
+    return (
+        found
+        | {
             "signing_key": to_hex(info.signing_key),
             "stake_wei": info.stake,
             "allocated_wei": info.allocated,
             "unbonding_wei": info.unbonding,
             "release_at": info.release_at,
             "ejected": info.ejected,
-        } | _describe_faults(gateway, operator_id)
-    return found | {"node": _ask_node(config.listen)}
+        }
+        | _describe_faults(gateway, operator_id)
+    )
 
 
 def _describe_faults(gateway: JsonRpcGateway, operator_id: int) -> dict[str, Any]:
@@ -224,13 +265,6 @@ def _describe_faults(gateway: JsonRpcGateway, operator_id: int) -> dict[str, Any
     if faults.jailed_until:
         found["problem"] = f"in jail: `quorate-node rejoin` from {faults.jailed_until} (unix seconds) on"
     return found
-
-
-def _keystore_address(path: Path) -> str:
-    try:
-        return str(json.loads(path.read_text())["address"])
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigurationError(f"{path} is not a keystore: {error!r}") from error
 
 
 def _ask_node(listen: str) -> dict[str, Any] | None:

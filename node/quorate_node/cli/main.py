@@ -140,12 +140,21 @@ def unstake(
     show(commands.unstake(home.expanduser(), commands.parse_amount(amount), leave), output)
 
 
-@app.command(epilog="Example: quorate-node withdraw")
-def withdraw(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) -> None:
-    """Take unbonded stake out, to the owner's address."""
+@app.command(epilog="Example: quorate-node withdraw --to 0x… --sweep")
+def withdraw(
+    to: Annotated[
+        str | None, typer.Option(help="Address that gets it (the owner's; of a farm the first operator's).")
+    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Also bring all else that the operators' own addresses hold, such as gas.")
+    ] = False,
+    home: HomeOption = DEFAULT_HOME,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Take unbonded stake out. A farm's other operators have addresses of their own: what they get is sent on."""
     from quorate_node.cli import commands
 
-    show(commands.withdraw(home.expanduser()), output)
+    show(commands.withdraw(home.expanduser(), to, sweep), output)
 
 
 @app.command(epilog="Example: quorate-node rejoin")
@@ -162,9 +171,17 @@ def status(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) 
     from quorate_node.cli import commands
 
     found = commands.status(home.expanduser())
-    if output is Output.TEXT and found["node"] is None:
-        found["node"] = "does not answer: `quorate-node run` starts it"
-    show(found, output)
+    if output is Output.JSON:
+        show(found, output)
+        return
+    operators: list[dict[str, Any]] = found.pop("operators")
+    if len(operators) > 1:
+        from quorate.cli.output import print_tables
+        from quorate_node.cli.tables import render_operators
+
+        print_tables([render_operators(operators)])
+        found = {"url": found["url"], "node": found["node"]}
+    show(found | {"node": found["node"] or "does not answer: `quorate-node run` starts it"}, output)
 
 
 def main(argv: list[str] | None = None) -> None:

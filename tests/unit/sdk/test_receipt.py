@@ -87,7 +87,7 @@ def test_tasks_are_told_by_how_they_ended() -> None:
     shown = show(RECEIPT, [*(result(task) for task in range(254)), result(254, EXIT_TRAP), result(255, 3)])
     assert "FAILED x 2, OK x 254" in shown
     assert "tasks that failed" in shown
-    assert "254 │ FAILED │ -1" in shown
+    assert "254 │ FAILED │ it trapped" in shown
 
 
 def test_a_job_without_a_result_says_why_first() -> None:
