@@ -108,7 +108,8 @@ def test_class_votes(lists: list[tuple[int, bytes, bytes]]) -> None:
 
 @given(st.builds(
     DisputeRecord, st.sampled_from(DisputeKind), st.integers(0, 2**64 - 1), U16, U16, ADDRESSES, U16, U16, U16, U16,
-    U16, ADDRESSES, U16, U16, ADDRESSES, U16, B32, st.lists(st.tuples(U16, VOTES), max_size=5).map(tuple),
+    U16, ADDRESSES, U16, U16, ADDRESSES, U16, B32, st.integers(0, 255),
+    st.lists(st.tuples(U16, VOTES), max_size=5).map(tuple),
 ))  # fmt: skip
 def test_dispute_records(record: DisputeRecord) -> None:
     assert decode_dispute_record(encode_dispute_record(record)) == record
