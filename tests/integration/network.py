@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from quorate.chain.types import BlockHead, LoggedEvent
 from quorate.devnet.devnet import Devnet
+from quorate.devnet.options import DevnetOptions
 from quorate.jobs import JobRecord
 from quorate.orders import OrderWishes
 from quorate.progress import JobStage
@@ -58,6 +59,21 @@ def requester(devnet: Devnet, folder: Path, program: bytes = NOTHING, class_id: 
     config = replace(devnet.make_config(folder / "client"), class_id=class_id)
     with QuorateClient.open(config) as client, client.serving() as url:
         yield Requester(client, url, module)
+
+
+def lying_farm(liars: str, strategy: str, *more: str) -> list[str]:
+    """The program of a node some of whose operators lie, such as "7-9" (see tests.adversarial.farm_node)."""
+    return [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", liars, "--strategy", strategy, *more]
+
+
+@contextmanager
+def three_farms(folder: Path, operators: int, commands: Mapping[int, Sequence[str]], **more: Any) -> Iterator[Devnet]:
+    """A network of three processes with so many operators each; `commands` are those of nodes with another program."""
+    options = DevnetOptions(
+        home=folder / "net", nodes=3, operators_per_node=operators, commands=commands, env=OUR_PATHS, **more
+    )
+    with Devnet(options) as devnet:
+        yield devnet
 
 
 def run_quorate(*words: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -191,3 +207,9 @@ def is_quiet(devnet: Devnet) -> bool:
     disputes = {e.dispute_id for e in logged if isinstance(e, events.DisputeOpened)}
     over = {e.dispute_id for e in logged if isinstance(e, events.DisputeSettled)}
     return opened <= settled and disputes <= over
+
+
+def check_the_end(devnet: Devnet) -> None:
+    """Wait until nothing is under way; then no wei may be missing."""
+    assert wait_for(lambda: is_quiet(devnet))
+    Books(devnet).check()

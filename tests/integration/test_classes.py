@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.adversarial.strategies import make_lie
 from tests.integration.network import (
-    OUR_PATHS,
     PATIENCE_S,
     Books,
     Chain,
+    check_the_end,
     expect,
     find_events,
-    is_quiet,
+    lying_farm,
     requester,
+    three_farms,
     wait_for,
 )
 
 from quorate.chain import calls
 from quorate.chain.account import SigningAccount
 from quorate.devnet.devnet import Devnet
-from quorate.devnet.options import DevnetOptions
 from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.hashing import keccak
@@ -46,16 +45,9 @@ def act(devnet: Devnet, account: SigningAccount, call: calls.Call, value: int = 
 
 @pytest.fixture(scope="module")
 def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
-    farm = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "9-12", "--strategy", "always_lie"]
-    options = DevnetOptions(
-        home=tmp_path_factory.mktemp("classes") / "net",
-        nodes=3,
-        operators_per_node=4,
-        commands={2: [*farm, "--profile", OTHER_PROFILE]},
-        settings={"classes": [1, 2, 3]},
-        env=OUR_PATHS,
-    )
-    with Devnet(options) as started:
+    strangers = {2: lying_farm("9-12", "always_lie", "--profile", OTHER_PROFILE)}
+    classes = {"classes": [1, 2, 3]}
+    with three_farms(tmp_path_factory.mktemp("classes"), 4, strangers, settings=classes) as started:
         found_classes(started)
         yield started
 
@@ -93,12 +85,11 @@ def test_two_profiles_side_by_side(devnet: Devnet, tmp_path: Path) -> None:
                 assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
         result = ours.client.fetch_result(jobs[0][1], tmp_path / "out")
         assert result.results[0].exit_code == 0
-    assert wait_for(lambda: is_quiet(devnet))
+    check_the_end(devnet)
     assert not find_events(devnet, events.DisputeOpened, start)
     assert {event.operator_id for event in find_events(devnet, events.OperatorFined, start)} <= {8}
     after = [books.stake_of([operator]) for operator in range(1, 13)]
     assert all(new >= old for number, (old, new) in enumerate(zip(stakes, after, strict=True), 1) if number != 8)
-    books.check()
 
 
 def test_who_owns_a_class_takes_that_class_alone(devnet: Devnet, tmp_path: Path) -> None:
@@ -125,7 +116,6 @@ def test_who_owns_a_class_takes_that_class_alone(devnet: Devnet, tmp_path: Path)
         Chain(devnet).pass_time(LOCAL.era_period)
         again = ours.submit()
         assert ours.client.wait(again, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
-    assert wait_for(lambda: is_quiet(devnet))
+    check_the_end(devnet)
     after = [books.stake_of([operator]) for operator in range(1, 7)]
     assert all(new >= old for old, new in zip(before, after, strict=True))
-    books.check()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.network import OUR_PATHS, Chain, find_events, requester, run_node_command, wait_for
+from tests.integration.network import OUR_PATHS, Chain, find_events, lying_farm, requester, run_node_command, wait_for
 
 from quorate.chain import calls
 from quorate.chain.account import SigningAccount
@@ -36,7 +35,7 @@ def test_a_hundred_operators_in_two_processes_do_a_job(tmp_path: Path) -> None:
 
 
 def test_the_class_finds_liars_without_anybody_asking(tmp_path: Path) -> None:
-    liars = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "8-9", "--strategy", "always_lie"]
+    liars = lying_farm("8-9", "always_lie")
     options = DevnetOptions(home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=OUR_PATHS)
     with Devnet(options) as devnet, requester(devnet, tmp_path) as people:
         for _ in range(20):
@@ -75,7 +74,7 @@ def test_a_killed_collator_costs_nobody_else_anything(tmp_path: Path) -> None:
 
 def test_an_audit_undoes_what_liars_had_accepted(tmp_path: Path) -> None:
     """With every seat theirs they get a lie accepted; the lot finds it, and the requester hears of it before FINAL."""
-    liars = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "8-9", "--strategy", "lie_if_unanimous"]
+    liars = lying_farm("8-9", "lie_if_unanimous")
     options = DevnetOptions(
         home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=OUR_PATHS,
         params=replace(LOCAL, audit_bps=10_000),
@@ -94,7 +93,7 @@ def test_an_audit_undoes_what_liars_had_accepted(tmp_path: Path) -> None:
 
 
 def test_a_watcher_challenges_what_liars_had_accepted(tmp_path: Path) -> None:
-    liars = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "8-9", "--strategy", "lie_if_unanimous"]
+    liars = lying_farm("8-9", "lie_if_unanimous")
     options = DevnetOptions(
         home=tmp_path / "net", nodes=2, operators_per_node=6, commands={1: liars}, env=OUR_PATHS,
         params=replace(LOCAL, audit_bps=0), settings={"challenge_budget_wei": ETHER, "watch_bps": 5_000},

@@ -33,22 +33,9 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 @pytest.fixture(scope="module")
-def donor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
-    store = EmbeddedStore(tmp_path_factory.mktemp("donor"))
-    yield store
-    store.close()
-
-
-@pytest.fixture(scope="module")
 def root(donor: EmbeddedStore) -> Cid:
     same = b"same" * 1000
     return donor.add_tree({"big": os.urandom(3 * MIB + 1), "dir/one": same, "dir/two": same, "odd ü": b"x"})
-
-
-@pytest.fixture(scope="module")
-def server(donor: EmbeddedStore, root: Cid) -> Iterator[LoopbackServer]:
-    with LoopbackServer(build_gateway(donor)) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -35,21 +35,8 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 @pytest.fixture(scope="module")
-def donor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
-    store = EmbeddedStore(tmp_path_factory.mktemp("donor"))
-    yield store
-    store.close()
-
-
-@pytest.fixture(scope="module")
 def root(donor: EmbeddedStore) -> Cid:
     return donor.add_tree({"big": os.urandom(3 * MIB + 1), "dir/one": b"one", "two": b"two"})
-
-
-@pytest.fixture(scope="module")
-def server(donor: EmbeddedStore, root: Cid) -> Iterator[LoopbackServer]:
-    with LoopbackServer(build_gateway(donor)) as running:
-        yield running
 
 
 def provider(answer: Answer) -> LoopbackServer:

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 from tests.integration.network import (
-    OUR_PATHS,
     PATIENCE_S,
     Books,
     Chain,
+    check_the_end,
     expect,
     find_events,
     find_logged,
-    is_quiet,
+    lying_farm,
     requester,
     run_to_dispute,
+    three_farms,
     wait_for,
 )
 
 from quorate.devnet.devnet import Devnet
-from quorate.devnet.options import DevnetOptions
 from quorate.jobs import JobRecord
 from quorate.progress import JobStage
 from quorate.protocol import events
@@ -35,10 +35,7 @@ pytestmark = [pytest.mark.anvil, pytest.mark.slow]
 def test_lists_go_past_a_collator_that_loses_them(tmp_path: Path) -> None:
     victims = set(range(4, 7))
     censor = [sys.executable, "-m", "tests.adversarial.censoring_node", "--victims", "4-6"]
-    options = DevnetOptions(
-        home=tmp_path / "net", nodes=3, operators_per_node=3, commands={0: censor}, env=OUR_PATHS
-    )  # fmt: skip
-    with Devnet(options) as devnet, requester(devnet, tmp_path) as people:
+    with three_farms(tmp_path, 3, {0: censor}) as devnet, requester(devnet, tmp_path) as people:
         stakes = [Books(devnet).stake_of([operator]) for operator in range(1, 10)]
         for _ in range(20):
             job = people.submit(commit_period=4)
@@ -50,11 +47,10 @@ def test_lists_go_past_a_collator_that_loses_them(tmp_path: Path) -> None:
         senders = find_senders(devnet, job)
         accounts = {m.account.address: m.operator_id for node in devnet.nodes for m in node.operators}
         assert left_out <= {accounts[sender] for sender in senders}, "each brought its own list to the chain"
-        assert wait_for(lambda: is_quiet(devnet))
+        check_the_end(devnet)
         assert not find_events(devnet, events.OperatorFined)
         after = [Books(devnet).stake_of([operator]) for operator in range(1, 10)]
         assert all(new >= old for old, new in zip(stakes, after, strict=True))
-        Books(devnet).check()
 
 
 def find_senders(devnet: Devnet, job: JobRecord) -> list[bytes]:
@@ -66,21 +62,14 @@ def find_senders(devnet: Devnet, job: JobRecord) -> list[bytes]:
 
 def test_who_was_away_votes_in_a_later_window(tmp_path: Path) -> None:
     """A third of the class lies, a third is away when it is asked: no majority before that third is back."""
-    liars = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "7-9", "--strategy", "always_lie"]
-    options = DevnetOptions(
-        home=tmp_path / "net",
-        nodes=3,
-        operators_per_node=3,
-        commands={2: liars},
-        env=OUR_PATHS,
-        params=replace(LOCAL, publish_period=4, vote_commit_period=8, vote_reveal_period=4),
-    )
-    with Devnet(options) as devnet, requester(devnet, tmp_path) as people:
+    params = replace(LOCAL, publish_period=4, vote_commit_period=8, vote_reveal_period=4)
+    liars = {2: lying_farm("7-9", "always_lie")}
+    with three_farms(tmp_path, 3, liars, params=params) as devnet, requester(devnet, tmp_path) as people:
         job, start = run_to_dispute(devnet, people)
         devnet.kill_node(1)
         expect(devnet, events.QuestionAsked, start)
         asked = devnet.gateway.block(find_logged(devnet, events.QuestionAsked, start)[0][0].block_number).timestamp
-        assert wait_for(lambda: Chain(devnet).head().timestamp >= asked + options.params.vote_commit_period)
+        assert wait_for(lambda: Chain(devnet).head().timestamp >= asked + params.vote_commit_period)
         devnet.restart_node(1)
         expect(devnet, events.VoteWindowOpened, start)
         assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED, "the honest result stands"
@@ -91,5 +80,4 @@ def test_who_was_away_votes_in_a_later_window(tmp_path: Path) -> None:
         assert absent == {4, 5, 6}
         assert {event.kind for event in find_events(devnet, events.OperatorFined, start)} == {FineKind.ABSENT}
         assert people.client.fetch_result(job, tmp_path / "out").results[0].exit_code == 0
-        assert wait_for(lambda: is_quiet(devnet))
-        Books(devnet).check()
+        check_the_end(devnet)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.integration.network import (
-    OUR_PATHS,
     PATIENCE_S,
     Books,
     Chain,
+    check_the_end,
     expect,
     find_events,
     find_logged,
-    is_quiet,
+    lying_farm,
     requester,
     run_to_dispute,
-    wait_for,
+    three_farms,
 )
 
 from quorate.devnet.devnet import Devnet
-from quorate.devnet.options import DevnetOptions
 from quorate.progress import JobStage
 from quorate.protocol import encoding, events
 from quorate.protocol.events import Event
@@ -36,17 +34,9 @@ HONEST, LIARS = range(1, 9), range(9, 13)
 @pytest.fixture(scope="module")
 def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
     """Twelve operators in three processes; those of the last one lie now and then, each alone."""
-    farm = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", "9-12", "--strategy", "one_lie_per_window"]
-    options = DevnetOptions(
-        home=tmp_path_factory.mktemp("reorgs") / "net",
-        nodes=3,
-        operators_per_node=4,
-        commands={2: farm},
-        collators=frozenset({0, 1}),
-        env=OUR_PATHS,
-        params=replace(LOCAL, publish_period=4),
-    )
-    with Devnet(options) as started:
+    farms = {2: lying_farm("9-12", "one_lie_per_window")}
+    more = {"collators": frozenset({0, 1}), "params": replace(LOCAL, publish_period=4)}
+    with three_farms(tmp_path_factory.mktemp("reorgs"), 4, farms, **more) as started:
         yield started
 
 
@@ -56,14 +46,12 @@ def get_commitments(found: list[events.CommitPage]) -> dict[tuple[int, int, int]
     return {(each.member, item.bundle, item.seat): item.commitment for each in lists for item in each.items}
 
 
-def check_the_end(devnet: Devnet, before: int) -> None:
+def check_the_honest(devnet: Devnet, before: int) -> None:
     """Nothing is under way, no honest operator was slashed or lost stake, and no wei is missing."""
-    assert wait_for(lambda: is_quiet(devnet))
+    check_the_end(devnet)
     slashed = {event.operator_id for event in find_events(devnet, events.OperatorSlashed)}
     assert slashed <= set(LIARS)
-    books = Books(devnet)
-    assert books.stake_of(HONEST) >= before
-    books.check()
+    assert Books(devnet).stake_of(HONEST) >= before
     devnet.check_alive()
 
 
@@ -94,7 +82,7 @@ def test_a_job_survives(devnet: Devnet, tmp_path: Path, phase: type[Event], undo
         undo(devnet, undone, start, least)
         assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
         assert people.client.fetch_result(job, tmp_path / "out").results[0].exit_code == 0
-    check_the_end(devnet, before)
+    check_the_honest(devnet, before)
 
 
 def test_openings_that_leaked_before_a_reorganisation_change_nothing(devnet: Devnet, tmp_path: Path) -> None:
@@ -110,7 +98,7 @@ def test_openings_that_leaked_before_a_reorganisation_change_nothing(devnet: Dev
             is_same_round = find_events(devnet, events.RoundStarted, start) == rounds
             assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
             again = get_commitments(find_events(devnet, events.CommitPage, start))
-            check_the_end(devnet, before)
+            check_the_honest(devnet, before)
             if is_same_round:
                 break
             start = Chain(devnet).head().number + 1
@@ -126,7 +114,7 @@ def test_a_chain_that_got_shorter_is_followed(devnet: Devnet, tmp_path: Path) ->
         expect(devnet, events.BatchClosed, job.from_block)
         chain.shorten(20)
         assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
-    check_the_end(devnet, before)
+    check_the_honest(devnet, before)
 
 
 @pytest.mark.slow
@@ -142,4 +130,4 @@ def test_a_class_vote_survives_in_each_of_its_phases(devnet: Devnet, tmp_path: P
         slashes = people.client.describe(job)["slashes"]
         assert len(slashes) == 1
         assert slashes[0]["operator"] in LIARS
-    check_the_end(devnet, before)
+    check_the_honest(devnet, before)

@@ -190,16 +190,21 @@ class TestCrash:
         assert verdicts(net) == [Verdict.ACCEPTED]
 
 
+def run_through_a_dispute(net: Network0) -> None:
+    """Orders until a liar was drawn, and then on to the end of the class vote."""
+    for _ in range(20):
+        settled = len(net.found(ev.BatchSettled))
+        net.submit(net.order())
+        assert net.run(300, lambda n=settled: is_settled(net, n + 1))  # type: ignore[misc]
+        if net.found(ev.DisputeOpened):
+            break
+    assert net.run(300, lambda: bool(net.found(ev.DisputeSettled)))
+
+
 class TestDispute:
     def test_a_liar_is_found_and_slashed_by_the_class(self) -> None:
         net = Network0(8, {3: LyingCore})
-        for _ in range(20):
-            settled = len(net.found(ev.BatchSettled))
-            net.submit(net.order())
-            assert net.run(300, lambda n=settled: is_settled(net, n + 1))  # type: ignore[misc]
-            if net.found(ev.DisputeOpened):
-                break
-        assert net.run(300, lambda: bool(net.found(ev.DisputeSettled)))
+        run_through_a_dispute(net)
         (decided,) = net.found(ev.DisputeDecided)
         assert decided.verdict == Verdict.ACCEPTED
         assert {event.operator_id for event in net.found(ev.OperatorSlashed)} == {4}
@@ -213,13 +218,7 @@ class TestDispute:
                 return stand_by(dispute, self.state.identity.operator_id, honest)
 
         net = Network0(8, {2: BoldLiar, 5: BoldLiar})
-        for _ in range(20):
-            settled = len(net.found(ev.BatchSettled))
-            net.submit(net.order())
-            assert net.run(300, lambda n=settled: is_settled(net, n + 1))  # type: ignore[misc]
-            if net.found(ev.DisputeOpened):
-                break
-        assert net.run(300, lambda: bool(net.found(ev.DisputeSettled)))
+        run_through_a_dispute(net)
         slashed = {event.operator_id: event.ejected for event in net.found(ev.OperatorSlashed)}
         assert slashed.keys() <= {3, 6}
         assert slashed, "who lied in a seat loses; who did not sit had nothing to lie about"
