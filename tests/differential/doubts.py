@@ -8,7 +8,7 @@ from random import Random
 
 from tests.differential.actors import KEYS, LEAVES, OUTSIDER, REQUESTERS, WALLETS, make_vote
 from tests.differential.duties import Duties
-from tests.differential.rounds import spoil
+from tests.differential.orders import spoil
 
 from quorate.chain.abi import Contract
 from quorate.chain.signing import sign

@@ -14,7 +14,8 @@ from tests.differential.actors import (
     make_vote,
     sign_class_vote,
 )
-from tests.differential.rounds import Rounds, spoil
+from tests.differential.orders import spoil
+from tests.differential.rounds import Rounds
 
 from quorate.chain.abi import Contract
 from quorate.protocol.context import ZERO_ADDRESS

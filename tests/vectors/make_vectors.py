@@ -1,6 +1,6 @@
 """Write tests/vectors/ours/*.json from the pure model; the Solidity tests replay them.
 
-Run `python tests/vectors/make_vectors.py` after a rule changed; test_ours.py fails while the files are stale. Every
+Run `python -m tests.vectors.make_vectors` after a rule changed; test_ours.py fails while the files are stale. Every
 file is one object of parallel arrays: row i of each array belongs to case i. Numbers are decimal strings, bytes hex
 strings; lists inside a case are packed big-endian into one hex string, as the function that makes them says.
 """
@@ -10,23 +10,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from tests.vectors.rows import CHAIN_ID, MARKET, Columns, Rows, key_of, pack
+from tests.vectors.vote_vectors import make_class_votes, make_dispute, make_questions
 
 from quorate.chain.signing import SECP256K1_ORDER, compute_address, recover, sign
 from quorate.protocol.classes import Membership, compute_median_ask, compute_next_price
 from quorate.protocol.commitment import compute_commitment, compute_round_domain, compute_salt, compute_statement
 from quorate.protocol.committee import compute_committee
 from quorate.protocol.dispute_pages import (
-    compute_question_hash,
-    compute_reason,
-    compute_vote_statement,
-    encode_answers,
-    encode_cast,
     encode_dispute_record,
-    encode_question,
 )
 from quorate.protocol.encoding import (
     compute_commit_page_hash,
@@ -45,8 +41,6 @@ from quorate.protocol.encoding import (
 from quorate.protocol.hashing import keccak
 from quorate.protocol.market import NonceWindow
 from quorate.protocol.params import FUEL_UNIT
-from quorate.protocol.questions import compute_question
-from quorate.protocol.result import compute_merkle_root
 from quorate.protocol.settlement import (
     Ballot,
     RoundTerms,
@@ -62,69 +56,18 @@ from quorate.protocol.types import (
     ORDER_WIDTHS,
     ZERO32,
     Address,
-    BatchId,
     CarryRecord,
-    CastVotes,
     CommitItem,
     CommitList,
-    DisputeKind,
-    DisputeRecord,
     JobOrder,
-    Member,
-    OperatorId,
     PostRecord,
-    Question,
     SignatureKind,
     SignedOrder,
     Stage,
-    Table,
     Vote,
-)
-from quorate.protocol.verdict import (
-    Aftermath,
-    Conduct,
-    WindowVotes,
-    dismiss_at_once,
-    end_vote,
-    find_winner,
-    go_on,
-    share_out,
 )
 
 OURS = Path(__file__).parent / "ours"
-CHAIN_ID = 31337
-MARKET = Address(bytes.fromhex("5fbdb2315678afecb367f032d93f642f64180aa3"))
-Columns = dict[str, list[str]]
-
-
-class Rows:
-    """Collects cases into columns."""
-
-    def __init__(self) -> None:
-        self.columns: Columns = {}
-
-    def add(self, **values: object) -> None:
-        """One case: bytes become hex, numbers decimal strings."""
-        for name, value in values.items():
-            self.columns.setdefault(name, []).append(_text(value))
-        assert len({len(column) for column in self.columns.values()}) == 1
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bytes):
-        return f"0x{value.hex()}"
-    assert isinstance(value, int)
-    return str(int(value))
-
-
-def pack(rows: Iterable[tuple[tuple[int, int], ...]]) -> bytes:
-    """Rows of (value, bytes) fields, one behind the other."""
-    return b"".join(value.to_bytes(size, "big") for row in rows for value, size in row)
-
-
-def key_of(index: int) -> bytes:
-    """A private key for vectors."""
-    return keccak(b"quorate vector key" + bytes((index,)))
 
 
 def make_orders() -> Columns:
@@ -233,7 +176,7 @@ def make_pages() -> Columns:
         ]
         record_page = encode_record_page(page_hash, first, groups)
         carried = [_make_carry(rng, bundle) for bundle in sorted(rng.sample(range(4096), i + 1))]
-        dispute = _make_dispute(rng, i)
+        dispute = make_dispute(rng, i)
         rows.add(
             postPageHash=page_hash, firstBundle=first,
             records=pack(
@@ -256,16 +199,6 @@ def _make_carry(rng: Random, bundle: int) -> CarryRecord:
         bundle, Address(rng.randbytes(20)), rng.getrandbits(72), rng.randint(1, 256), rng.randrange(2),
         rng.randrange(256), rng.getrandbits(80), rng.randrange(256), vote, voters,
         tuple(rng.choices(range(1024), k=rng.choice((0, 0, 2)))),
-    )  # fmt: skip
-
-
-def _make_dispute(rng: Random, count: int) -> DisputeRecord:
-    votes = tuple((rng.randrange(1024), Vote(rng.randbytes(32))) for _ in range(count))
-    return DisputeRecord(
-        DisputeKind(count % 3), BatchId(rng.getrandbits(64)), rng.randrange(4096), rng.randrange(1, 257),
-        Address(rng.randbytes(20)), rng.getrandbits(72), rng.getrandbits(80), rng.getrandbits(90), rng.getrandbits(64),
-        rng.getrandbits(60), Address(rng.randbytes(20)), rng.getrandbits(32), rng.getrandbits(16),
-        Address(rng.randbytes(20)), rng.randrange(256), rng.randbytes(32), rng.randrange(128), votes,
     )  # fmt: skip
 
 
@@ -319,96 +252,6 @@ def _make_ballot(rng: Random, case: int) -> tuple[Ballot, RoundTerms]:
     abstained = frozenset(s for s in range(seats) if s not in opened and rng.random() < shy)
     silent = {s for s in range(seats) if rng.random() < 0.5}
     return Ballot(record, committee, opened, abstained, frozenset({*opened, *abstained, *silent})), terms
-
-
-def make_questions() -> Columns:
-    """Questions from the leaves of all roots. `leaves` are those of each root, one behind the other, in the order of
-    the roots; `isWhole` 0 means that one was not published, so nothing is sent."""
-    rng, rows = Random(11), Rows()
-    for i in range(40):
-        tasks, count = rng.choice((1, 2, 3, 7, 40, 256)), 1 if i % 4 == 1 else rng.choice((2, 2, 3, 5))
-        base = [rng.randbytes(32) for _ in range(tasks)]
-        columns: dict[Vote, list[bytes]] = {}
-        while len(columns) < count:
-            leaves = list(base)
-            for task in rng.choices(range(tasks), k=rng.randrange(1, 4)) if columns else ():
-                leaves[task] = keccak(bytes((rng.randrange(3 if tasks > 3 else 9), task % 256)))
-            columns[Vote(compute_merkle_root(leaves))] = leaves
-        votes = tuple((m, root) for m, root in enumerate(columns))
-        record = replace(_make_dispute(rng, 0), kind=DisputeKind(i % 4 if i % 4 < 3 else 0), tasks=tasks, votes=votes)
-        record = replace(record, task=rng.randrange(tasks) if record.kind is DisputeKind.CHALLENGE else 0)
-        if rng.random() < 0.5:
-            record = replace(record, claim=columns[record.roots[0]][record.task])
-        is_whole = i % 10 != 9
-        question = compute_question(record, columns if is_whole else dict(list(columns.items())[1:]))
-        dispute_id, window, disputes = rng.getrandbits(64), rng.randrange(3), Address(rng.randbytes(20))
-        question_hash = compute_question_hash(encode_dispute_record(record), encode_question(question))
-        rows.add(
-            record=encode_dispute_record(record), isWhole=is_whole,
-            leaves=b"".join(b"".join(columns[root]) for root in record.roots), question=encode_question(question),
-            isMoot=dismiss_at_once(record, question, Table((), ())) is not None, questionHash=question_hash,
-            chainId=CHAIN_ID, disputes=disputes, disputeId=dispute_id, window=window,
-            statement=compute_vote_statement(CHAIN_ID, disputes, dispute_id, window, question_hash),
-        )  # fmt: skip
-    return rows.columns
-
-
-def make_class_votes() -> Columns:
-    """Ends of windows. Packed: `units` row u16; `cast` as it travels; `opened` member u16 ‖ answer 32; `closed` member
-    u16 ‖ commitment 32; `answers` as `votes` of settleVotes. `winner` is 0 without one; `tally` is that of the end, and
-    `nextCast` what another window would start with. `kept` and `shares` tell the money behind the last row, if
-    `taken` was taken: `voter`, `challenger`, `requester`, `treasury`."""
-    rng, rows = Random(7), Rows()
-    for i in range(80):
-        count, kind = rng.choice((4, 6, 9)), DisputeKind(i % 3)
-        units = tuple(m for m in range(count) for _ in range(rng.randrange(1, 5)))
-        table = Table(tuple(Member(Address(bytes(20)), OperatorId(m + 1)) for m in range(count)), units)
-        roots = sorted(Vote(rng.randbytes(32)) for _ in range(3))
-        seats = tuple((m, rng.choice(roots)) for m in rng.sample(range(count), rng.randrange(2, 4)))
-        if kind is DisputeKind.CHALLENGE:
-            seats = tuple((m, roots[0]) for m, _ in seats)
-        price = rng.randrange(1, 10**9)
-        record = replace(
-            _make_dispute(rng, 0), kind=kind, price=price, pot=rng.randrange(20 * price), escrow=6 * price, votes=seats
-        )
-        question = Question((0,), tuple(Vote(keccak(root)) for root in record.roots))
-        answers = [*question.answers, Vote(rng.randbytes(32))]
-        honest, present = rng.choice((0.5, 0.9, 1.0)), rng.choice((0.4, 0.9, 1.0))
-        cast, opened, closed = dict[int, Vote](), dict[int, Vote](), dict[int, bytes]()
-        for member in range(count):
-            answer = answers[0] if rng.random() < honest else rng.choice(answers)
-            if rng.random() > present:
-                continue
-            if i % 2 and rng.random() < 0.3:
-                cast[member] = answer
-            elif (what := rng.random()) < 0.7:
-                opened[member] = answer
-            elif what < 0.85:
-                closed[member] = rng.choice((0, 1, 1, 5)).to_bytes(32, "big")
-            else:
-                closed[member] = rng.randbytes(32)
-        silent = tuple(rng.randrange(3) if i % 2 and m not in cast else 0 for m in range(count))
-        abstained = {m: reason for m, c in closed.items() if (reason := compute_reason(c)) is not None}
-        shut = frozenset(closed.keys() - abstained.keys())
-        window = WindowVotes({**cast, **opened}, abstained, shut, silent)
-        ending, taken = end_vote(record, question, table, window), rng.randrange(10**11)
-        is_first = rng.random() < 0.7
-        aftermath = Aftermath.REVERSED if ending.aftermath is Aftermath.UPHELD and is_first else ending.aftermath
-        voters = sum(row.conduct is Conduct.RIGHT for row in ending.tally)
-        shares = share_out(record, aftermath, voters, taken)
-        listed = sorted({*answers, *opened.values(), *cast.values()})
-        rows.add(
-            record=encode_dispute_record(record), question=encode_question(question),
-            units=pack(((u, 2),) for u in units), memberCount=count,
-            cast=encode_cast(CastVotes(cast, silent)) if i % 2 else b"", answers=encode_answers(listed),
-            opened=b"".join(m.to_bytes(2, "big") + vote for m, vote in sorted(opened.items())),
-            closed=b"".join(m.to_bytes(2, "big") + c for m, c in sorted(closed.items())),
-            winner=find_winner(table, window.votes) or ZERO32, root=ending.root or ZERO32,
-            tally=ending.encoded_tally, nextCast=encode_cast(go_on(window)), aftermath=aftermath, taken=taken,
-            voters=voters, voter=shares.voter, challenger=shares.challenger, requester=shares.requester,
-            treasury=shares.treasury,
-        )  # fmt: skip
-    return rows.columns
 
 
 def make_prices() -> Columns:

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from tests.vectors import make_vectors
 
 HERE = Path(__file__).parent
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_vectors", HERE / "make_vectors.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-VECTORS = load()
-
-
-@pytest.mark.parametrize("name", sorted(VECTORS.MAKERS))
+@pytest.mark.parametrize("name", sorted(make_vectors.MAKERS))
 def test_file_is_fresh(name: str) -> None:
     path = HERE / "ours" / f"{name}.json"
-    assert path.read_text() == VECTORS.render(name), "run python tests/vectors/make_vectors.py"
+    assert path.read_text() == make_vectors.render(name), "run python -m tests.vectors.make_vectors"
 
 
 def test_no_file_is_left_over() -> None:
-    assert {path.stem for path in (HERE / "ours").glob("*.json")} == set(VECTORS.MAKERS)
+    assert {path.stem for path in (HERE / "ours").glob("*.json")} == set(make_vectors.MAKERS)
 
 
 def test_draws_are_distinct_and_reach_the_probe() -> None:

@@ -1,4 +1,4 @@
-"""Configuration, keys, providers, messages, and what the collator and the HTTP side refuse."""
+"""Messages, and what the collator, the HTTP side and the command line refuse."""
 
 from __future__ import annotations
 
@@ -17,96 +17,18 @@ from tests.unit.node.simulation import Network0
 from quorate.chain.types import AccountInfo, NonceWindow
 from quorate.messages import CommitmentsMessage, OpeningsMessage, OrderMessage
 from quorate.protocol.encoding import compute_job_id
-from quorate.protocol.errors import ConfigurationError, DataError, ValidationError
+from quorate.protocol.errors import ValidationError
 from quorate.protocol.params import LOCAL
 from quorate.protocol.types import CommitItem, CommitList, Opening, SignatureKind, SignedOrder, Vote
 from quorate.storage.embedded import EmbeddedStore
 from quorate_node.cli.commands import parse_amount
 from quorate_node.collator import Collator
-from quorate_node.config import build_config
 from quorate_node.core.collation import count_queued
 from quorate_node.core.intake import OrderRefused
 from quorate_node.gateway import app
 from quorate_node.gateway.app import Services, build_app
 from quorate_node.hints import Hints
-from quorate_node.keystore import create_key, open_key
 from quorate_node.mailbox import Mailbox
-from quorate_node.providers import check_url
-
-MINIMAL = {"rpc_url": "http://127.0.0.1:1", "deployment": "d.json", "keystore": "k.json"}
-
-
-class TestConfig:
-    def test_paths_are_relative_to_the_home(self, tmp_path: Path) -> None:
-        config = build_config(tmp_path, MINIMAL, "test")
-        assert config.keystore == tmp_path / "k.json"
-        assert config.url == "http://127.0.0.1:8200"
-
-    @pytest.mark.parametrize(
-        ("change", "word"),
-        [
-            ({"listn": "x"}, "listn"),
-            ({"listen": "nowhere"}, "HOST:PORT"),
-            ({"workers": 0}, "workers"),
-            ({"workers": "2"}, "workers"),
-            ({"operators": 0}, "operators"),
-            ({"operators": 2, "owner": "0x" + "11" * 20}, "owner"),
-            ({"collator": 1}, "collator"),
-            ({"classes": [0]}, "classes"),
-            ({"rpc_url": ""}, "rpc_url"),
-        ],
-    )
-    def test_a_wrong_setting_is_named(self, tmp_path: Path, change: dict[str, Any], word: str) -> None:
-        with pytest.raises(ConfigurationError, match=word):
-            build_config(tmp_path, MINIMAL | change, "test")
-
-
-class TestKeystore:
-    def test_a_key_comes_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        account = create_key(tmp_path / "key", b"secret", 4096)
-        assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
-        monkeypatch.setenv("QUORATE_PASSPHRASE", "secret")
-        assert open_key(tmp_path / "key", None).key == account.key
-
-    def test_a_wrong_passphrase_is_a_clear_error_without_it(self, tmp_path: Path) -> None:
-        create_key(tmp_path / "key", b"secret", 4096)
-        (tmp_path / "pass").write_text("hunter2\n")
-        with pytest.raises(DataError, match="passphrase") as caught:
-            open_key(tmp_path / "key", tmp_path / "pass")
-        assert "hunter2" not in str(caught.value)
-
-    def test_a_key_that_others_can_read_is_refused(self, tmp_path: Path) -> None:
-        create_key(tmp_path / "key", b"secret", 4096)
-        (tmp_path / "key").chmod(0o644)
-        with pytest.raises(ConfigurationError, match="chmod 600"):
-            open_key(tmp_path / "key", None)
-
-    def test_a_key_is_never_overwritten(self, tmp_path: Path) -> None:
-        create_key(tmp_path / "key", b"secret", 4096)
-        with pytest.raises(ConfigurationError, match="exists"):
-            create_key(tmp_path / "key", b"secret", 4096)
-
-
-class TestProviders:
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "http://10.0.0.1/", "http://192.168.1.1", "http://169.254.169.254/latest", "http://[::1]:80", "ftp://8.8.8.8",
-            "http://user:pass@8.8.8.8", "file:///etc/passwd", "http://127.0.0.1:8545", "http://0.0.0.0", "http://",
-            "http://[::ffff:127.0.0.1]/", "http://[fd00::1]/",
-        ],
-    )  # fmt: skip
-    def test_private_addresses_are_refused(self, url: str) -> None:
-        with pytest.raises(DataError):
-            check_url(url, is_local=False)
-
-    def test_loopback_is_allowed_on_a_local_chain_alone(self) -> None:
-        assert check_url("http://127.0.0.1:8545/", is_local=True) == "http://127.0.0.1:8545"
-        with pytest.raises(DataError):
-            check_url("http://10.0.0.1/", is_local=True)
-
-    def test_public_addresses_are_asked(self) -> None:
-        assert check_url("https://8.8.8.8", is_local=False) == "https://8.8.8.8"
 
 
 class TestMessages:
