@@ -80,6 +80,18 @@ MUTANTS = {
         "return _stakeOf(operatorId);",
         "slashes leave what unbonds",
     ),
+    "refunded_again": Mutant(
+        "ComputeMarket.sol",
+        "first = round >= _struckBelow(b, bundle);",
+        "first = true;",
+        "an outcome that was reversed, or undone by an extension, is reversed and refunded again",
+    ),
+    "dragged_along": Mutant(
+        "libraries/VoteCounts.sol",
+        "if (c.voteOf[m] == number || c.voteOf[m] == winner) isSeated[m] = true;",
+        "if (c.voteOf[m] == winner) isSeated[m] = true;",
+        "a lone seat that repeats itself is together with whoever repeats it",
+    ),
     "high_median": Mutant(
         "registry/Classes.sol", "return 2 * t.below < total && ", "return ", "any ask above the median passes for it"
     ),

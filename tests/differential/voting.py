@@ -119,6 +119,7 @@ class Voting(Rounds):
             return
         rows, statement = disputes.table_of(known.decoded).members, disputes.statement(dispute)
         is_split, absent = rng.random() < 0.3, rng.choice((0.0, 0.0, 0.3, 0.6))
+        stubborn = self._seat_answers(known, rng, len(rows)) if rng.random() < 0.3 else {}
         reason = rng.choice((0, 1, 1, 1, 5)).to_bytes(32, "big")
         abstention = rng.choice((0.0, 0.0, 0.2, 0.9))
         lists = []
@@ -126,7 +127,8 @@ class Voting(Rounds):
             if rng.random() < absent:
                 continue
             flavour = rng.choice((0, 1, 3, ROOTLESS)) if is_split or rng.random() < 0.1 else 0
-            commitment, opening = make_class_vote(statement, rows[member], self._answer(known, flavour))
+            answer = stubborn.get(member) or self._answer(known, flavour)
+            commitment, opening = make_class_vote(statement, rows[member], answer)
             if rng.random() < abstention:
                 commitment = reason
             else:
@@ -143,6 +145,14 @@ class Voting(Rounds):
             OUTSIDER.address, Contract.DISPUTES, "commitVotes", (dispute_id, record, question, page),
             lambda c: self.world.disputes.apply_commit_votes(c, dispute_id, record, question, page),
         )  # fmt: skip
+
+    def _seat_answers(self, known: KnownDispute, rng: Random, members: int) -> dict[int, Vote]:
+        """Answers of seats that repeat themselves, and of one member that repeats a seat."""
+        question, record = decode_question(known.question or b"\0\0"), known.decoded
+        answers = dict(zip(record.roots, question.answers, strict=False))
+        _, echoed = rng.choice(record.votes)
+        roots = {rng.randrange(members): echoed, **dict(record.votes)}
+        return {member: answers[root] for member, root in roots.items() if root in answers}
 
     def _answer(self, known: KnownDispute, flavour: int) -> Vote:
         """What a member of that flavour answers; who has no leaves makes something up."""
