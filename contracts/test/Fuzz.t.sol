@@ -96,8 +96,7 @@ contract FuzzTest is ClassVotes {
             }
         }
         count = 20;
-        LoadedTable memory table =
-            LoadedTable({units: units, rows: "", unitCount: units.length / 2, memberCount: count});
+        LoadedTable memory table = LoadedTable(units, "", units.length / 2, count, address(0), address(0));
         seats = 1 + seats % 20;
         uint256[] memory drawn = new uint256[](seats + 2);
         TableReader.draw(table, domain, bundle, seats, drawn, 2);

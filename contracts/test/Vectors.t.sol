@@ -84,7 +84,8 @@ contract VectorsTest is Batches {
         bytes[] memory units = vm.parseJsonBytesArray(j, ".units");
         for (uint256 i; i < units.length; ++i) {
             uint256 seats = at(j, "seats", i);
-            LoadedTable memory table = LoadedTable(units[i], "", units[i].length / 2, at(j, "memberCount", i));
+            LoadedTable memory table =
+                LoadedTable(units[i], "", units[i].length / 2, at(j, "memberCount", i), address(0), address(0));
             uint256[] memory drawn = new uint256[](seats);
             TableReader.draw(table, word(j, "roundDomain", i), at(j, "bundle", i), seats, drawn, 0);
             bytes memory committee = vm.parseJsonBytesArray(j, ".committee")[i];

@@ -114,7 +114,7 @@ contract VoteVectorsTest {
         for (uint256 m; m < members; ++m) {
             rows = abi.encodePacked(rows, address(0), uint24(m + 1));
         }
-        return LoadedTable(units, bytes.concat(rows, new bytes(32)), units.length / 2, members);
+        return LoadedTable(units, bytes.concat(rows, new bytes(32)), units.length / 2, members, address(0), address(0));
     }
 
     /// @dev One commit page of all that committed; salts are 0.

@@ -130,8 +130,11 @@ class MarketDay(Parties):
         self.rest()
         terms, spent, batch_id = Terms(CLASS, seats, 2, 60, 10**6), [], 0
         chosen = (range(start, min(start + page_jobs, jobs)) for start in range(0, jobs, page_jobs))
+        known = {address for address, window in self.world.market.nonces.items() if window.base + window.used}
         pages = [
-            page for numbers in chosen for page in split_orders(self._sign_orders(requesters, len(numbers), terms))
+            page
+            for numbers in chosen
+            for page in split_orders(self._sign_orders(requesters, len(numbers), terms), known)
         ]
         for index, orders in enumerate(pages):
             is_last = index == len(pages) - 1

@@ -17,11 +17,14 @@ library DataContract {
     }
 
     /// @notice All of the data.
+    /// @dev Assembly: room that is filled at once need not be cleared before.
     function read(address where) internal view returns (bytes memory data) {
         uint256 size = where.code.length - 1;
-        data = new bytes(size);
         assembly ("memory-safe") {
+            data := mload(0x40)
+            mstore(data, size)
             extcodecopy(where, add(data, 32), 1, size)
+            mstore(0x40, and(add(add(data, size), 63), not(31)))
         }
     }
 }

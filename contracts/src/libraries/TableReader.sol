@@ -5,39 +5,67 @@ import {ClassTable} from "../types/ClassTable.sol";
 import {MAX_DRAW_ATTEMPTS} from "../types/Limits.sol";
 import {DataContract} from "./DataContract.sol";
 
-/// @notice A class's table in memory.
+/// @notice A class's table, as far as it was read. Rows that are not in memory are read from the data contract one by
+/// one: who asks for a few of a thousand members pays less that way. Assembly knows the order of the fields.
 /// @param units u16 member index for each unit
 /// @param rows 23 bytes a member: signing key, u24 operator id
+/// @param unitsAt data contract of the units, 0 once they are in memory
+/// @param rowsAt likewise of the rows
 struct LoadedTable {
     bytes units;
     bytes rows;
     uint256 unitCount;
     uint256 memberCount;
+    address unitsAt;
+    address rowsAt;
 }
 
 /// @title Looking up members and drawing committees
 /// @dev Twin of quorate/protocol/committee.py.
 library TableReader {
     uint256 private constant ROW_BYTES = 23;
+    /// @dev To copy the rows of 1000 members costs what so many single ones cost.
+    uint256 internal constant FEW = 32;
 
+    /// @notice The whole table in memory.
     function load(ClassTable memory table) internal view returns (LoadedTable memory loaded) {
-        loaded = loadRows(table);
-        loadUnits(loaded, table);
+        loaded = open(table);
+        loadRows(loaded);
+        loadUnits(loaded);
     }
 
-    /// @notice Without the units, which only a draw needs.
-    function loadRows(ClassTable memory table) internal view returns (LoadedTable memory loaded) {
-        loaded.unitCount = table.unitCount;
-        loaded.memberCount = table.memberCount;
-        if (table.memberCount > 0) loaded.rows = DataContract.read(table.members);
+    /// @notice The table with nothing of it in memory yet.
+    function open(ClassTable memory table) internal pure returns (LoadedTable memory opened) {
+        (opened.unitCount, opened.memberCount) = (table.unitCount, table.memberCount);
+        (opened.unitsAt, opened.rowsAt) = (table.units, table.members);
     }
 
-    /// @notice Make up for what `loadRows` left out.
-    function loadUnits(LoadedTable memory loaded, ClassTable memory table) internal view {
-        if (loaded.units.length == 0 && table.memberCount > 0) loaded.units = DataContract.read(table.units);
+    function loadRows(LoadedTable memory table) internal view {
+        if (table.rowsAt == address(0)) return;
+        (table.rows, table.rowsAt) = (DataContract.read(table.rowsAt), address(0));
     }
 
-    /// @notice Signing key and operator id of a row; the caller has checked that it exists.
+    function loadUnits(LoadedTable memory table) internal view {
+        if (table.unitsAt == address(0)) return;
+        (table.units, table.unitsAt) = (DataContract.read(table.unitsAt), address(0));
+    }
+
+    /// @notice As `row`, of a table whose rows need not be in memory.
+    function findRow(LoadedTable memory table, uint256 member) internal view returns (address key, uint24 operatorId) {
+        uint256 word;
+        assembly ("memory-safe") {
+            switch mload(add(table, 0xa0))
+            case 0 { word := mload(add(add(mload(add(table, 0x20)), 32), mul(member, ROW_BYTES))) }
+            default {
+                extcodecopy(mload(add(table, 0xa0)), 0x00, add(1, mul(member, ROW_BYTES)), ROW_BYTES)
+                word := mload(0x00)
+            }
+        }
+        key = address(uint160(word >> 96));
+        operatorId = uint24(word >> 72);
+    }
+
+    /// @notice Signing key and operator id of a row in memory; the caller has checked that it exists.
     function row(LoadedTable memory table, uint256 member) internal pure returns (address key, uint24 operatorId) {
         bytes memory rows = table.rows;
         uint256 word;
@@ -64,11 +92,14 @@ library TableReader {
 
     /// @notice Registry entries (operator id << 128 | seats << 96 | amount) of the members that earned something.
     /// @param earned seats << 96 | wei, by member
-    function entries(LoadedTable memory table, uint256[] memory earned) internal pure returns (uint256[] memory list) {
+    function entries(LoadedTable memory table, uint256[] memory earned) internal view returns (uint256[] memory list) {
         assembly ("memory-safe") {
             list := mload(0x40) // grows at the free memory pointer
             let out := add(list, 32)
+            let code := mload(add(table, 0xa0))
+            // Where the next row stands: in memory, or in the code behind its STOP.
             let rows := add(mload(add(table, 0x20)), 32)
+            if code { rows := 1 }
             let at := add(earned, 32)
             let end := add(at, shl(5, mload(earned)))
             for {} lt(at, end) {} {
@@ -87,7 +118,14 @@ library TableReader {
                     let mine := mload(at)
                     if mine {
                         // The row is key 20 ‖ operator id 3.
-                        mstore(out, or(shl(128, and(shr(72, mload(rows)), 0xffffff)), mine))
+                        let row_
+                        switch code
+                        case 0 { row_ := mload(rows) }
+                        default {
+                            extcodecopy(code, 0x00, rows, ROW_BYTES)
+                            row_ := mload(0x00)
+                        }
+                        mstore(out, or(shl(128, and(shr(72, row_), 0xffffff)), mine))
                         out := add(out, 32)
                     }
                     rows := add(rows, 23)
@@ -98,7 +136,8 @@ library TableReader {
         }
     }
 
-    /// @notice Draw the committee of a bundle into `drawn[at .. at + seats)`; there are at least `seats` members.
+    /// @notice Draw the committee of a bundle into `drawn[at .. at + seats)`; there are at least `seats` members, and the
+    /// units are in memory.
     /// @dev Assembly: `commit` draws for every seat of a batch. A draw is its seed's unit, unless that member sits
     /// already; then the next attempt, and after the last one the next row that is free, since one member may hold
     /// nearly all units. The caller has made room for `seats` words.
@@ -143,7 +182,8 @@ library TableReader {
         }
     }
 
-    /// @notice Draw one more seat of a bundle, for a member that does not sit already; there is one.
+    /// @notice Draw one more seat of a bundle, for a member that does not sit already; there is one. The units are in
+    /// memory.
     /// @param isSitting by member
     function drawAnother(
         LoadedTable memory table,

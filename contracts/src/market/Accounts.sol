@@ -112,7 +112,7 @@ abstract contract Accounts is MarketStorage, IComputeMarket {
         )
     {
         Batch storage b = _batch(batchId);
-        return (b.beacon, b.postHash, b.commitHash, b.carryHash, b.nextCarryHash, b.outcomeHash);
+        return (_beaconOf(b), b.postHash, _commitHashOf(b), b.carryHash, b.nextCarryHash, _outcomeHashOf(b));
     }
 
     /// @inheritdoc IComputeMarket

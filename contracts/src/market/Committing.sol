@@ -54,9 +54,11 @@ abstract contract Committing is MarketStorage, IComputeMarket {
             mark := mload(0x40)
         }
         CommitContext memory c = _commitContext(b, from, to);
+        if (lists.length > TableReader.FEW * (LIST_BYTES + ITEM_BYTES)) c.table.loadRows();
         bytes32 pageHash = _judgeLists(c, lists, skips);
         if (pageHash != 0) {
-            b.commitHash = Statements.chain(b.commitHash, pageHash);
+            b.commitHash = Statements.chain(_commitHashOf(b), pageHash);
+            b.hasCommits = true;
             _storeCommitted(b, c);
         }
         // Assembly: all but the skips has been used up; the event, the largest of all, takes its room instead of more,
@@ -113,7 +115,8 @@ abstract contract Committing is MarketStorage, IComputeMarket {
     function _commitContext(Batch storage b, uint256 from, uint256 to) private view returns (CommitContext memory c) {
         c.separator = _separator();
         c.domain = _domain(b, Statements.STAGE_BUNDLE, b.round);
-        c.table = TableReader.load(REGISTRY.tableAt(b.classId, b.table));
+        c.table = TableReader.open(REGISTRY.tableAt(b.classId, b.table));
+        c.table.loadUnits();
         uint256 seats = b.seats;
         (c.seats, c.from, c.span) = (seats, from, to - from);
         c.holders = new uint256[](c.span * seats);
@@ -191,7 +194,7 @@ abstract contract Committing is MarketStorage, IComputeMarket {
         returns (ListSkip)
     {
         if (member >= c.table.memberCount) return ListSkip.MEMBER;
-        (address key, uint24 operatorId) = c.table.row(member);
+        (address key, uint24 operatorId) = c.table.findRow(member);
         bytes32 digest = Statements.listDigest(c.separator, c.domain, operatorId, itemsHash);
         if (!Statements.isSignedBy(key, digest, list[4:LIST_BYTES])) return ListSkip.SIGNATURE;
         return _judgeItems(c, list[LIST_BYTES:], member, count);

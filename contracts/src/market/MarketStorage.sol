@@ -45,6 +45,9 @@ abstract contract MarketStorage is IMarketEvents {
         bool queued; // its slot stands in the queue of settled ones
         bool auditDrawn;
         uint8 auditFrom; // least round whose outcomes the present draw of audits is about
+        bool hasBeacon; // those below are this batch's; else they are what an earlier one left in the slot, and count as
+        bool hasCommits; // 0: to write over a word costs a quarter of filling one that was cleared
+        bool hasOutcomes;
         // hashes
         bytes32 beacon;
         bytes32 postHash;
@@ -161,6 +164,19 @@ abstract contract MarketStorage is IMarketEvents {
         emit BatchSettled(b.id, b.finalAt);
     }
 
+    function _beaconOf(Batch storage b) internal view returns (bytes32) {
+        return b.hasBeacon || b.auditDrawn ? b.beacon : bytes32(0);
+    }
+
+    function _commitHashOf(Batch storage b) internal view returns (bytes32) {
+        return b.hasCommits ? b.commitHash : bytes32(0);
+    }
+
+    /// @dev A batch that is settled and has bundles has outcomes: whoever knows that may read the word itself.
+    function _outcomeHashOf(Batch storage b) internal view returns (bytes32) {
+        return b.hasOutcomes ? b.outcomeHash : bytes32(0);
+    }
+
     /// @dev Window 1 to 4 of the round is over: by its seconds and by its blocks.
     function _isPast(Batch storage b, uint256 window) internal view returns (bool) {
         uint256 end = uint256(b.startTime) + b.commitPeriod;
@@ -171,7 +187,7 @@ abstract contract MarketStorage is IMarketEvents {
     }
 
     function _domain(Batch storage b, uint256 stage, uint256 round) internal view returns (bytes32) {
-        return Statements.roundDomain(address(this), b.id, b.postHash, stage, round, b.beacon);
+        return Statements.roundDomain(address(this), b.id, b.postHash, stage, round, _beaconOf(b));
     }
 
     function _bitKey(uint64 batchId, BitKind kind, uint256 word) internal pure returns (uint256) {
@@ -262,7 +278,8 @@ abstract contract MarketStorage is IMarketEvents {
     /// @dev Keep and tell rows of outcomes; they make one page of the batch's chain, together with the round.
     function _tellOutcomes(Batch storage b, bytes memory outcomes) internal {
         uint8 round = b.round;
-        b.outcomeHash = keccak256(abi.encodePacked(b.outcomeHash, keccak256(abi.encodePacked(round, outcomes))));
+        b.outcomeHash = Statements.chain(_outcomeHashOf(b), keccak256(abi.encodePacked(round, outcomes)));
+        b.hasOutcomes = true;
         emit BundlesSettled(b.id, round, outcomes);
     }
 

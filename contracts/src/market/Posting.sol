@@ -131,7 +131,7 @@ abstract contract Posting is MarketStorage, IComputeMarket {
     function proveBeacon(uint64 batchId, bytes calldata header) external {
         Batch storage b = _batchIn(batchId, BatchStatus.AWAITING);
         b.beacon = BEACON.read(b.beaconBlock, header);
-        b.status = BatchStatus.ASSIGNED;
+        (b.status, b.hasBeacon) = (BatchStatus.ASSIGNED, true);
         (b.startTime, b.startBlock) = (uint40(block.timestamp), uint48(block.number));
         emit RoundStarted(batchId, b.round, b.beacon);
     }
@@ -169,14 +169,16 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         uint32 slot = _takeSlot();
         batchId = (uint64(++_sequence) << 32) | slot;
         Batch storage b = _batches[slot];
+        // Nothing is carried before a batch's second round.
+        if (b.round > 0) (b.carryHash, b.nextCarryHash) = (0, 0);
         (b.id, b.collator, b.status, b.round) = (batchId, msg.sender, BatchStatus.POSTING, 0);
         (b.seats, b.rounds, b.classId, b.table) = (terms.seats, terms.rounds, terms.classId, number);
         (b.commitPeriod, b.feeWei, b.bonded) = (terms.commitPeriod, terms.feeWei, true);
         (b.bundles, b.pending, b.carried, b.beaconBlock) = (0, 0, 0, 0);
         (b.openDisputes, b.judged, b.queued) = (0, judged, false);
-        (b.auditDrawn, b.auditFrom) = (false, 0);
+        (b.auditDrawn, b.auditFrom, b.hasBeacon, b.hasCommits, b.hasOutcomes) = (false, 0, false, false, false);
         (b.startTime, b.startBlock, b.finalAt) = (uint40(block.timestamp), uint48(block.number), 0);
-        (b.beacon, b.postHash, b.commitHash, b.carryHash, b.nextCarryHash, b.outcomeHash) = (0, 0, 0, 0, 0, 0);
+        b.postHash = 0;
         emit BatchOpened(
             batchId, msg.sender, terms.classId, number, terms.seats, terms.rounds, terms.commitPeriod, terms.feeWei
         );
@@ -196,7 +198,7 @@ abstract contract Posting is MarketStorage, IComputeMarket {
         // An order has 93 bytes or more, a group with one 116, of which the record keeps 34; an append writes a word.
         c.skips = Buffers.allocate(page.length / (BODY_BYTES + 2) * SKIP_BYTES);
         c.records = Buffers.allocate(34 + page.length / 3);
-        c.records.append(uint256(keccak256(page)), 32);
+        c.records.append(uint256(page.hashAt(0, page.length)), 32);
         c.records.append(firstBundle, 2);
         uint256 at;
         while (at < page.length) {

@@ -211,7 +211,7 @@ library SettlementReader {
     /// then the leaves of the page's lists, then the items of the list in hand. Where `data` ends within something, what
     /// stands behind it is read, and refused when the page ends. Functions within the assembly keep what is in hand at
     /// the same time few, so that it stays on the stack; each answers 0 for what makes no sense.
-    function rebuild(Openings memory o, bytes32[] calldata pages, bytes calldata data) internal pure {
+    function rebuild(Openings memory o, bytes32[] calldata pages, bytes calldata data) internal view {
         uint256 fault; // 1 malformed, 2 not what was committed
         assembly ("memory-safe") {
             // Items `bundle u16 ‖ seat u8 ‖ tag u8 ‖ salt 16 or commitment 32` from `p` on become `bundle ‖ seat ‖
@@ -275,8 +275,13 @@ library SettlementReader {
                     p := 0
                     leave
                 }
-                // The row is key 20 ‖ operator id 3; the id has four bytes in an opening.
-                table := mload(add(add(mload(add(table, 0x20)), 32), mul(member, 23)))
+                // The row is key 20 ‖ operator id 3, in memory or in the code; the id has four bytes in an opening.
+                switch mload(add(table, 0xa0))
+                case 0 { table := mload(add(add(mload(add(table, 0x20)), 32), mul(member, 23))) }
+                default {
+                    extcodecopy(mload(add(table, 0xa0)), 0x00, add(1, mul(member, 23)), 23)
+                    table := mload(0x00)
+                }
                 mstore(add(mload(0x40), 32), shl(224, and(shr(72, table), 0xffffff)))
                 mstore(0x00, mload(add(o_, 0x80)))
                 let end

@@ -36,6 +36,7 @@ contract Settler is Settling {
     }
 
     uint256 private constant LEAST_ITEM_BYTES = 20;
+    uint256 private constant LEAST_LIST_BYTES = 24;
     uint256 private constant STRICT = 1;
     uint256 private constant ROW_BYTES = 38;
 
@@ -50,11 +51,11 @@ contract Settler is Settling {
         Batch storage b = _batchIn(batchId, BatchStatus.ASSIGNED);
         if (!_isPast(b, 3)) revert WindowOpen("settle");
         if (_isPast(b, 4)) revert WindowPast("reveal");
-        if (Statements.fold(0, commitPages) != b.commitHash) revert HashMismatch("commitPages");
+        if (Statements.fold(0, commitPages) != _commitHashOf(b)) revert HashMismatch("commitPages");
         uint256 seats = b.seats;
         Openings memory o;
         (o.seats, o.domain) = (seats, _domain(b, Statements.STAGE_BUNDLE, b.round));
-        o.table = TableReader.loadRows(REGISTRY.tableAt(b.classId, b.table));
+        o.table = _openTable(b, openings);
         o.openable = _openable(b, SettlementReader.readOneList(votes), new uint256[](seats));
         uint256[] memory opened = new uint256[](openings.length / LEAST_ITEM_BYTES + 1);
         uint256 start;
@@ -94,7 +95,7 @@ contract Settler is Settling {
     function settle(uint64 batchId, Settlement calldata s) external {
         Batch storage b = _batch(batchId);
         if (b.status != BatchStatus.ASSIGNED && b.status != BatchStatus.VOIDED) revert WrongStatus(batchId, b.status);
-        SettleContext memory c = _settleContext(b);
+        SettleContext memory c = _settleContext(b, s.openings);
         if (!c.isVoided && !c.isOver) _onlyCollator(b);
         _authenticate(b, s);
         c.works = c.round == 0 ? SettlementReader.readRecords(s.page) : SettlementReader.readCarried(s.page);
@@ -124,9 +125,14 @@ contract Settler is Settling {
         _endSettle(b, c);
     }
 
-    function _settleContext(Batch storage b) private view returns (SettleContext memory c) {
-        c.source = REGISTRY.tableAt(b.classId, b.table);
-        c.table = TableReader.loadRows(c.source);
+    /// @dev Rows are wanted for the lists that are opened, and for who earned or failed, who are fewer or cost more.
+    function _openTable(Batch storage b, bytes calldata openings) private view returns (LoadedTable memory table) {
+        table = TableReader.open(REGISTRY.tableAt(b.classId, b.table));
+        if (openings.length > TableReader.FEW * LEAST_LIST_BYTES) table.loadRows();
+    }
+
+    function _settleContext(Batch storage b, bytes calldata openings) private view returns (SettleContext memory c) {
+        c.table = _openTable(b, openings);
         c.domain = _domain(b, Statements.STAGE_BUNDLE, b.round);
         (c.seats, c.round, c.fee, c.auditBps) = (b.seats, b.round, b.feeWei, _params.auditBps);
         c.shares = c.seats * (1 + uint256(b.rounds));
@@ -138,9 +144,9 @@ contract Settler is Settling {
     }
 
     function _authenticate(Batch storage b, Settlement calldata s) private view {
-        bytes32 page = Statements.chain(s.prior, keccak256(s.page));
+        bytes32 page = Statements.chain(s.prior, s.page.hashAt(0, s.page.length));
         if (Statements.fold(page, s.tail) != (b.round == 0 ? b.postHash : b.carryHash)) revert HashMismatch("page");
-        if (Statements.fold(0, s.commitPages) != b.commitHash) revert HashMismatch("commitPages");
+        if (Statements.fold(0, s.commitPages) != _commitHashOf(b)) revert HashMismatch("commitPages");
     }
 
     function _loadStatuses(Batch storage b, SettleContext memory c) private view {
@@ -182,7 +188,7 @@ contract Settler is Settling {
         }
     }
 
-    function _readOpened(SettleContext memory c, Settlement calldata s) private pure {
+    function _readOpened(SettleContext memory c, Settlement calldata s) private view {
         Openings memory o;
         (o.seats, o.domain, o.table) = (c.seats, c.domain, c.table);
         uint256 last = c.works.place(c.works.count() - 1).bundleOf();
@@ -388,7 +394,7 @@ contract Settler is Settling {
 
     function _drawnFor(SettleContext memory c, Decision memory d, uint256 seat) private view returns (uint256) {
         if (!d.isDrawn) {
-            c.table.loadUnits(c.source);
+            c.table.loadUnits();
             c.table.draw(c.domain, d.place.bundleOf(), c.seats, d.committee, 0);
             d.isDrawn = true;
         }
@@ -448,7 +454,7 @@ contract Settler is Settling {
         b.status = BatchStatus.AWAITING;
         b.round = round + 1;
         (b.pending, b.carried) = (b.carried, 0);
-        (b.carryHash, b.nextCarryHash, b.commitHash) = (b.nextCarryHash, 0, 0);
+        (b.carryHash, b.nextCarryHash, b.hasCommits) = (b.nextCarryHash, 0, false);
         b.beaconBlock = uint48(block.number + _params.beaconDelay);
         emit RoundAwaited(b.id, b.round, b.beaconBlock);
     }

@@ -4,7 +4,6 @@ pragma solidity ^0.8.28;
 import {Buffer, Buffers} from "../libraries/Cursor.sol";
 import {DisputeRecord, DisputeRecords} from "../libraries/DisputeRecords.sol";
 import {LoadedTable, TableReader} from "../libraries/TableReader.sol";
-import {ClassTable} from "../types/ClassTable.sol";
 import {FineKind} from "../types/FineKind.sol";
 import {BPS} from "../types/Limits.sol";
 import {MarketStorage} from "./MarketStorage.sol";
@@ -20,7 +19,6 @@ abstract contract Settling is MarketStorage {
 
     /// @dev One settle call: what it knows, and what it owes when it ends.
     struct SettleContext {
-        ClassTable source;
         LoadedTable table; // its units are read when a committee is drawn
         bytes32 domain;
         uint256 seats;
@@ -95,7 +93,7 @@ abstract contract Settling is MarketStorage {
     }
 
     function _fine(SettleContext memory c, Decision memory d, uint256 member, uint256 amount, FineKind kind) internal {
-        (, uint24 operatorId) = c.table.row(member);
+        (, uint24 operatorId) = c.table.findRow(member);
         d.pot += REGISTRY.fine(operatorId, amount, kind);
     }
 

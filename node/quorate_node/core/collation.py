@@ -76,7 +76,7 @@ def _decide_posts(state: State) -> Iterator[Instruction]:
             continue  # the era is overdue: advancing it comes first
         if state.now < queued.since + BATCH_S and len(queued.orders) < MAX_ORDERS:
             continue
-        taken, rest = _split(queued.orders)
+        taken, rest = _split(state, queued.orders)
         del state.mail.queue[terms]
         if rest:
             state.mail.queue[terms] = QueuedOrders(terms, queued.since, rest)
@@ -98,10 +98,13 @@ def _decide_extensions(state: State) -> Iterator[Instruction]:
             yield Extend(("extend", each.batch_id, each.bundles), each, proof)
 
 
-def _split(orders: Sequence[SignedOrder]) -> tuple[list[SignedOrder], list[SignedOrder]]:
+def _split(state: State, orders: Sequence[SignedOrder]) -> tuple[list[SignedOrder], list[SignedOrder]]:
     """What fits a transaction, and the rest."""
-    taken = split_orders(orders[:MAX_ORDERS])[0]
-    return taken, list(orders[len(taken) :])
+    pages = split_orders(orders[:MAX_ORDERS])
+    if len(pages) > 1:
+        bundles = (each for batch in state.chain.batches.values() for each in batch.bundles.values())
+        pages = split_orders(orders[:MAX_ORDERS], {bundle.order.requester for bundle in bundles})
+    return pages[0], list(orders[len(pages[0]) :])
 
 
 def end_call(state: State, key: tuple[object, ...], error: str | None) -> None:

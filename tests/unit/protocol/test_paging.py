@@ -30,6 +30,14 @@ def test_many_requesters_take_more_pages_than_one() -> None:
     assert len(split_orders([_order(number, 0) for number in range(500)])) == 2
 
 
+def test_requesters_that_the_chain_knows_share_a_page() -> None:
+    orders = [_order(number, 0) for number in range(500)]
+    known = {signed.order.requester for signed in orders}
+    assert len(split_orders(orders, known)) == 1
+    pages = split_orders(orders, {signed.order.requester for signed in orders[::2]})
+    assert [len(page) for page in pages] == [428, 72]
+
+
 def test_what_contract_wallets_may_burn_is_reserved() -> None:
     pages = split_orders([_order(number, 0, SignatureKind.WALLET) for number in range(500)])
     assert max(map(len, pages)) * WALLET_GAS < PAGE_GAS
