@@ -47,6 +47,12 @@ MUTANTS = {
         "if eq(holder, or(member, COMMITTED)) { reason := 0 }",
         "a seat may commit twice",
     ),
+    "stale_commits": Mutant(
+        "market/MarketStorage.sol",
+        "return b.hasCommits ? b.commitHash : bytes32(0);",
+        "return b.commitHash;",
+        "a batch goes on with the commitments of the one before it in its slot",
+    ),
     "lower_quorum": Mutant(
         "market/Settler.sol", "20 * d.opened >= 9 * drawn", "20 * d.opened >= 8 * drawn", "two fifths of all seats do"
     ),
