@@ -12,7 +12,7 @@ from tests.integration.network import OUR_PATHS, Chain, find_events, lying_farm,
 
 from quorate.chain import calls
 from quorate.chain.account import SigningAccount
-from quorate.chain.types import to_hex
+from quorate.chain.types import parse_address, to_hex
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
 from quorate.progress import JobStage
@@ -108,6 +108,34 @@ def test_a_watcher_challenges_what_liars_had_accepted(tmp_path: Path) -> None:
         assert (last.stage, last.detail[:9]) == (JobStage.VOID, "the class")
         assert find_events(devnet, events.ResultChallenged)
         assert {each["operator"] for each in people.client.describe(job)["slashes"]} <= LIARS
+
+
+def test_the_first_key_of_a_farm_pays_for_all(tmp_path: Path) -> None:
+    """From an empty home to three members of a class: each has its stake, and what it needs for gas."""
+    options = DevnetOptions(home=tmp_path / "net", nodes=0, collators=frozenset(), block_time_s=0.1)
+    with Devnet(options) as devnet:
+        home, gateway = tmp_path / "farm", devnet.gateway
+        (tmp_path / "passphrase").write_text("open\n")
+
+        def command(*words: str) -> Any:
+            done = run_node_command(*words, "--output", "json", home=home)
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout)
+
+        deployment, passphrase = str(options.home / "deployment.json"), str(tmp_path / "passphrase")
+        made = command("init", "--rpc-url", devnet.rpc_url, "--deployment", deployment, "--passphrase-file", passphrase)
+        poor = run_node_command("stake", "2ether", "--operators", "3", home=home)
+        assert (poor.returncode, "holds 0 ether" in poor.stderr) == (2, True)
+        gateway.rpc.call("anvil_setBalance", made["address"], hex(10 * ETHER))
+        staked = command("stake", "2ether", "--units", "10", "--operators", "3")["operators"]
+        assert [each["operator_id"] for each in staked] == [1, 2, 3]
+        assert all(each["stake_wei"] == 2 * ETHER and each["allocated_wei"] == ETHER for each in staked)
+        assert list(gateway.class_members(1)) == [1, 2, 3]
+        owners = [parse_address(each["owner"]) for each in command("status")["operators"]]
+        assert [gateway.operator_of(owner) for owner in owners] == [1, 2, 3]
+        assert all(0 < gateway.balance(owner) < ETHER // 10 for owner in owners[1:]), "money for gas, and no more"
+        assert gateway.balance(owners[0]) > 4 * ETHER - ETHER // 10
+        assert [each["problem"] for each in command("rejoin")["operators"]] == ["it is not in jail"] * 3
 
 
 def test_the_stakes_of_a_farm_come_back_to_one_address(tmp_path: Path) -> None:
