@@ -157,12 +157,7 @@ contract ChallengesTest is Proofs {
     }
 
     function test_RefusesWhereNobodyJudges() public {
-        registry.createClass{value: 0.1 ether}("", uint128(UNIT), PRICE, false);
-        for (uint256 i; i < 6; ++i) {
-            addMemberOf(2, 20 + i);
-        }
-        advanceEraOf(2);
-        terms.classId = 2;
+        useUnjudgedClass();
         (uint64 id,) = accepted(1);
         refuse(id, proofOf(id, 0, 0), 0, 0, LEAF, abi.encodeWithSelector(IChallenges.NotJudged.selector));
     }

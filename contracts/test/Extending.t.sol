@@ -381,12 +381,8 @@ contract ExtendingTest is Proofs {
     }
 
     function test_NoAuditWhereNobodyJudges() public {
-        registry.createClass{value: 0.1 ether}("", uint128(UNIT), PRICE, false);
-        for (uint256 i; i < 6; ++i) {
-            addMemberOf(2, 20 + i);
-        }
-        advanceEraOf(2);
-        (terms.classId, terms.commitPeriod) = (2, 12);
+        useUnjudgedClass();
+        terms.commitPeriod = 12;
         (uint64 id,) = accepted(1);
         tick(1, 2);
         vm.expectRevert(abi.encodeWithSelector(IMarketEvents.WindowPast.selector, "audit"));

@@ -113,12 +113,7 @@ contract RefusalsTest is ClassVotes {
 
     /// @dev Without judges a conflict is nobody's fault: fines of an earlier round go to the treasury all the same.
     function test_ThePotOfAnUnjudgedConflictGoesToTheTreasury() public {
-        registry.createClass{value: 0.1 ether}("unjudged", uint128(UNIT), PRICE, false);
-        for (uint256 i = 10; i < 20; ++i) {
-            addMemberOf(2, i);
-        }
-        advanceEraOf(2);
-        terms.classId = 2;
+        useUnjudgedClass();
         uint64 id = posted(1);
         Ballot[] memory list = ballots(id);
         list[2].act = Act.SILENT;

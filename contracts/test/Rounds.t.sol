@@ -349,12 +349,7 @@ contract RoundsTest is ClassVotes {
     // Classes that are not judged ---------------------------------------------------------------------------------
 
     function test_AConflictIsVoidInAClassThatIsNotJudged() public {
-        registry.createClass{value: 0.1 ether}("unjudged", uint128(UNIT), PRICE, false);
-        for (uint256 i = 10; i < 20; ++i) {
-            addMemberOf(2, i);
-        }
-        advanceEraOf(2);
-        terms.classId = 2;
+        useUnjudgedClass();
         uint64 id = posted(1);
         Ballot[] memory list = ballots(id);
         list[0].vote = LIE;

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {VoteSettlement} from "../../src/types/VoteSettlement.sol";
+import {insertSorted} from "../support/Sorting.sol";
 import {SettleActions} from "./SettleActions.sol";
 
 /// @title What anybody does in a dispute, and what the class says
@@ -26,7 +27,7 @@ abstract contract DisputeActions is SettleActions {
         roots = new bytes32[](0);
         uint256 count = _uint(record, 178, 1);
         for (uint256 i; i < count; ++i) {
-            roots = insertVote(roots, bytes32(_uint(record, 181 + 34 * i, 32)));
+            roots = insertSorted(roots, bytes32(_uint(record, 181 + 34 * i, 32)));
         }
     }
 
@@ -168,7 +169,7 @@ abstract contract DisputeActions is SettleActions {
         votes = _knownAnswers(d);
         for (uint256 i; i < members.length; ++i) {
             if (_opensVote(d, members[i], isLate, isClosing)) {
-                votes = insertVote(votes, voteAnswer(d, members[i], mayLie));
+                votes = insertSorted(votes, voteAnswer(d, members[i], mayLie));
             }
         }
         for (uint256 p; p < votePages[d.id][d.window].length; ++p) {
@@ -189,11 +190,11 @@ abstract contract DisputeActions is SettleActions {
     function _knownAnswers(DisputeLife storage d) private view returns (bytes32[] memory votes) {
         votes = new bytes32[](0);
         for (uint256 at = 2 + 2 * _uint(d.question, 0, 2); at < d.question.length; at += 32) {
-            votes = insertVote(votes, bytes32(_uint(d.question, at, 32)));
+            votes = insertSorted(votes, bytes32(_uint(d.question, at, 32)));
         }
         uint256 count = d.cast.length == 0 ? 0 : _uint(d.cast, 0, 2);
         for (uint256 i; i < count; ++i) {
-            votes = insertVote(votes, bytes32(_uint(d.cast, 4 + 34 * i, 32)));
+            votes = insertSorted(votes, bytes32(_uint(d.cast, 4 + 34 * i, 32)));
         }
     }
 

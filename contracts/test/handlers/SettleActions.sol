@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IMarketEvents} from "../../src/interfaces/IMarketEvents.sol";
 import {Settlement} from "../../src/types/Settlement.sol";
+import {insertSorted} from "../support/Sorting.sol";
 import {BatchActions} from "./BatchActions.sol";
 
 /// @title Openings: revealed by operators, settled by the collator or by passers-by
@@ -64,7 +65,7 @@ abstract contract SettleActions is BatchActions {
                     && bundleLives[p.id][place >> 8].state == BundleState.PENDING;
                 if (isShownNow) {
                     bytes32 vote = rootOf(p.id, place >> 8, variant);
-                    all = insertVote(all, vote);
+                    all = insertSorted(all, vote);
                     // 0xfe stands for a tag that is not known yet; the vote stands behind it for `_tagged`.
                     part = abi.encodePacked(part, uint24(place), uint8(0xfe), seatSalt(p.id, place), vote);
                 } else {
@@ -96,18 +97,6 @@ abstract contract SettleActions is BatchActions {
                     at += 52;
                 }
             }
-        }
-    }
-
-    function insertVote(bytes32[] memory sorted, bytes32 vote) internal pure returns (bytes32[] memory result) {
-        uint256 at;
-        while (at < sorted.length && sorted[at] < vote) {
-            ++at;
-        }
-        if (at < sorted.length && sorted[at] == vote) return sorted;
-        result = new bytes32[](sorted.length + 1);
-        for (uint256 i; i < result.length; ++i) {
-            result[i] = i < at ? sorted[i] : i == at ? vote : sorted[i - 1];
         }
     }
 
@@ -249,7 +238,7 @@ abstract contract SettleActions is BatchActions {
                 at += 69;
                 for (; count > 0; --count) {
                     (uint256 index, bytes32 vote) = _openedItem(p, m, _uint(data, at, 3));
-                    if (index != type(uint256).max) p.votes[index] = insertVote(p.votes[index], vote);
+                    if (index != type(uint256).max) p.votes[index] = insertSorted(p.votes[index], vote);
                     at += 35;
                 }
             }

@@ -8,6 +8,7 @@ import {ClassTable} from "../../src/types/ClassTable.sol";
 import {Settlement} from "../../src/types/Settlement.sol";
 import {Terms} from "../../src/types/Terms.sol";
 import {Orders} from "./Orders.sol";
+import {insertSorted} from "./Sorting.sol";
 import {Vm} from "./Vm.sol";
 
 /// @title What a collator does: pages of orders, commitments and openings, rebuilt from events alone
@@ -375,7 +376,7 @@ abstract contract Batches is Orders {
     {
         bytes32[] memory distinct;
         for (uint256 i; i < list.length; ++i) {
-            if (list[i].act == Act.OPEN) distinct = _insert(distinct, list[i].vote);
+            if (list[i].act == Act.OPEN) distinct = insertSorted(distinct, list[i].vote);
         }
         (,,, uint16 count,,,,,,,) = market.batch(id);
         bytes32[][] memory everywhere = new bytes32[][](count);
@@ -401,19 +402,7 @@ abstract contract Batches is Orders {
         }
         for (uint256 i; i < list.length; ++i) {
             Ballot memory b = list[i];
-            if (b.act == Act.OPEN && here[b.bundle]) votes[b.bundle] = _insert(votes[b.bundle], b.vote);
-        }
-    }
-
-    function _insert(bytes32[] memory sorted, bytes32 vote) private pure returns (bytes32[] memory result) {
-        uint256 at;
-        while (at < sorted.length && sorted[at] < vote) {
-            ++at;
-        }
-        if (at < sorted.length && sorted[at] == vote) return sorted;
-        result = new bytes32[](sorted.length + 1);
-        for (uint256 i; i < result.length; ++i) {
-            result[i] = i < at ? sorted[i] : i == at ? vote : sorted[i - 1];
+            if (b.act == Act.OPEN && here[b.bundle]) votes[b.bundle] = insertSorted(votes[b.bundle], b.vote);
         }
     }
 

@@ -5,6 +5,7 @@ import {IDisputes} from "../../src/interfaces/IDisputes.sol";
 import {ClassTable} from "../../src/types/ClassTable.sol";
 import {VoteSettlement} from "../../src/types/VoteSettlement.sol";
 import {Batches} from "./Batches.sol";
+import {insertSorted} from "./Sorting.sol";
 import {Vm} from "./Vm.sol";
 
 /// @title What members do in a class vote, in the plainest way, apart from the libraries of the contracts
@@ -58,7 +59,7 @@ abstract contract ClassVotes is Batches {
         }
         v.roots = new bytes32[](0);
         for (uint256 i; i < _uint(r, 178, 1); ++i) {
-            v.roots = _with(v.roots, bytes32(_uint(r, 179 + 34 * i + 2, 32)));
+            v.roots = insertSorted(v.roots, bytes32(_uint(r, 179 + 34 * i + 2, 32)));
         }
     }
 
@@ -252,14 +253,14 @@ abstract contract ClassVotes is Batches {
     function _answers(Vote memory v, ClassBallot[][] memory pages) private pure returns (bytes32[] memory answers) {
         answers = new bytes32[](0);
         for (uint256 at = 2 + 2 * _uint(v.question, 0, 2); at < v.question.length; at += 32) {
-            answers = _with(answers, bytes32(_uint(v.question, at, 32)));
+            answers = insertSorted(answers, bytes32(_uint(v.question, at, 32)));
         }
         for (uint256 i; v.cast.length > 0 && i < _uint(v.cast, 0, 2); ++i) {
-            answers = _with(answers, bytes32(_uint(v.cast, 4 + 34 * i, 32)));
+            answers = insertSorted(answers, bytes32(_uint(v.cast, 4 + 34 * i, 32)));
         }
         for (uint256 p; p < pages.length; ++p) {
             for (uint256 i; i < pages[p].length; ++i) {
-                if (pages[p][i].act == Act.OPEN) answers = _with(answers, pages[p][i].vote);
+                if (pages[p][i].act == Act.OPEN) answers = insertSorted(answers, pages[p][i].vote);
             }
         }
     }
@@ -290,18 +291,6 @@ abstract contract ClassVotes is Batches {
             ++tag;
         }
         return abi.encodePacked(b.member, tag, classSalt(b.member));
-    }
-
-    function _with(bytes32[] memory sorted, bytes32 vote) internal pure returns (bytes32[] memory result) {
-        uint256 at;
-        while (at < sorted.length && sorted[at] < vote) {
-            ++at;
-        }
-        if (at < sorted.length && sorted[at] == vote) return sorted;
-        result = new bytes32[](sorted.length + 1);
-        for (uint256 i; i < result.length; ++i) {
-            result[i] = i < at ? sorted[i] : i == at ? vote : sorted[i - 1];
-        }
     }
 
     /// @dev End a window, and punish all rows if that ends the dispute.
