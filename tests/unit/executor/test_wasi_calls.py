@@ -12,6 +12,7 @@ from tests.unit.executor.wasi_calls import BOTH, OUT, READ, TMP, create, names, 
 
 from quorate_node.executor.wasi import files, paths, process
 from quorate_node.executor.wasi.abi import (
+    EPOCH_NS,
     EVENT,
     O_CREAT,
     O_DIRECTORY,
@@ -21,7 +22,7 @@ from quorate_node.executor.wasi.abi import (
     Errno,
     WasiError,
 )
-from quorate_node.executor.wasi.host import CLOCK_STEP_NS, EPOCH_NS, GuestTrap, OutOfFuel, ProgramExit
+from quorate_node.executor.wasi.host import CLOCK_STEP_NS, GuestTrap, OutOfFuel, ProgramExit
 from quorate_node.executor.wasi.linking import FUNCTIONS, SIGNATURES
 from quorate_node.executor.wasi.memory import GuestFault
 from quorate_node.executor.wasi.tree import OverLimit
@@ -227,7 +228,6 @@ def test_there_are_no_sockets_and_signals(guest: Any) -> None:
     refused(Errno.NOTSOCK, process.sock_send, guest.host, 1, 0, 0, 0, 0)
     refused(Errno.BADF, process.sock_shutdown, guest.host, 99, 0)
     refused(Errno.NOSYS, process.proc_raise, guest.host, 1)
-    refused(Errno.NOTSUP, files.fd_allocate, guest.host, create(guest, b"f"), 0, 1)
 
 
 # anything -------------------------------------------------------------------------------------------------------------

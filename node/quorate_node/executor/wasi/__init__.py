@@ -8,6 +8,6 @@
     process, files, paths   the 46 functions, by what they work on
     linking      puts them into a wasmtime linker
 
-What the specification leaves open is fixed: entries in bytewise order, inodes by a counter, times zero unless set,
-clocks that advance by a fixed step when read or slept on, and random bytes from the task's id.
+What the specification leaves open is fixed: entries in bytewise order, inodes by a counter, times of 2020-01-01 unless
+set, clocks that advance by a fixed step when read or slept on, and random bytes from the task's id.
 """

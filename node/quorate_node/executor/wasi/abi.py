@@ -6,6 +6,7 @@ import struct
 from enum import IntEnum, IntFlag
 
 MODULE = "wasi_snapshot_preview1"
+EPOCH_NS = 1_577_836_800 * 10**9  # 2020-01-01T00:00:00Z: where real time starts, and every time that nobody has set
 
 
 class Errno(IntEnum):
@@ -93,7 +94,8 @@ FILE_RIGHTS = int(
     | Right.FD_FILESTAT_SET_TIMES | Right.POLL_FD_READWRITE
 )  # fmt: skip
 DIRECTORY_RIGHTS = int(
-    Right.FD_FDSTAT_SET_FLAGS | Right.FD_SYNC | Right.FD_ADVISE | Right.PATH_CREATE_DIRECTORY | Right.PATH_CREATE_FILE
+    Right.FD_DATASYNC | Right.FD_FDSTAT_SET_FLAGS | Right.FD_SYNC | Right.FD_ADVISE
+    | Right.PATH_CREATE_DIRECTORY | Right.PATH_CREATE_FILE
     | Right.PATH_LINK_SOURCE | Right.PATH_LINK_TARGET | Right.PATH_OPEN | Right.FD_READDIR | Right.PATH_READLINK
     | Right.PATH_RENAME_SOURCE | Right.PATH_RENAME_TARGET | Right.PATH_FILESTAT_GET | Right.PATH_FILESTAT_SET_SIZE
     | Right.PATH_FILESTAT_SET_TIMES | Right.FD_FILESTAT_GET | Right.FD_FILESTAT_SET_TIMES | Right.PATH_SYMLINK

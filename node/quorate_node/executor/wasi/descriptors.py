@@ -109,14 +109,11 @@ class Descriptors:
             descriptor.node.release()
 
     def renumber(self, number: int, to: int) -> None:
-        """Move a descriptor to number `to`, closing what is there."""
-        moved = self[number]
-        if to >= 1 << 31:
-            raise WasiError(Errno.BADF)
+        """Move a descriptor to number `to`, closing what is there; WasiError BADF unless both are open."""
+        moved, _ = self[number], self[to]
         if number == to:
             return
-        if to in self._open:
-            self.close(to)
+        self.close(to)
         del self._open[number]
         self._open[to] = moved
         self._lowest = min(self._lowest, number)

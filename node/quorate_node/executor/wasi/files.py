@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quorate_node.executor.wasi.abi import (
     DIRENT,
+    EPOCH_NS,
     FD_APPEND,
     FD_FLAGS,
     FDSTAT,
@@ -22,7 +23,7 @@ from quorate_node.executor.wasi.abi import (
     WasiError,
 )
 from quorate_node.executor.wasi.descriptors import Descriptor
-from quorate_node.executor.wasi.host import EPOCH_NS, Host
+from quorate_node.executor.wasi.host import Host
 from quorate_node.executor.wasi.tree import Directory, File, Node
 
 MAX_OFFSET = (1 << 63) - 1
@@ -42,10 +43,16 @@ def fd_advise(host: Host, number: int, offset: int, length: int, advice: int) ->
 
 
 def fd_allocate(host: Host, number: int, offset: int, length: int) -> None:
-    """Not supported, as on file systems without allocation."""
-    if isinstance(host.fds[number].node, Directory):
+    """Make a file reach to `offset + length`; it is never cut."""
+    fd = host.fds[number]
+    if isinstance(fd.node, Directory):
         raise WasiError(Errno.BADF)
-    raise WasiError(Errno.NOTSUP)
+    file = _seekable(fd).file(Right.FD_ALLOCATE)
+    if length == 0 or offset > MAX_OFFSET or length > MAX_OFFSET:
+        raise WasiError(Errno.INVAL)
+    if offset + length > MAX_OFFSET:
+        raise WasiError(Errno.FBIG)
+    _resize(host, file, max(file.size, offset + length))
 
 
 def fd_close(host: Host, number: int) -> None:
@@ -87,11 +94,11 @@ def fd_fdstat_set_rights(host: Host, number: int, rights: int, inheriting: int) 
 
 
 def pack_stat(node: Node | None) -> bytes:
-    """A filestat record; all zeros but the kind for a stream."""
+    """A filestat record. A stream has no size and no inode; the time of the last change of status is never set."""
     if node is None:
-        return FILESTAT.pack(DEVICE, 0, Filetype.UNKNOWN, 1, 0, 0, 0, 0)
+        return FILESTAT.pack(DEVICE, 0, Filetype.UNKNOWN, 1, 0, EPOCH_NS, EPOCH_NS, EPOCH_NS)
     return FILESTAT.pack(
-        DEVICE, node.inode, node.filetype, max(node.links, 0), node.size, node.atim, node.mtim, node.mtim
+        DEVICE, node.inode, node.filetype, max(node.links, 0), node.size, node.atim, node.mtim, EPOCH_NS
     )
 
 
@@ -107,6 +114,11 @@ def fd_filestat_set_size(host: Host, number: int, size: int) -> None:
     file = host.fds[number].file(Right.FD_FILESTAT_SET_SIZE)
     if size > MAX_OFFSET:
         raise WasiError(Errno.INVAL)
+    _resize(host, file, size)
+
+
+def _resize(host: Host, file: File, size: int) -> None:
+    """Change a file's size, paid for by the zeros that it adds; what is over the limit ends the task unpaid."""
     host.charge_bytes(max(0, size - file.size) if size <= host.usage.max_bytes else 0)
     file.resize(size)
 
@@ -289,5 +301,5 @@ def fd_readdir(host: Host, number: int, buffer: int, length: int, cookie: int, r
 
 
 def fd_renumber(host: Host, number: int, to: int) -> None:
-    """Move a descriptor, closing what is at `to`."""
+    """Move a descriptor onto an open one, which is closed."""
     host.fds.renumber(number, to)

@@ -11,7 +11,6 @@ from quorate_node.executor.wasi.descriptors import Descriptor, Descriptors, Stre
 from quorate_node.executor.wasi.memory import GuestMemory
 from quorate_node.executor.wasi.tree import Directory, Place, Usage, locate
 
-EPOCH_NS = 1_577_836_800 * 10**9  # 2020-01-01T00:00:00Z, where every task's real-time clock starts
 CLOCK_STEP_NS = 10_000  # each reading advances the clocks, so that a program which waits for time to pass ends
 STDERR_BYTES = 64 * 1024
 RANDOM_DOMAIN = b"quorate-wasm-1/random\0"
@@ -117,6 +116,11 @@ class Host:
     def locate(self, directory: Directory, pointer: int, length: int, *, follow: bool) -> Place:
         """Resolve a path in guest memory."""
         return locate(directory, self.read_path(pointer, length), follow=follow, charge=self.charge_steps)
+
+    def locate_entry(self, directory: Directory, pointer: int, length: int) -> Place:
+        """Resolve a path whose last name is to be made, moved or removed: if that is a link, the link itself."""
+        path = self.read_path(pointer, length)
+        return locate(directory, path, follow=False, charge=self.charge_steps, is_entry=True)
 
     def read_path(self, pointer: int, length: int) -> bytes:
         """A path in guest memory; cut where it would be refused as too long anyway."""

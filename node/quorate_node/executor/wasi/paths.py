@@ -21,6 +21,8 @@ from quorate_node.executor.wasi.files import pack_stat, set_times
 from quorate_node.executor.wasi.host import Host
 from quorate_node.executor.wasi.tree import Directory, File, Node, Place, Symlink, check_path
 
+SIZE_RIGHTS = int(Right.FD_ALLOCATE | Right.FD_FILESTAT_SET_SIZE)
+
 
 def _check_lookup(flags: int) -> bool:
     if flags & ~SYMLINK_FOLLOW:
@@ -31,7 +33,7 @@ def _check_lookup(flags: int) -> bool:
 def path_create_directory(host: Host, number: int, path: int, length: int) -> None:
     """mkdir."""
     directory = host.fds[number].directory(Right.PATH_CREATE_DIRECTORY)
-    place = host.locate(directory, path, length, follow=False)
+    place = host.locate_entry(directory, path, length)
     if place.node is not None:
         raise WasiError(Errno.EXIST)
     place.slot.attach(place.name, Directory(host.usage))
@@ -65,7 +67,7 @@ def path_open(
     flags: int,
     result: int,
 ) -> None:
-    """Open, and create where asked for. Only reading and writing are chosen among rights, the rest is inherited."""
+    """Open, and create where asked for. What reads or changes content is chosen among rights, the rest inherited."""
     follow = _check_lookup(lookup)
     if oflags & ~O_FLAGS or flags & ~FD_FLAGS or (oflags & O_DIRECTORY and oflags & (O_CREAT | O_TRUNC)):
         raise WasiError(Errno.INVAL)
@@ -76,7 +78,7 @@ def path_open(
     opened = _descriptor(base, node, rights, flags)
     if isinstance(node, File) and (opened.rights & Right.FD_WRITE or oflags & O_TRUNC) and not node.is_writable:
         raise WasiError(Errno.ROFS)
-    if isinstance(node, Directory) and rights & Right.FD_WRITE:
+    if isinstance(node, Directory) and (rights & Right.FD_WRITE or oflags & (O_CREAT | O_TRUNC)):
         raise WasiError(Errno.ISDIR)
     if isinstance(node, File) and oflags & O_TRUNC:
         node.resize(0)
@@ -116,7 +118,9 @@ def _descriptor(base: Descriptor, node: Node, rights: int, flags: int) -> Descri
     if isinstance(node, Directory):
         inherited = DIRECTORY_RIGHTS & (base.rights | base.inheriting)
         return Descriptor(node, rights=inherited, inheriting=base.inheriting, flags=flags)
-    chosen = (FILE_RIGHTS & ~READ_WRITE) | (rights & READ_WRITE)
+    # Of all rights many programs ask for none but these, and use the others all the same.
+    content = rights & (READ_WRITE | SIZE_RIGHTS) | (SIZE_RIGHTS if rights & Right.FD_WRITE else 0)
+    chosen = (FILE_RIGHTS & ~(READ_WRITE | SIZE_RIGHTS)) | content
     return Descriptor(node, rights=chosen & base.inheriting, flags=flags)
 
 
@@ -136,18 +140,24 @@ def path_symlink(host: Host, target: int, target_length: int, number: int, path:
     directory = host.fds[number].directory(Right.PATH_SYMLINK)
     text = host.read_path(target, target_length)
     check_path(text)
-    place = host.locate(directory, path, length, follow=False)
+    place = host.locate_entry(directory, path, length)
+    _check_vacant(place)
+    place.slot.attach(place.name, Symlink(host.usage, text))
+
+
+def _check_vacant(place: Place) -> None:
+    """WasiError unless something other than a directory can get the place's name."""
     if place.node is not None:
-        raise WasiError(Errno.EXIST)
+        is_asked_for = isinstance(place.node, Directory) or not place.wants_directory
+        raise WasiError(Errno.EXIST if is_asked_for else Errno.NOTDIR)
     if place.wants_directory:
         raise WasiError(Errno.NOENT)
-    place.slot.attach(place.name, Symlink(host.usage, text))
 
 
 def path_remove_directory(host: Host, number: int, path: int, length: int) -> None:
     """rmdir."""
     directory = host.fds[number].directory(Right.PATH_REMOVE_DIRECTORY)
-    place = host.locate(directory, path, length, follow=False)
+    place = host.locate_entry(directory, path, length)
     node, slot = place.found, place.slot
     if not isinstance(node, Directory):
         raise WasiError(Errno.NOTDIR)
@@ -159,7 +169,7 @@ def path_remove_directory(host: Host, number: int, path: int, length: int) -> No
 def path_unlink_file(host: Host, number: int, path: int, length: int) -> None:
     """unlink."""
     directory = host.fds[number].directory(Right.PATH_UNLINK_FILE)
-    place = host.locate(directory, path, length, follow=False)
+    place = host.locate_entry(directory, path, length)
     if isinstance(place.found, Directory):
         raise WasiError(Errno.ISDIR)
     place.slot.drop(place.name)
@@ -173,13 +183,10 @@ def path_link(
     source = host.fds[number].directory(Right.PATH_LINK_SOURCE)
     target = host.fds[to].directory(Right.PATH_LINK_TARGET)
     node = host.locate(source, path, length, follow=follow).found
-    place = host.locate(target, new_path, new_length, follow=False)
+    place = host.locate_entry(target, new_path, new_length)
     if isinstance(node, Directory):
         raise WasiError(Errno.PERM)
-    if place.node is not None:
-        raise WasiError(Errno.EXIST)
-    if place.wants_directory:
-        raise WasiError(Errno.NOENT)
+    _check_vacant(place)
     slot = place.slot
     if not node.is_writable:
         raise WasiError(Errno.XDEV)
@@ -192,8 +199,8 @@ def path_rename(host: Host, number: int, path: int, length: int, to: int, new_pa
     """Rename, replacing a file or an empty directory."""
     source = host.fds[number].directory(Right.PATH_RENAME_SOURCE)
     target = host.fds[to].directory(Right.PATH_RENAME_TARGET)
-    old = host.locate(source, path, length, follow=False)
-    new = host.locate(target, new_path, new_length, follow=False)
+    old = host.locate_entry(source, path, length)
+    new = host.locate_entry(target, new_path, new_length)
     node, slot, new_slot = old.found, old.slot, new.slot
     if new.wants_directory and not isinstance(node, Directory):
         raise WasiError(Errno.NOTDIR)

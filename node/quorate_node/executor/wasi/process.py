@@ -8,6 +8,7 @@ from quorate_node.executor.wasi.abi import (
     CLOCK_ABSTIME,
     CLOCK_REALTIME,
     CLOCK_THREAD,
+    EPOCH_NS,
     EVENT,
     EVENT_CLOCK,
     EVENT_FD_READ,
@@ -17,7 +18,7 @@ from quorate_node.executor.wasi.abi import (
     Right,
     WasiError,
 )
-from quorate_node.executor.wasi.host import CLOCK_STEP_NS, EPOCH_NS, FUEL_PER_RANDOM_BYTE, Host, ProgramExit
+from quorate_node.executor.wasi.host import CLOCK_STEP_NS, FUEL_PER_RANDOM_BYTE, Host, ProgramExit
 from quorate_node.executor.wasi.tree import File
 
 MAX_SUBSCRIPTIONS = 4096

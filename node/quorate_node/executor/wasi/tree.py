@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
-from quorate_node.executor.wasi.abi import Errno, Filetype, WasiError
+from quorate_node.executor.wasi.abi import EPOCH_NS, Errno, Filetype, WasiError
 
 MAX_PATH_BYTES = 4096
 MAX_NAME_BYTES = 255
@@ -43,7 +43,10 @@ class Usage:
 
 
 class Node:
-    """What files, directories and links share. Times are nanoseconds, zero until the program sets them."""
+    """What files, directories and links share. Times are nanoseconds: the epoch's until the program sets them.
+
+    Neither writing nor reading changes them. Not zero, for programs subtract from them.
+    """
 
     __slots__ = ("atim", "inode", "links", "mtim", "opens", "usage")
     filetype = Filetype.UNKNOWN
@@ -53,7 +56,8 @@ class Node:
             usage.take(0, 1)
         self.usage: Usage | None = usage if writable else None
         self.inode = next(usage.inodes)
-        self.links, self.opens, self.atim, self.mtim = 1, 0, 0, 0
+        self.links, self.opens = 1, 0
+        self.atim = self.mtim = EPOCH_NS
 
     @property
     def size(self) -> int:
@@ -258,9 +262,12 @@ def _split(path: bytes) -> tuple[list[bytes], bool]:
     return [part for part in reversed(parts) if part not in (b"", b".")], parts[-1] in (b"", b".", b"..")
 
 
-def locate(root: Directory, path: bytes, *, follow: bool, charge: Callable[[int], None]) -> Place:
+def locate(
+    root: Directory, path: bytes, *, follow: bool, charge: Callable[[int], None], is_entry: bool = False
+) -> Place:
     """Walk from `root`, which no `..` and no link may leave. `charge(steps)` meters the walk.
 
+    A slash at the end makes a last link be followed, too, unless the name itself is to change (`is_entry`).
     Raises WasiError: NOENT, NOTDIR, LOOP, PERM (outside the root), ILSEQ, NAMETOOLONG, INVAL.
     """
     check_path(path)
@@ -277,7 +284,7 @@ def locate(root: Directory, path: bytes, *, follow: bool, charge: Callable[[int]
         if len(name) > MAX_NAME_BYTES:
             raise WasiError(Errno.NAMETOOLONG)
         node = here.entries.get(name)
-        if isinstance(node, Symlink) and (pending or follow or wants_directory):
+        if isinstance(node, Symlink) and (pending or follow or (wants_directory and not is_entry)):
             followed += 1
             if followed > MAX_LINKS_FOLLOWED:
                 raise WasiError(Errno.LOOP)
