@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from enum import StrEnum
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from quorate.protocol.errors import QuorateError
+from quorate_node.cli import programs
+from quorate_node.cli.printing import Output, OutputOption, show
 
 DEFAULT_HOME = Path("~/.quorate/node")
 
@@ -25,42 +25,12 @@ app = typer.Typer(
 )
 
 
-class Output(StrEnum):
-    """How results are printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 HomeOption = Annotated[Path, typer.Option("--home", help="The node's folder.", envvar="QUORATE_NODE_HOME")]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Form of the result on stdout.")]
 OperatorsOption = Annotated[
     int | None,
     typer.Option(min=1, help="Operators of this home from now on, each with a key derived from the keystore's."),
 ]
 AmountArgument = Annotated[str, typer.Argument(help="Wei, or ether as in 1.5ether.")]
-
-
-def show(values: dict[str, Any], output: Output) -> None:
-    """Print a result."""
-    if output is Output.JSON:
-        print(json.dumps(values))
-        return
-    rows = list(_flatten(values))
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}")
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """One line a value: `node.head.number`; a list's items each on a line of their own, numbered if they have parts."""
-    for name, value in values.items():
-        for place, item in enumerate(value if isinstance(value, list) else [value], 1):
-            if isinstance(item, dict):
-                number = f".{place}" if isinstance(value, list) and len(value) > 1 else ""
-                yield from _flatten(item, f"{prefix}{name}{number}.")
-            else:
-                yield f"{prefix}{name}", item
 
 
 @app.command(
@@ -182,6 +152,9 @@ def status(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) 
         print_tables([render_operators(operators)])
         found = {"url": found["url"], "node": found["node"]}
     show(found | {"node": found["node"] or "does not answer: `quorate-node run` starts it"}, output)
+
+
+programs.register(app)
 
 
 def main(argv: list[str] | None = None) -> None:

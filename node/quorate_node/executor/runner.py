@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from quorate.protocol.errors import Busy, ContentUnavailable, DataError
 from quorate.protocol.result import EXIT_OVER_LIMIT, EXIT_REFUSED, TaskResult, TaskStatus, compute_task_id
@@ -12,20 +13,39 @@ from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate_node.executor.base import Executed, ExecutionTask, FailureReason, LocalFailure
 from quorate_node.executor.cache import ModuleCache
-from quorate_node.executor.content import collect_outputs, mount_input, read_bounded, store_outputs
+from quorate_node.executor.content import read_bounded, store_outputs
 from quorate_node.executor.wasi.descriptors import Stream
-from quorate_node.executor.wasi.host import Host, Preopen, RandomStream
-from quorate_node.executor.wasi.tree import Directory, OverLimit, Usage
+from quorate_node.executor.wasi.host import STDERR_BYTES, Host, RandomStream
+from quorate_node.executor.wasi.tree import OverLimit
 from quorate_node.executor.wasm import Ending, Runtime
+from quorate_node.executor.world import JobWorld, Mounted, World
 
 PROGRAM_NAME = b"main.wasm"
+JOB_WORLD = JobWorld()
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """Who is told of each chunk that a program writes to standard output and error, at once."""
+
+    stdout: Callable[[memoryview], object]
+    stderr: Callable[[memoryview], object]
 
 
 class TaskRunner:
     """Runs tasks one after the other. The runtime's `tick` must be called from elsewhere."""
 
-    def __init__(self, store: BlobStore, cache: ModuleCache, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        cache: ModuleCache,
+        runtime: Runtime,
+        *,
+        world: World = JOB_WORLD,
+        echo: Echo | None = None,
+    ) -> None:
         self._store, self._cache, self._runtime = store, cache, runtime
+        self._world, self._echo = world, echo
 
     def run(self, task: ExecutionTask, timeout_s: float) -> Executed | LocalFailure:
         """Run a task for at most `timeout_s` seconds, compilation and storing aside."""
@@ -45,30 +65,34 @@ class TaskRunner:
         )
         if program.module is None:
             ending = Ending(TaskStatus.FAILED, EXIT_REFUSED, 0, program.refusal)
-            return self._finish(task, digest, ending, b"", {}, started)
+            return self._finish(task, digest, ending, b"", None, started)
+        mounted = self._world.mount(spec, self._store)
         host: Host | None = None
 
         def make_host(spend: Callable[[int], None]) -> Host:
             nonlocal host
-            host = build_host(spec, compute_task_id(digest, task.task_index), self._store, spend)
+            host = build_host(spec, compute_task_id(digest, task.task_index), mounted, spend, self._echo)
             return host
 
         outcome = self._runtime.run(program.module, limits, make_host, timeout_s=timeout_s)
         if isinstance(outcome, LocalFailure):
             return outcome
         assert host is not None
-        outcome, files = _judge_outputs(outcome, host)
-        executed = self._finish(task, digest, outcome, bytes(host.stdout.data), files, started)
+        outcome, outputs = self._keep_outputs(outcome, mounted)
+        executed = self._finish(task, digest, outcome, bytes(host.stdout.data), outputs, started)
         return Executed(executed.result, executed.fuel_used, executed.seconds, bytes(host.stderr.data), executed.detail)
 
+    def _keep_outputs(self, ending: Ending, mounted: Mounted) -> tuple[Ending, str | None]:
+        """Outputs of a program that ended by itself; over a limit they turn its ending into a failure."""
+        if ending.exit_code < 0:
+            return ending, None
+        try:
+            return ending, self._world.keep(mounted, self._store)
+        except OverLimit as error:
+            return Ending(TaskStatus.FAILED, EXIT_OVER_LIMIT, ending.fuel_used, str(error)), None
+
     def _finish(
-        self,
-        task: ExecutionTask,
-        digest: bytes,
-        ending: Ending,
-        stdout: bytes,
-        files: dict[str, bytes | None],
-        started: float,
+        self, task: ExecutionTask, digest: bytes, ending: Ending, stdout: bytes, outputs: str | None, started: float
     ) -> Executed:
         """Store what the task left and describe it; the result itself becomes a block, too."""
         result = TaskResult(
@@ -77,28 +101,25 @@ class TaskRunner:
             status=ending.status,
             exit_code=ending.exit_code,
             stdout_cid=str(self._store.add_bytes(stdout)),
-            outputs_cid=store_outputs(self._store, files),
+            outputs_cid=outputs or store_outputs(self._store, {}),
         )
         self._store.put_raw(result.to_bytes())
         return Executed(result, ending.fuel_used, time.perf_counter() - started, detail=ending.detail)
 
 
-def build_host(spec: JobSpec, task_id: bytes, store: BlobStore, spend: Callable[[int], None]) -> Host:
-    """The profile's world for a task: /inputs, empty /outputs and /tmp, in this order from descriptor 3 on."""
+def build_host(
+    spec: JobSpec, task_id: bytes, mounted: Mounted, spend: Callable[[int], None], echo: Echo | None = None
+) -> Host:
+    """One task's side of the host calls."""
     limits = spec.limits
-    # The three directories are there before the program and not part of its allowance.
-    usage = Usage(limits.output_bytes, limits.output_files + 2)
     return Host(
         args=[PROGRAM_NAME, *(arg.encode() for arg in spec.args)],
         env=environment(spec),
-        preopens=[
-            Preopen(b"/inputs", mount_input(store, spec, usage)),
-            Preopen(b"/outputs", Directory(usage)),
-            Preopen(b"/tmp", Directory(usage)),
-        ],
-        usage=usage,
+        preopens=mounted.preopens,
+        usage=mounted.usage,
         random=RandomStream(task_id),
-        stdout=Stream(limits.stdout_bytes, is_strict=True),
+        stdout=Stream(limits.stdout_bytes, is_strict=True, echo=echo.stdout if echo else None),
+        stderr=Stream(STDERR_BYTES, is_strict=False, echo=echo.stderr if echo else None),
         max_open=limits.open_files,
         spend=spend,
     )
@@ -107,13 +128,3 @@ def build_host(spec: JobSpec, task_id: bytes, store: BlobStore, spend: Callable[
 def environment(spec: JobSpec) -> list[bytes]:
     """`NAME=value` in bytewise order of names."""
     return [name + b"=" + value for name, value in sorted((n.encode(), v.encode()) for n, v in spec.env.items())]
-
-
-def _judge_outputs(ending: Ending, host: Host) -> tuple[Ending, dict[str, bytes | None]]:
-    """The outputs of a program that ended by itself; over a limit they turn its ending into a failure."""
-    if ending.exit_code < 0:
-        return ending, {}
-    try:
-        return ending, collect_outputs(host.preopens[1].directory, host.usage)
-    except OverLimit as error:
-        return Ending(TaskStatus.FAILED, EXIT_OVER_LIMIT, ending.fuel_used, str(error)), {}

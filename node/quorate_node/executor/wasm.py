@@ -6,7 +6,7 @@ Nothing here knows where modules, inputs and outputs come from; `runner` joins i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import wasmtime
@@ -26,6 +26,8 @@ TICK_SECONDS = 0.02  # how often the epoch advances, so the precision of time-ou
 MAX_WASM_STACK = 1 * MIB
 MAX_TABLES = 100
 PULLEY = "pulley64"
+LETTERS = {"i32": "i", "i64": "I"}  # as in SIGNATURES
+NO_START = "the module exports no function _start() without parameters: build it as a WASI command"
 WASM_FEATURES = ("simd", "bulk_memory", "multi_value", "reference_types", "tail_call")
 WASM_NOT_FEATURES = (
     "threads", "relaxed_simd", "memory64", "multi_memory", "component_model", "exceptions", "function_references",
@@ -70,9 +72,14 @@ def compile_module(engine: wasmtime.Engine, wasm: bytes) -> wasmtime.Module:
         wasmtime.Module.validate(engine, wasm)
         module = wasmtime.Module(engine, wasm)
     except wasmtime.WasmtimeError as error:
-        raise ProgramRefused(f"the module is invalid under the profile: {_first_lines(error)}") from error
+        raise ProgramRefused(describe_refusal(error)) from error
     check_module(module)
     return module
+
+
+def describe_refusal(error: wasmtime.WasmtimeError) -> str:
+    """Why the engine does not take a module."""
+    return f"the module is invalid under the profile: {_first_lines(error)}"
 
 
 def check_module(module: wasmtime.Module) -> None:
@@ -82,21 +89,27 @@ def check_module(module: wasmtime.Module) -> None:
         raise ProgramRefused(f"the module imports what the profile does not offer: {shown}")
     starts = [item.type for item in module.exports if item.name == "_start"]
     if not starts or not isinstance(starts[0], wasmtime.FuncType) or starts[0].params or starts[0].results:
-        raise ProgramRefused("the module exports no function _start() without parameters: build it as a WASI command")
+        raise ProgramRefused(NO_START)
 
 
 def _import_problem(item: wasmtime.ImportType) -> str | None:
-    name = f"{item.module}.{item.name}"
-    if item.module == "wasi_unstable":
-        return f"{name} (build for {MODULE} instead)"
-    if item.module != MODULE or item.name not in SIGNATURES:
-        return name
     if not isinstance(item.type, wasmtime.FuncType):
-        return f"{name} (which is a function)"
-    wanted = SIGNATURES[item.name]
-    found = tuple("".join({"i32": "i", "i64": "I"}.get(str(t), "?") for t in types)
-                  for types in (item.type.params, item.type.results))  # fmt: skip
-    return None if found == wanted else f"{name} (with another signature)"
+        return judge_import(item.module, item.name or "", None)
+    types = [str(t) for t in item.type.params], [str(t) for t in item.type.results]
+    return judge_import(item.module, item.name or "", types)
+
+
+def judge_import(module: str, name: str, types: tuple[Sequence[str], Sequence[str]] | None) -> str | None:
+    """Why an import is refused, or None. `types` are a function's parameters and results, None for what is none."""
+    shown = f"{module}.{name}"
+    if module == "wasi_unstable":
+        return f"{shown} (build for {MODULE} instead)"
+    if module != MODULE or name not in SIGNATURES:
+        return shown
+    if types is None:
+        return f"{shown} (which is a function)"
+    found = tuple("".join(LETTERS.get(each, "?") for each in row) for row in types)
+    return None if found == SIGNATURES[name] else f"{shown} (with another signature)"
 
 
 def _first_lines(error: Exception) -> str:

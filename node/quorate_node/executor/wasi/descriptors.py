@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from quorate_node.executor.wasi.abi import Errno, Filetype, Right, WasiError
@@ -14,12 +15,13 @@ class Stream:
     """Standard output or error: grows up to `limit` bytes.
 
     Over it, standard output ends the task (its content is part of the result); standard error, which is not, is cut.
+    `echo` is told of each chunk that does not end the task.
     """
 
-    __slots__ = ("data", "is_strict", "limit")
+    __slots__ = ("data", "echo", "is_strict", "limit")
 
-    def __init__(self, limit: int, *, is_strict: bool) -> None:
-        self.data, self.limit, self.is_strict = bytearray(), limit, is_strict
+    def __init__(self, limit: int, *, is_strict: bool, echo: Callable[[memoryview], object] | None = None) -> None:
+        self.data, self.limit, self.is_strict, self.echo = bytearray(), limit, is_strict, echo
 
     def write(self, chunk: memoryview) -> None:
         """Append, or raise OverLimit."""
@@ -27,6 +29,8 @@ class Stream:
         if len(chunk) > room and self.is_strict:
             raise OverLimit(f"standard output exceeds stdout_bytes = {self.limit}")
         self.data += chunk[:room]
+        if self.echo is not None:
+            self.echo(chunk)
 
 
 @dataclass(slots=True)

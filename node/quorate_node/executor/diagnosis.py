@@ -1,0 +1,140 @@
+"""What this host can run, found out by running it: `quorate-node doctor`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import platform
+import resource
+import shutil
+import socket
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import wasmtime
+
+from quorate.protocol.errors import QuorateError
+from quorate.protocol.spec import GIB, WASM_PROFILE
+from quorate_node.executor.trial import EngineName, Trial, run_trial
+
+DOCKER_SOCKET = "/var/run/docker.sock"
+DOCKER_SECONDS = 3.0
+GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd")
+
+# Numbers that engines may get wrong (a NaN's bits), random bytes, a clock, and a file among the outputs.
+PROBE = """(module
+  (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "probe")
+  (data (i32.const 16) "\\40\\00\\00\\00\\40\\00\\00\\00")
+  (func (export "_start") (local $n i32)
+    (loop $again
+      (f64.store (i32.const 64) (f64.add (f64.load (i32.const 64)) (f64.sqrt (f64.convert_i32_u (local.get $n)))))
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (br_if $again (i32.lt_u (local.get $n) (i32.const 100000))))
+    (f32.store (i32.const 72) (f32.div (f32.const 0) (f32.load (i32.const 124))))
+    (drop (call $random (i32.const 80) (i32.const 16)))
+    (drop (call $clock (i32.const 0) (i64.const 0) (i32.const 96)))
+    (drop (call $open (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 5) (i32.const 1)
+      (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 32)))
+    (drop (call $write (i32.load (i32.const 32)) (i32.const 16) (i32.const 1) (i32.const 40)))))"""
+
+
+def diagnose() -> dict[str, Any]:
+    """One entry for each kind of work, with `ok` and, where it is not, `why`."""
+    return {
+        "host": _describe_host(),
+        "wasm": _try_wasm(),
+        "docker": _ask_docker(),
+        "gpu": _look_for_gpu(),
+    }
+
+
+def _describe_host() -> dict[str, Any]:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "wasmtime": version("wasmtime"),
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": pages,
+        "free_disk_bytes": shutil.disk_usage(Path.home() if Path.home().exists() else "/").free,
+    }
+
+
+def _try_wasm() -> dict[str, Any]:
+    """Run the probe on both engines."""
+    wasm = bytes(wasmtime.wat2wasm(PROBE))
+    found = compare_engines({engine.value: _try_engine(wasm, engine) for engine in EngineName})
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if 0 < soft < 16 * GIB:
+        found["warning"] = f"ulimit -v allows {soft} bytes; a worker reserves (not uses) up to {16 * GIB}"
+    return found | {"profile": WASM_PROFILE}
+
+
+def compare_engines(engines: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """All must run and agree, or this host's votes would be wrong."""
+    can_all_run = all(engine["ok"] for engine in engines.values())
+    agree = len({(engine.get("digest"), engine.get("fuel")) for engine in engines.values()}) == 1
+    found: dict[str, Any] = {"ok": can_all_run and agree, "engines": engines}
+    if can_all_run and not agree:
+        found["why"] = "the two engines give different results: do not stake on this host"
+    return found
+
+
+def _try_engine(wasm: bytes, engine: EngineName) -> dict[str, Any]:
+    try:
+        outcome = run_trial(Trial(wasm, engine=engine, timeout_s=60))
+    except (QuorateError, wasmtime.WasmtimeError, OSError, MemoryError) as error:
+        return {"ok": False, "why": f"{type(error).__name__}: {error}"}
+    if outcome.result is None or outcome.code != 0:
+        return {"ok": False, "why": f"{outcome.status}: {outcome.detail}"}
+    shown = outcome.to_dict()
+    return {"ok": True} | {name: shown[name] for name in ("digest", "fuel", "seconds")}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a socket file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=DOCKER_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(DOCKER_SECONDS)
+        self.sock.connect(self._path)
+
+
+def _ask_docker() -> dict[str, Any]:
+    """What a Docker daemon says of itself, over its socket file."""
+    address = os.environ.get("DOCKER_HOST", f"unix://{DOCKER_SOCKET}")
+    if not address.startswith("unix://"):
+        return {"ok": False, "why": f"DOCKER_HOST={address} is not a socket file, the only kind that is looked at"}
+    path = address.removeprefix("unix://")
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", "/info")
+        response = connection.getresponse()
+        info = json.loads(response.read(1 << 20))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return {"ok": False, "why": f"no Docker daemon answers at {path} ({error})"}
+    finally:
+        connection.close()
+    if response.status != http.client.OK or not isinstance(info, dict):
+        return {"ok": False, "why": f"the Docker daemon at {path} answers {response.status}"}
+    runtimes = sorted(info.get("Runtimes") or {})
+    return {"ok": True, "version": info.get("ServerVersion"), "runtimes": runtimes, "gvisor": "runsc" in runtimes}
+
+
+def _look_for_gpu() -> dict[str, Any]:
+    devices = [str(path) for pattern in GPU_DEVICES for path in Path("/").glob(pattern.lstrip("/"))]
+    if not devices:
+        return {"ok": False, "why": f"no GPU: none of {', '.join(GPU_DEVICES)} is there"}
+    return {"ok": True, "devices": sorted(devices)}

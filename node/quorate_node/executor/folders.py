@@ -1,0 +1,154 @@
+"""Folders of this machine for a program that is tried out: copied into memory, and written back only where asked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from quorate.protocol.errors import ConfigurationError
+from quorate.protocol.spec import GIB, JobSpec, canonical_json
+from quorate.storage.base import BlobStore
+from quorate.storage.cid import Cid
+from quorate_node.executor.content import collect_outputs, store_outputs
+from quorate_node.executor.wasi.host import Preopen
+from quorate_node.executor.wasi.tree import MAX_PATH_BYTES, Directory, File, Node, Symlink, Usage
+from quorate_node.executor.world import OUTPUTS, Mounted
+
+MAX_COPY_BYTES = 4 * GIB
+MAX_COPY_FILES = 1_000_000
+MAX_DEPTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of this machine under the name that the guest sees."""
+
+    source: Path
+    guest: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> Folder:
+        """`HOST::GUEST`; without `::GUEST` the guest sees it under the same name. Raises ConfigurationError."""
+        host, sign, guest = text.rpartition("::")
+        source = Path(host if sign else text).expanduser()
+        name = os.fsencode(guest if sign else text)
+        if not source.is_dir():
+            raise ConfigurationError(f"{source} is not a folder: give --dir HOST::GUEST")
+        if not name or len(name) > MAX_PATH_BYTES:
+            raise ConfigurationError(f"the guest's name in --dir {text} must have 1 to {MAX_PATH_BYTES} bytes")
+        return cls(source, name)
+
+
+@dataclass(slots=True)
+class FolderWorld:
+    """Copies of `folders`, writable, and nothing else.
+
+    What was copied in is not part of the program's allowance. What is kept, and so goes into the digest, is a listing
+    of all that the folders hold in the end; a folder that the guest sees as /outputs is stored as a job's would be.
+    """
+
+    folders: Sequence[Folder]
+    outputs: str | None = field(default=None, init=False)
+
+    def mount(self, spec: JobSpec, store: BlobStore) -> Mounted:
+        """Copy the folders in."""
+        usage = Usage(MAX_COPY_BYTES, MAX_COPY_FILES)
+        preopens = [Preopen(folder.guest, _copy(folder.source, usage)) for folder in self.folders]
+        usage.max_bytes = usage.bytes + spec.limits.output_bytes
+        usage.max_files = usage.files + spec.limits.output_files
+        return Mounted(preopens, usage)
+
+    def keep(self, mounted: Mounted, store: BlobStore) -> str:
+        """The CID of the listing."""
+        outputs = mounted.find(OUTPUTS)
+        if outputs is not None:
+            self.outputs = store_outputs(store, collect_outputs(outputs, mounted.usage))
+        listing = [[os.fsdecode(preopen.path), dict(_describe(preopen.directory))] for preopen in mounted.preopens]
+        return str(store.put_raw(canonical_json(listing)))
+
+
+def _copy(source: Path, usage: Usage, depth: int = 0) -> Directory:
+    """The folder with its files, folders and links; in bytewise order, which numbers the inodes."""
+    directory = Directory(usage)
+    try:
+        entries = sorted(os.scandir(source), key=lambda entry: os.fsencode(entry.name))
+        for entry in entries:
+            if node := _copy_entry(Path(entry.path), entry.stat(follow_symlinks=False), usage, depth):
+                directory.attach(_guest_name(entry.path, entry.name), node)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {source}: {error.strerror}") from error
+    return directory
+
+
+def _copy_entry(path: Path, status: os.stat_result, usage: Usage, depth: int) -> Node | None:
+    """A copy; None for devices, sockets and the like, which have no place in a guest."""
+    if usage.bytes + status.st_size > usage.max_bytes or usage.files >= usage.max_files or depth >= MAX_DEPTH:
+        raise ConfigurationError(f"{path}: --dir copies at most {MAX_COPY_BYTES >> 30} GiB, {MAX_COPY_FILES} files and "
+                        f"{MAX_DEPTH} levels; give a smaller folder")  # fmt: skip
+    if stat.S_ISDIR(status.st_mode):
+        return _copy(path, usage, depth + 1)
+    if stat.S_ISLNK(status.st_mode):
+        return Symlink(usage, os.fsencode(path.readlink()))
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    file = File(usage)
+    file.write(0, memoryview(path.read_bytes()))
+    return file
+
+
+def _guest_name(path: str, name: str) -> bytes:
+    try:
+        return name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path)
+        raise ConfigurationError(f"{shown!r} is not a name in UTF-8, so no program could say it: rename it") from None
+
+
+def _describe(root: Directory) -> Iterator[tuple[str, str | None]]:
+    """Path → sha2-256 of a file, the target of a link after an arrow, None for a folder; whatever the depth."""
+    pending: list[tuple[bytes, Directory]] = [(b"", root)]
+    while pending:
+        prefix, directory = pending.pop()
+        for name, node in directory.entries.items():
+            path = prefix + name
+            if isinstance(node, Directory):
+                pending.append((path + b"/", node))
+                yield path.decode(), None
+            elif isinstance(node, Symlink):
+                yield path.decode(), "-> " + node.target.decode(errors="replace")
+            elif isinstance(node, File):
+                yield path.decode(), hashlib.sha256(node.data).hexdigest()
+
+
+def write_back(store: BlobStore, root: Cid, folder: Path) -> int:
+    """Write a stored folder over one of this machine; the number of files. Raises ConfigurationError.
+
+    No link that is already there is followed, and what is not in the store stays.
+    """
+    count = 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, entry in store.walk(root):
+            target = folder / path
+            _check_no_link(folder, path)
+            if entry.kind == "directory":
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(store.read(entry.cid))
+            count += 1
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {error.filename or folder}: {error.strerror}") from error
+    return count
+
+
+def _check_no_link(folder: Path, path: str) -> None:
+    """ConfigurationError if writing to `path` below the folder would follow a link."""
+    for part in path.split("/"):
+        folder /= part
+        if folder.is_symlink():
+            raise ConfigurationError(f"{folder} is a link, which is not written through: give another folder to --out")
