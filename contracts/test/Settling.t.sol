@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {ComputeMarket} from "../src/ComputeMarket.sol";
 import {IMarketEvents} from "../src/interfaces/IMarketEvents.sol";
 import {Settlement} from "../src/types/Settlement.sol";
 import {Batches} from "./support/Batches.sol";
+
+interface WithSettler {
+    function SETTLER() external view returns (address);
+}
 
 contract SettlingTest is Batches {
     function setUp() public {
@@ -357,7 +360,7 @@ contract SettlingTest is Batches {
 
     function test_TheSettlingModuleAloneMovesNothing() public {
         (uint64 id, Settlement memory s) = ready();
-        address module = ComputeMarket(address(market)).SETTLER();
+        address module = WithSettler(address(market)).SETTLER();
         uint256 before = address(market).balance;
         (bool done, bytes memory answer) = module.call(abi.encodeCall(market.settle, (id, s)));
         vm.assertFalse(done);

@@ -1,12 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {QuestionMaker} from "../src/disputes/QuestionMaker.sol";
 import {DisputeRecord, DisputeRecords} from "../src/libraries/DisputeRecords.sol";
 import {Statements} from "../src/libraries/Statements.sol";
 import {LoadedTable} from "../src/libraries/TableReader.sol";
 import {VoteCount, VoteCounts} from "../src/libraries/VoteCounts.sol";
 import {Vm} from "./support/Vm.sol";
+
+/// @dev src/disputes/QuestionMaker.sol; importing that would compile it without the optimizer.
+interface Maker {
+    function find(bytes calldata record, bytes calldata leaves) external pure returns (uint256 index, bytes32 root);
+    function make(bytes calldata record, uint256 published, bytes calldata leaves, bool isLate)
+        external
+        pure
+        returns (bytes memory question, bool isMoot);
+}
 
 /// @title The library behind class votes, where bytes are calldata
 contract Counter {
@@ -50,7 +58,7 @@ contract VoteVectorsTest {
     }
 
     function test_Questions() public {
-        QuestionMaker maker = new QuestionMaker();
+        Maker maker = Maker(vm.deployCode("QuestionMaker.sol:QuestionMaker", ""));
         string memory j = read("questions");
         bytes[] memory records = vm.parseJsonBytesArray(j, ".record");
         bytes[] memory leaves = vm.parseJsonBytesArray(j, ".leaves");

@@ -3,7 +3,11 @@
 "use strict";
 const fs = require("fs");
 const path = require("path");
-const solc = require(path.join(__dirname, "../../.tools/npm/solidity/node_modules/solc"));
+const { speedUp } = require("./invoke.js");
+
+const folder = path.join(__dirname, "../../.tools/npm/solidity/node_modules/solc");
+speedUp(fs.readFileSync(path.join(folder, "soljson.js"), "utf8"));
+const solc = require(folder);
 
 if (process.argv.includes("--version")) {
   console.log(`solc, the solidity compiler commandline interface\nVersion: ${solc.version()}`);
