@@ -33,6 +33,8 @@ MAX_SIGNATURE = 4096
 """Bytes; a contract wallet's may be long, and the collator pays for posting it."""
 MAX_PAGE_BYTES = 256 * 1024
 MAX_BODY_BYTES = 2 * MAX_PAGE_BYTES + 4096
+MAX_LETTERS = 256
+MAX_MAIL_BYTES = 1 << 20
 OPENING_BYTES = 2 + 1 + 32 + 16
 
 
@@ -225,6 +227,19 @@ class VoteOpeningMessage(Message):
         return Opening(Vote(self.vote), self.salt)
 
 
+class Letter(Message):
+    """One message within others: the last word of its path, and its body as it would stand alone."""
+
+    kind: str
+    body: Annotated[str, Field(max_length=MAX_BODY_BYTES)]
+
+
+class MailMessage(Message):
+    """`POST /quorate/v1/mail`: messages of many operators, which wait for one host, in one request."""
+
+    letters: Annotated[list[Letter], Field(min_length=1, max_length=MAX_LETTERS)]
+
+
 class ErrorDetail(BaseModel):
     """`type` is one word for programs: the skip reason of an order, or the name of an error."""
 
@@ -236,3 +251,9 @@ class ErrorMessage(BaseModel):
     """Body of every answer from 400 on."""
 
     error: ErrorDetail
+
+
+class MailAnswer(BaseModel):
+    """200 on mail: for each letter why it was refused, or nothing where it was taken."""
+
+    refused: list[ErrorDetail | None]

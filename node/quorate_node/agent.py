@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from quorate.protocol.errors import ChainUnavailable, QuorateError, UnrecoverableError
+from quorate_node.core import instructions as ins
 from quorate_node.core.core import Core
 from quorate_node.core.farm import Farm, SharedStimulus
 from quorate_node.core.instructions import Execute, Instruction, JournalCommit, Transaction
-from quorate_node.core.stimuli import ChainReorganised, GroupJournaled, Stimulus, Tick
+from quorate_node.core.stimuli import CallEnded, ChainReorganised, GroupJournaled, Stimulus, Tick
 from quorate_node.logs import get_logger
 from quorate_node.performer import Performer
 from quorate_node.watcher import ChainWatcher
@@ -27,6 +28,12 @@ IDLE_TICK_S = 1.0
 LEAST_TICK_S = 0.04
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 MAX_TASKS = 512
+COMMON = (
+    ins.ProveBeacon, ins.Settle, ins.Expire, ins.AdvanceEra, ins.Judge, ins.ProveAudit,
+    ins.Publish, ins.Ask, ins.CommitVotes, ins.SettleVotes, ins.Punish,
+)  # fmt: skip
+"""Calls that do the same whoever sends them. While one operator's is under way the others of its farm leave it alone:
+each would first have the chain estimate it, and where that is slow, all of them together make it slower still."""
 
 
 class Agent:
@@ -42,6 +49,7 @@ class Agent:
         self._stopped = asyncio.Event()
         self._failure: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._common: set[tuple[object, ...]] = set()  # keys of common calls that are under way
         self.is_synced = False
 
     def feed(self, core: Core, stimulus: Stimulus) -> None:
@@ -107,6 +115,11 @@ class Agent:
             if isinstance(instruction, Transaction):
                 core.state.under_way.discard(instruction.key)
             return
+        if isinstance(instruction, COMMON):
+            if instruction.key in self._common:
+                self._take(core, CallEnded(instruction.key, "another operator of this node is at it"))
+                return
+            self._common.add(instruction.key)
         task = asyncio.create_task(self._perform(core, instruction))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -119,6 +132,9 @@ class Agent:
         except Exception as error:  # a bug in one instruction must not end the others
             name = type(instruction).__name__
             self._log.error("instruction failed", instruction=name, error=repr(error), exc_info=True)
+        finally:
+            if isinstance(instruction, COMMON):
+                self._common.discard(instruction.key)
 
     def _fail(self, error: BaseException) -> None:
         self._log.critical("stopping", error=str(error))

@@ -6,6 +6,9 @@ Senders repeat what the chain does not show, so nothing here retries.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from quorate.protocol.errors import DataError, QuorateError, RecoverableError
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from quorate.messages import Message
 
 TIMEOUT_S = 5.0
+PATIENCE_S = 2 * TIMEOUT_S  # with the time in the queue for a host
+MAX_AT_ONCE = 8
+MAX_HOSTS = 10_000
 MAX_ANSWER_BYTES = 1 << 20
 
 
@@ -68,25 +74,91 @@ class ChainLocator:
         return None if operator_id is None else self.locate_operator(operator_id)
 
 
+@dataclass(slots=True)
+class _Letter:
+    """A message that waits for its host; `taken` ends when it was taken or refused."""
+
+    kind: str
+    body: str
+    taken: asyncio.Future[None]
+
+
 class HttpMessenger(ChainLocator):
-    """Messenger over HTTP."""
+    """Messenger over HTTP.
+
+    One request at a time carries messages to a host, with all that waits for it by then: a farm's operators have
+    hundreds of votes for one collator in a moment, and a request for each of them took most of a node's time.
+    """
 
     def __init__(self, view: ChainView, *, is_local: bool) -> None:
         super().__init__(view)
         self._is_local = is_local
         self._client: httpx.AsyncClient | None = None
-        self._checked: set[str] = set()
+        self._lines: dict[str, asyncio.Semaphore] = {}  # by origin; those that are there were checked
+        self._outbox: dict[str, deque[_Letter]] = {}
+        self._carrying: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Give the connections back."""
+        for task in self._carrying:
+            task.cancel()
         if self._client is not None:
             await self._client.aclose()
 
     async def send(self, url: str, kind: str, message: Message) -> None:
-        response = await self._request("POST", f"{url}/quorate/v1/{kind}", message.model_dump_json().encode())
-        if response.status_code >= 400:
-            code, text = _explain(response)
-            raise Undelivered(f"{url} refused {kind}: {text}", code)
+        body = message.model_dump_json()
+        if url not in self._outbox:
+            self._outbox[url] = deque()
+            task = asyncio.create_task(self._carry(url, self._outbox[url]))
+            self._carrying.add(task)
+            task.add_done_callback(self._carrying.discard)
+        letter = _Letter(kind, body, asyncio.get_running_loop().create_future())
+        self._outbox[url].append(letter)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await letter.taken
+        except TimeoutError as error:
+            raise Undelivered(f"{url} does not answer: too much waits for it") from error
+
+    async def _carry(self, url: str, waiting: deque[_Letter]) -> None:
+        """Bring all that waits for a host, as long as something does."""
+        try:
+            while waiting:
+                letters = _take_letters(waiting)
+                try:
+                    refused = await self._bring(url, letters)
+                except Undelivered as error:
+                    refused = [error] * len(letters)
+                for letter, reason in zip(letters, refused, strict=True):
+                    if letter.taken.done():  # its sender has lost patience
+                        continue
+                    if reason is None:
+                        letter.taken.set_result(None)
+                    else:
+                        letter.taken.set_exception(reason)
+        finally:
+            del self._outbox[url]
+
+    async def _bring(self, url: str, letters: Sequence[_Letter]) -> list[Undelivered | None]:
+        from quorate.messages import Letter, MailAnswer, MailMessage
+
+        if len(letters) == 1:
+            response = await self._request("POST", f"{url}/quorate/v1/{letters[0].kind}", letters[0].body.encode())
+            return [_find_refusal(url, letters[0].kind, response)]
+        mail = MailMessage(letters=[Letter(kind=each.kind, body=each.body) for each in letters])
+        response = await self._request("POST", f"{url}/quorate/v1/mail", mail.model_dump_json().encode())
+        if (error := _find_refusal(url, "mail", response)) is not None:
+            raise error
+        try:
+            refused = MailAnswer.model_validate_json(response.content).refused
+        except ValueError as error:
+            raise Undelivered(f"{url} gives no answer to mail that makes sense") from error
+        if len(refused) != len(letters):
+            raise Undelivered(f"{url} answers {len(refused)} of {len(letters)} letters")
+        return [
+            Undelivered(f"{url} refused {letter.kind}: {each.message}", each.type) if each else None
+            for letter, each in zip(letters, refused, strict=True)
+        ]
 
     async def ask_hints(self, url: str, job_id: bytes) -> list[str]:
         from quorate.messages import HintsMessage
@@ -110,29 +182,55 @@ class HttpMessenger(ChainLocator):
     async def _request(self, method: str, url: str, body: bytes | None = None) -> httpx.Response:
         import httpx
 
-        if self._client is None:
-            self._client = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, verify=not self._is_local)
         try:
-            await self._check(url)
-            async with self._client.stream(method, url, content=body) as response:
-                content = b""
-                async for chunk in response.aiter_bytes():
-                    content += chunk
-                    if len(content) > MAX_ANSWER_BYTES:
-                        raise Undelivered(f"{url} answers with more than {MAX_ANSWER_BYTES} bytes")
-            return httpx.Response(response.status_code, content=content)
+            async with asyncio.timeout(PATIENCE_S), await self._line(url):
+                return await self._answer(method, url, body)
         except DataError as error:
             raise Undelivered(str(error)) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise Undelivered(f"{url} does not answer: {type(error).__name__}") from error
 
-    async def _check(self, url: str) -> None:
+    async def _answer(self, method: str, url: str, body: bytes | None) -> httpx.Response:
+        import httpx
+
+        if self._client is None:
+            self._client = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, verify=not self._is_local)
+        async with self._client.stream(method, url, content=body) as response:
+            content = b""
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise Undelivered(f"{url} answers with more than {MAX_ANSWER_BYTES} bytes")
+        return httpx.Response(response.status_code, content=content)
+
+    async def _line(self, url: str) -> asyncio.Semaphore:
+        """Who may speak to a host now; of one that was not asked before its address is looked at first."""
         origin = "/".join(url.split("/", 3)[:3])
-        if origin not in self._checked:
+        if origin not in self._lines:
             await asyncio.to_thread(check_url, origin, is_local=self._is_local)
-            if len(self._checked) > 10_000:
-                self._checked.clear()
-            self._checked.add(origin)
+            if len(self._lines) > MAX_HOSTS:
+                self._lines.clear()
+            self._lines.setdefault(origin, asyncio.Semaphore(MAX_AT_ONCE))
+        return self._lines[origin]
+
+
+def _take_letters(waiting: deque[_Letter]) -> list[_Letter]:
+    """As many as one request takes; at least one."""
+    from quorate.messages import MAX_LETTERS, MAX_MAIL_BYTES
+
+    taken = [waiting.popleft()]
+    size = 2 * len(taken[0].body)
+    while waiting and len(taken) < MAX_LETTERS and size + 2 * len(waiting[0].body) < MAX_MAIL_BYTES:
+        taken.append(waiting.popleft())
+        size += 2 * len(taken[-1].body)  # quotes within a text are escaped
+    return taken
+
+
+def _find_refusal(url: str, kind: str, response: httpx.Response) -> Undelivered | None:
+    if response.status_code < 400:
+        return None
+    code, text = _explain(response)
+    return Undelivered(f"{url} refused {kind}: {text}", code)
 
 
 def _explain(response: httpx.Response) -> tuple[str, str]:

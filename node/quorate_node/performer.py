@@ -169,26 +169,36 @@ class Performer:
         vote, subject = self._signer.sign_vote(instruction.group), instruction.group.subject
         self._feed(st.VoteReceived(subject, vote))
         message = VoteMessage.from_vote(subject, vote)
-        await self._send(instruction.collator, instruction.operators, "votes", message)
+        if await self._send_to_all(instruction.collator, instruction.operators, "votes", message):
+            self._feed(st.VoteTaken(instruction.group.domain, is_opening=False))
 
     async def _send_vote_opening(self, instruction: ins.SendVoteOpening) -> None:
         opening = instruction.opening
         message = VoteOpeningMessage(
             dispute_id=instruction.dispute_id, member=instruction.member, vote=opening.vote, salt=opening.salt
         )
-        await self._send(instruction.collator, instruction.operators, "vote-openings", message)
+        if await self._send_to_all(instruction.collator, instruction.operators, "vote-openings", message):
+            self._feed(st.VoteTaken(instruction.statement, is_opening=True))
 
     def _is_own(self, address: Address) -> bool:
         return address == self._key.address
 
     async def _send(self, collator: Address, operators: tuple[int, ...], kind: str, message: Message) -> set[str]:
         """To the collator and to other operators; the URLs that took it. The core knows its own openings already."""
+        urls = self._locate(collator, operators)
+        taken = await asyncio.gather(*(self._deliver(url, kind, message) for url in urls))
+        return {url for url, is_taken in zip(urls, taken, strict=True) if is_taken}
+
+    async def _send_to_all(self, collator: Address, operators: tuple[int, ...], kind: str, message: Message) -> bool:
+        """Whether all of them took it."""
+        taken = await self._send(collator, operators, kind, message)
+        return taken.issuperset(self._locate(collator, operators))
+
+    def _locate(self, collator: Address, operators: tuple[int, ...]) -> list[str]:
         found = [self._messenger.locate_operator(each) for each in operators]
         if not self._is_own(collator):
             found.append(self._messenger.locate_address(collator))
-        urls = list(dict.fromkeys(filter(None, found)))
-        taken = await asyncio.gather(*(self._deliver(url, kind, message) for url in urls))
-        return {url for url, is_taken in zip(urls, taken, strict=True) if is_taken}
+        return list(dict.fromkeys(filter(None, found)))
 
     async def _deliver(self, url: str, kind: str, message: Message) -> bool:
         """Whether it was taken.

@@ -79,7 +79,8 @@ def enroll(
 ) -> None:
     """Create class 1, register, stake and join every operator, begin the first era, and fill the requester's deposit.
 
-    Transactions are mined in the order of their arrival, so that nothing has to be waited for in between.
+    Who is to have no units is registered only. Transactions are mined in the order of their arrival, so that nothing
+    has to be waited for in between.
     """
     profile = keccak(WASM_PROFILE.encode())
     first: list[PlannedCall] = [
@@ -94,9 +95,11 @@ def enroll(
     join: list[PlannedCall] = []
     for m in members:
         units = options.units_of(m.index)
-        join.append((m.account, calls.join(CLASS_ID, units, options.price, options.capacity), 0))
+        if units:
+            join.append((m.account, calls.join(CLASS_ID, units, options.price, options.capacity), 0))
         join.append((m.account, calls.announce_endpoint(m.url), 0))
-    rows = [Membership(options.units_of(m.index), options.price, options.capacity) for m in members]
+    joined = [units for m in members if (units := options.units_of(m.index))]
+    rows = [Membership(units, options.price, options.capacity) for units in joined]
     last: list[PlannedCall] = [(deployer, calls.advance_era(CLASS_ID, rows), 0)]
     send_all(gateway, [*first, *register, *join, *last])
     _check_ids(gateway, members)

@@ -29,8 +29,8 @@ class DevnetOptions:
     `commands` replaces the program of single nodes (index → argv, to which `run --home DIR` is added), which is how
     adversarial tests run a node with another core; `settings` stand in every node's config.json besides. Each node runs
     `operators_per_node`, numbered through all nodes: operator i is run by node i // operators_per_node; `units` is the
-    stake of single operators, in units of `unit_wei`. With `detach` the processes outlive the one that started them,
-    once all are ready.
+    stake of single operators, in units of `unit_wei` (0: registered, but in no class). With `detach` the processes
+    outlive the one that started them, once all are ready.
     """
 
     home: Path

@@ -325,10 +325,16 @@ class Table:
     members: tuple[Member, ...]
     units: tuple[int, ...]
     _units_of: Counter[int] = field(init=False, repr=False, compare=False)
+    _row_of: dict[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # A class vote asks for every row: counting each time took a second at a thousand members.
         object.__setattr__(self, "_units_of", Counter(self.units))
+        object.__setattr__(self, "_row_of", {int(each.operator_id): row for row, each in enumerate(self.members)})
+
+    def find_row(self, operator_id: int) -> int | None:
+        """Row of an operator, if it has one."""
+        return self._row_of.get(operator_id)
 
     def units_of(self, member: int) -> int:
         """Units of one row."""

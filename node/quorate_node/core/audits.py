@@ -7,6 +7,7 @@ selected nobody does.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from quorate.protocol.beacon import get_mix_hash
 from quorate.protocol.challenges import AUDITORS, find_auditors, is_selected
@@ -22,6 +23,8 @@ from quorate_node.core.seats import READ_HEADER_S
 from quorate_node.core.state import Network, State, WorkStatus
 from quorate_node.core.views import Audits, Batch
 from quorate_node.core.work import ensure_work
+
+_is_selected = lru_cache(maxsize=1 << 15)(is_selected)  # every operator of a farm asks in every tick
 
 
 def decide_audits(state: State, mind: Mind) -> Iterator[Instruction]:
@@ -57,7 +60,7 @@ def find_selected(batch: Batch, domain: bytes, network: Network) -> list[int]:
         for bundle, outcome in sorted(batch.outcomes.items())
         if outcome.row.verdict is Verdict.ACCEPTED
         and outcome.round >= batch.audit_from
-        and is_selected(domain, bundle, network.params.audit_bps)
+        and _is_selected(domain, bundle, network.params.audit_bps)
     ]
 
 

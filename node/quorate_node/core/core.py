@@ -139,6 +139,9 @@ class Core:
     def _on_acknowledged(self, stimulus: st.OpeningsAcknowledged) -> None:
         self.state.own.acknowledged.update((stimulus.domain, seat) for seat in stimulus.seats)
 
+    def _on_vote_taken(self, stimulus: st.VoteTaken) -> None:
+        self.state.own.taken.add((stimulus.statement, stimulus.is_opening))
+
     def _on_audit_header(self, stimulus: st.AuditHeaderRead) -> None:
         batch = self.state.chain.batches.get(stimulus.batch_id)
         if batch is not None:
@@ -197,6 +200,7 @@ class Core:
         live = {batch.round.domain for batch in state.chain.batches.values() if batch.round}
         live |= {dispute.statement for dispute in state.chain.disputes.values()}
         own.acknowledged = {each for each in own.acknowledged if each[0] in live}
+        own.taken = {each for each in own.taken if each[0] in live}
         for by_domain in (own.seats, own.ready_since, mail.lists, mail.sent, mail.first_at):
             for domain in [domain for domain in by_domain if domain not in live]:
                 by_domain.pop(domain)
@@ -218,6 +222,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     st.BundleFailed: Core._on_failed,
     st.LeavesFound: Core._on_leaves,
     st.OpeningsAcknowledged: Core._on_acknowledged,
+    st.VoteTaken: Core._on_vote_taken,
     st.AuditHeaderRead: Core._on_audit_header,
     st.GroupJournaled: Core._on_journaled,
     st.CallEnded: Core._on_call,

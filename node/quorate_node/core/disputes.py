@@ -6,9 +6,9 @@ Votes go to a few operators that bring them to the chain in one page; what they 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from quorate.protocol.dispute_pages import compute_reason, encode_vote_lists
+from quorate.protocol.dispute_pages import encode_vote_lists
 from quorate.protocol.questions import compute_answer, is_publishable
 from quorate.protocol.result import compute_merkle_root
 from quorate.protocol.types import AbstainReason, Opening, Stage, Vote
@@ -37,10 +37,12 @@ from quorate_node.core.work import ensure_work
 
 ALONE_S = 8.0  # a vote that nobody has put on chain by then goes there without help
 ALONE_PART = 20  # or this part of the window, if that is longer
+TAKEN_S = 20.0
 GATHER_S = 1.0
 GATHER_PART = 200
 GATHER_STEP_S = 3.0  # how long a gatherer leaves to the one before it
 ABSTAIN_S = 4
+FIND_S = 0.5  # what may have brought leaves, an execution or a message, takes longer
 PUNISHED_ROWS = 128
 
 
@@ -83,10 +85,16 @@ def _decide_publish(state: State, dispute: Dispute) -> Iterator[Instruction]:
         return
     waited = _wait(state, ("publish-since", dispute.id))
     longest = state.network.params.publish_period / 2
-    for number, (root, leaves) in enumerate(sorted(find_leaves(state, dispute).items())):
-        key = ("publish", dispute.id, number)
-        is_turn = waited >= min(RANK_BLOCKS * _publish_rank(state, dispute, root), longest)
-        is_wanted = root not in dispute.published and is_turn and state.is_due(key, RETRY_S)
+    turns = {
+        root: number
+        for number, root in enumerate(dispute.record.roots)
+        if root not in dispute.published and waited >= min(RANK_BLOCKS * _publish_rank(state, dispute, root), longest)
+    }
+    if not turns or not state.is_due(("find-leaves", dispute.id), FIND_S):
+        return
+    for root, leaves in sorted(find_leaves(state, dispute).items()):
+        key = ("publish", dispute.id, turns.get(root))
+        is_wanted = root in turns and state.is_due(key, RETRY_S)
         if is_wanted and compute_merkle_root(leaves) == root:  # a liar's root may have none
             yield Publish(key, dispute.id, dispute.record_bytes, leaves)
 
@@ -193,15 +201,15 @@ def _decide_send(state: State, dispute: Dispute, group: SecretGroup) -> Iterator
         key = ("own-vote", dispute.id)
         if state.is_due(key, RETRY_S):
             yield CommitOwnVote(key, group, dispute.record_bytes, dispute.question_bytes)
-    elif state.is_due(("vote", dispute.id, dispute.window), RESEND_S):
+    elif state.is_due(("vote", dispute.id, dispute.window), _resend_s(state, dispute, False)):
         yield SendVote(group, dispute.record.collator, _get_gatherers(state, dispute))
 
 
 def _decide_open(state: State, dispute: Dispute, member: int, opening: Opening) -> Iterator[Instruction]:
     dispute.openings[member] = opening
-    if state.is_due(("vote-opening", dispute.id, dispute.window), RESEND_S):
+    if state.is_due(("vote-opening", dispute.id, dispute.window), _resend_s(state, dispute, True)):
         gatherers = _get_gatherers(state, dispute)
-        yield SendVoteOpening(dispute.id, member, opening, dispute.record.collator, gatherers)
+        yield SendVoteOpening(dispute.id, member, opening, dispute.record.collator, gatherers, dispute.statement)
     # The chain must know an opening that nobody settles with: a window without a majority counts it as silence.
     is_urgent = is_past(state, dispute, 1) and _is_reveal_ending(state, dispute)
     key = ("reveal-votes", dispute.id, dispute.window)
@@ -210,6 +218,11 @@ def _decide_open(state: State, dispute: Dispute, member: int, opening: Opening) 
         plan = plan_reveal_votes(dispute.pages, hidden)
         if plan is not None:
             yield RevealVotes(key, dispute.id, dispute.record_bytes, dispute.question_bytes, plan)
+
+
+def _resend_s(state: State, dispute: Dispute, is_opening: bool) -> float:
+    """Seconds until a vote is sent again: where all have it they need time, not more mail."""
+    return TAKEN_S if (dispute.statement, is_opening) in state.own.taken else RESEND_S
 
 
 def _is_reveal_ending(state: State, dispute: Dispute) -> bool:
@@ -234,11 +247,11 @@ def _turn(state: State, dispute: Dispute) -> int:
 
 def _decide_gather(state: State, dispute: Dispute) -> Iterator[Instruction]:
     """Votes go on chain in one page if they come together, else with what came within a second."""
-    waiting = {m: row for m, row in dispute.mail.items() if m not in dispute.committed and m not in dispute.voted}
-    if not waiting or is_past(state, dispute, 1):
-        return
-    place = _gathering_place(state, dispute)
+    place = None if is_past(state, dispute, 1) else _gathering_place(state, dispute)
     if place is None:
+        return
+    waiting = {m: row for m, row in dispute.mail.items() if m not in dispute.committed and m not in dispute.voted}
+    if not waiting:
         return
     spoken = len(waiting) + len(dispute.committed) + len(dispute.voted)
     waited = _wait(state, ("votes-since", dispute.id, dispute.window, len(dispute.pages)))
@@ -261,20 +274,27 @@ def _gathering_place(state: State, dispute: Dispute) -> int | None:
 
 def _decide_settle(state: State, dispute: Dispute) -> Iterator[Instruction]:
     assert dispute.question is not None
-    votes = {m: o.vote for m, o in dispute.openings.items() if m in dispute.committed}
-    abstained = sum(1 for commitment in dispute.committed.values() if compute_reason(commitment) is not None)
-    is_complete = is_openable(state, dispute) and len(votes) + abstained == len(dispute.committed)
-    is_decided = find_winner(dispute.table, {**dispute.voted, **votes}) is not None
-    is_time = is_past(state, dispute, 3) or (is_past(state, dispute, 2) and is_decided)
-    if not (is_complete or is_time):
+    # Every operator of a farm comes here in every tick for every dispute: what is dear is looked at last.
+    if not is_openable(state, dispute):
+        return
+    is_complete = len(dispute.openings) + dispute.abstained >= len(dispute.committed)
+    if not is_complete and not is_past(state, dispute, 2):
+        return
+    openings = {m: o for m, o in dispute.openings.items() if m in dispute.committed}
+    is_complete = len(openings) + dispute.abstained == len(dispute.committed)
+    if not (is_complete or is_past(state, dispute, 3) or _is_decided(dispute, openings)):
         return
     waited = _wait(state, ("settle-since", dispute.id, dispute.window, is_complete))
     key = ("settle-votes", dispute.id)
     if waited >= _turn(state, dispute) * RANK_BLOCKS and state.is_due(key, DIRECT_RETRY_S):
-        openings = {m: o for m, o in dispute.openings.items() if m in votes}
         rows = min(len(dispute.table.members), PUNISHED_ROWS)
         planned = plan_vote_settlement(dispute.question, dispute.cast, dispute.pages, openings, rows)
         yield SettleVotes(key, dispute.id, dispute.record_bytes, dispute.question_bytes, planned)
+
+
+def _is_decided(dispute: Dispute, openings: Mapping[int, Opening]) -> bool:
+    votes = {member: opening.vote for member, opening in openings.items()}
+    return find_winner(dispute.table, {**dispute.voted, **votes}) is not None
 
 
 def _decide_punish(state: State, dispute: Dispute) -> Iterator[Instruction]:

@@ -67,6 +67,7 @@ def _on_votes(chain: ChainView, network: Network, event: events.VotesCommitted, 
         dispute.pages.append(kept)
     for member, _, commitment in kept:
         dispute.committed[member] = commitment
+        dispute.abstained += pages.compute_reason(commitment) is not None
 
 
 def _on_revealed(chain: ChainView, network: Network, event: events.VotesRevealed, logged: Logged) -> None:

@@ -7,6 +7,7 @@ two blocks later if nothing happened.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
@@ -34,10 +35,15 @@ def compute_rank(state: State, *subject: int) -> int:
 
 def get_settlers(state: State, *subject: int) -> tuple[int, ...]:
     """Operators of the first ranks."""
-    count = max(len(state.chain.operators), 1)
+    return _first_ranks(max(len(state.chain.operators), 1), *subject)
+
+
+@lru_cache(maxsize=1 << 12)
+def _first_ranks(count: int, *subject: int) -> tuple[int, ...]:
     return tuple((_seed(*subject) + rank) % count + 1 for rank in range(min(SETTLERS, count)))
 
 
+@lru_cache(maxsize=1 << 12)
 def _seed(*subject: int) -> int:
     return int.from_bytes(keccak(repr(subject).encode())[:8], "big")
 

@@ -127,13 +127,14 @@ class SendVote:
 
 @dataclass(frozen=True, slots=True)
 class SendVoteOpening:
-    """Send the opening of a class vote."""
+    """Send the opening of a class vote on a window's statement."""
 
     dispute_id: int
     member: int
     opening: Opening
     collator: Address
     operators: tuple[int, ...] = ()
+    statement: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,8 @@ class SecretGroup:
 class Own:
     """This node's work and secrets.
 
-    `acknowledged` are openings that a collator says it has, by round domain. `challenged` are bonds in wei by
+    `acknowledged` are openings that a collator says it has, by round domain; `taken` are class votes (False) and their
+    openings (True) that all who bring them to the chain have, by statement. `challenged` are bonds in wei by
     (batch id, bundle, task), `found_leaves` what other operators served, by root.
     """
 
@@ -153,6 +154,7 @@ class Own:
     journaling: set[bytes] = field(default_factory=set)
     ready_since: dict[bytes, float] = field(default_factory=dict)
     acknowledged: set[tuple[bytes, SeatKey]] = field(default_factory=set)
+    taken: set[tuple[bytes, bool]] = field(default_factory=set)
     challenged: dict[tuple[int, int, int], int] = field(default_factory=dict)
     found_leaves: OrderedDict[Vote, tuple[bytes, ...]] = field(default_factory=OrderedDict)
 

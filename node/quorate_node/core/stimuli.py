@@ -99,6 +99,14 @@ class OpeningsAcknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class VoteTaken:
+    """All to whom a class vote's commitment (or its opening) was sent say that they have it."""
+
+    statement: bytes
+    is_opening: bool
+
+
+@dataclass(frozen=True, slots=True)
 class GroupJournaled:
     """Secrets are on disk: their commitments may leave the machine. Also told for each group found at the start."""
 
@@ -173,6 +181,7 @@ Stimulus = (
     | AuditHeaderRead
     | LeavesFound
     | OpeningsAcknowledged
+    | VoteTaken
     | BundleExecuted
     | BundleFailed
     | GroupJournaled

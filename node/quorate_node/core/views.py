@@ -34,10 +34,7 @@ SeatKey = tuple[int, int]
 
 def find_member(table: Table, operator_id: int) -> int | None:
     """Row of an operator in a table."""
-    for row, member in enumerate(table.members):
-        if member.operator_id == operator_id:
-            return row
-    return None
+    return table.find_row(operator_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +146,8 @@ class Dispute:
     """A class vote. `since` and `since_block` are the start of its present phase, publishing or a window.
 
     `published` are leaves by root; `cast` what earlier windows left; `pages` the vote commitments of this window that
-    the chain did not skip; `tally` is there once it is decided, of which `row` rows are punished. `openings` and `mail`
-    may have come by mail.
+    the chain did not skip, of which `abstained` say nothing; `tally` is there once it is decided, of which `row` rows
+    are punished. `openings` and `mail` may have come by mail.
     """
 
     id: int
@@ -170,6 +167,7 @@ class Dispute:
     row: int = 0
     pages: list[tuple[tuple[int, bytes, bytes], ...]] = field(default_factory=list)
     committed: dict[int, bytes] = field(default_factory=dict)
+    abstained: int = 0
     openings: dict[int, Opening] = field(default_factory=dict)
     revealed: set[int] = field(default_factory=set)
     mail: dict[int, tuple[int, bytes, bytes]] = field(default_factory=dict)
@@ -187,6 +185,7 @@ class Dispute:
     def clear_window(self) -> None:
         """A fresh window: nothing is committed in it."""
         self.pages, self.committed, self.openings, self.revealed, self.mail = [], {}, {}, set(), {}
+        self.abstained = 0
 
 
 @dataclass(slots=True)

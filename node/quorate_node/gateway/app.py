@@ -15,18 +15,22 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from pydantic import ValidationError as SchemaError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from quorate.chain.signing import recover
 from quorate.messages import (
     MAX_BODY_BYTES,
+    MAX_MAIL_BYTES,
     ErrorDetail,
     ErrorMessage,
     ExtensionMessage,
     HintsMessage,
     LeavesMessage,
+    Letter,
+    MailAnswer,
+    MailMessage,
     Message,
     OrderAccepted,
     OrderMessage,
@@ -88,6 +92,7 @@ def build_app(services: Services) -> Starlette:
             Route(f"{v1}/hints", answered(api.tell_hints), methods=["POST"]),
             Route(f"{v1}/leaves/{{root}}", answered(api.leaves)),
             *(Route(f"{v1}/{kind}", answered(api.message(model)), methods=["POST"]) for kind, model in KINDS.items()),
+            Route(f"{v1}/mail", answered(api.mail), methods=["POST"]),
             Route(f"{v1}/status", answered(api.status)),
             Route("/healthz", answered(api.health)),
             Route("/metrics", answered(api.metrics)),
@@ -114,9 +119,9 @@ def answered(handler: Handler) -> Handler:
         except (OrderRefused, MessageRefused) as error:
             return refusal(STATUS_BY_CODE.get(error.code, 422), error.code, str(error))
         except SchemaError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            return refusal(422, "MALFORMED", f"{where}: {first['msg']}")
+            return refusal(422, "MALFORMED", _describe(error))
+        except ClientDisconnect:
+            return refusal(400, "GONE", "the sender hung up")
         except BodyTooLarge as error:
             return refusal(413, "TOO_LARGE", str(error))
         except Busy as error:
@@ -127,6 +132,11 @@ def answered(handler: Handler) -> Handler:
             return refusal(503, type(error).__name__, str(error))
 
     return answer
+
+
+def _describe(error: SchemaError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 class BodyTooLarge(ValidationError):
@@ -246,6 +256,29 @@ class Api:
             return JSONResponse({"taken": True}, 202)
 
         return take
+
+    async def mail(self, request: Request) -> Response:
+        """Many messages between nodes, each taken or refused by itself."""
+        letters = (await self._read(request, MailMessage, MAX_MAIL_BYTES)).letters
+        refused: list[ErrorDetail | None] = []
+        for letter in letters:
+            refused.append(self._take(letter))
+            await asyncio.sleep(0)  # signatures are checked here: others get their turn
+        return _json(MailAnswer(refused=refused))
+
+    def _take(self, letter: Letter) -> ErrorDetail | None:
+        model = KINDS.get(letter.kind)
+        if model is None:
+            return ErrorDetail(type="MALFORMED", message="there is no such kind of message")
+        try:
+            self._services.mailbox.take(model.model_validate_json(letter.body))
+        except MessageRefused as error:
+            return ErrorDetail(type=error.code, message=str(error))
+        except SchemaError as error:
+            return ErrorDetail(type="MALFORMED", message=_describe(error))
+        except ValidationError as error:
+            return ErrorDetail(type=type(error).__name__, message=str(error))
+        return None
 
     # operators ----------------------------------------------------------------------------------------------------
 
