@@ -9,10 +9,11 @@ from quorate.protocol.classes import Earning
 from quorate.protocol.types import CarryRecord, DisputeKind, FineKind, Verdict, Vote
 
 
-def audit_batch(play: BatchPlay, audit_domain: bytes) -> None:
-    """Draw auditors for every bundle that its seats accepted, and judge what they dissent from."""
+def audit_batch(play: BatchPlay, audit_domain: bytes, rounds: range | None = None) -> None:
+    """Draw auditors for every bundle that its seats accepted (in one of `rounds`), and judge what they dissent from."""
     for bundle, record in sorted(play.ended.items()):
-        is_accepted = play.tallies[bundle].verdict is Verdict.ACCEPTED
+        tally = play.tallies[bundle]
+        is_accepted = tally.verdict is Verdict.ACCEPTED and (rounds is None or tally.rounds - 1 in rounds)
         if is_accepted and is_selected(audit_domain, bundle, play.plan.params.audit_bps):
             _audit(play, audit_domain, record)
 

@@ -108,7 +108,7 @@ class Feed:
     """What one batch is played with: where it comes from, the model or a chain, makes no difference.
 
     `number` is the batch's id, `first` the number of its first bundle in the run; `domain` gives a round's domain,
-    `honest` what the program of a bundle gives.
+    `honest` what the program of a bundle gives, `extends` whether its requester buys more rounds where it can.
     """
 
     number: int
@@ -117,6 +117,7 @@ class Feed:
     table: Table
     domain: Callable[[int], bytes]
     honest: Callable[[int], Vote]
+    extends: Callable[[int], bool] = lambda _: True
 
 
 class BatchPlay:
@@ -151,7 +152,8 @@ class BatchPlay:
             return []
         void = [record for record in self.ended.values() if self._is_void(record) and record.voters]
         convicted = [replace(r, vote=None, voters=(), opened=0) for r in self.ended.values() if self._is_convicted(r)]
-        return [self._extend(record, self.plan.rounds + 1) for record in (*void, *convicted)]
+        wanted = [record for record in (*void, *convicted) if self.feed.extends(record.bundle)]
+        return [self._extend(record, self.plan.rounds + 1) for record in wanted]
 
     def _is_void(self, record: CarryRecord) -> bool:
         return self.tallies[record.bundle].verdict is Verdict.VOID

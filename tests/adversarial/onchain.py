@@ -1,7 +1,9 @@
 """Liars on a real chain: real nodes, some of them with lying cores; then the model is fed what the chain drew.
 
-Operators run in two processes, so that all liars share one plan: the honest first, then the liars (their share is below
-one half). Each job is one bundle of a program that does nothing, told apart by a variable.
+Operators run in two processes: the honest first, then the liars, then those that take the place of liars who lost
+their stake. Jobs come in waves, as in the model: a wave is posted under one table, and the next one when all of it, its
+disputes, extensions and audits included, is over. Between two waves nobody has anything to do, and the chain's clock is
+set forward to the next era.
 """
 
 from __future__ import annotations
@@ -11,141 +13,75 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from tests.adversarial.auditing import audit_batch
 from tests.adversarial.batch_play import BatchPlay, Feed, Plan, Row
+from tests.adversarial.chainwatch import SETTLED, AttackWatcher, SeenBatch
 from tests.adversarial.economy import Economy
+from tests.adversarial.ordering import Orderer
+from tests.adversarial.reserve import Liars
 
-from quorate.chain.gateway import ChainGateway
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import CLASS_ID, DevnetOptions
-from quorate.jobs import JobRecord
 from quorate.orders import OrderWishes
-from quorate.protocol import events as ev
-from quorate.protocol.commitment import compute_round_domain
-from quorate.protocol.encoding import decode_order_skips, decode_outcomes, decode_post_page
 from quorate.protocol.errors import UnrecoverableError
 from quorate.protocol.params import LOCAL
-from quorate.protocol.result import compute_merkle_root
-from quorate.protocol.spec import JobSpec, Limits
-from quorate.protocol.types import Stage, Terms, Verdict, Vote
 from quorate.sdk import QuorateClient
-from quorate.storage.memory import MemoryStore
-from quorate_node.executor.base import Executed, ExecutionTask
-from quorate_node.executor.cache import ModuleCache
-from quorate_node.executor.runner import TaskRunner
-from quorate_node.executor.wasm import Runtime, build_engine
 
 ROOT = Path(__file__).resolve().parents[2]
-# (module (func (export "_start")))
-NOTHING = bytes.fromhex("0061736d01000000 010401600000 03020100 070a01065f73746172740000 0a040102000b")
 FARMS = 2
-COMMIT_PERIOD_S = 10
+WAVE = 100
+GROUP = 10
+COMMIT_PERIOD_S = 20
 POLL_S = 0.5
-SETTLED = (Verdict.ACCEPTED, Verdict.VOID)
-
-
-@dataclass(slots=True)
-class SeenBatch:
-    """What events tell of one batch; bundles by number."""
-
-    batch_id: int
-    table: int
-    terms: Terms
-    post_hash: bytes = b""
-    start_time: int = 0
-    roots: list[Vote] = field(default_factory=list)
-    domains: dict[int, bytes] = field(default_factory=dict)
-    rounds: Counter[int] = field(default_factory=Counter)
-    verdicts: dict[int, Verdict] = field(default_factory=dict)
-    votes: dict[int, Vote] = field(default_factory=dict)
-    disputed: set[int] = field(default_factory=set)
-    was_wrong: set[int] = field(default_factory=set)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether every bundle was accepted or came to nothing."""
-        return bool(self.roots) and all(self.verdicts.get(b) in SETTLED for b in range(len(self.roots)))
-
-
-class ChainWatcher:
-    """Follows batches by their events; `roots` gives what each job's program gives, by the digest of its spec."""
-
-    def __init__(self, gateway: ChainGateway, roots: Mapping[bytes, Vote]) -> None:
-        self.gateway, self.roots = gateway, roots
-        self.batches: dict[int, SeenBatch] = {}
-        self.slashed: set[int] = set()
-        self._next = 0
-
-    def poll(self) -> None:
-        """Take in what has happened since."""
-        head = self.gateway.head().number
-        for logged in self.gateway.events(self._next, head):
-            self._take(logged.event)
-        self._next = head + 1
-
-    def _take(self, event: ev.Event) -> None:
-        match event:
-            case ev.BatchOpened():
-                terms = Terms(event.class_id, event.seats, event.rounds, event.commit_period, event.fee_wei)
-                self.batches[event.batch_id] = SeenBatch(event.batch_id, event.table, terms)
-            case ev.PagePosted():
-                self._take_page(self.batches[event.batch_id], event)
-            case ev.RoundStarted():
-                self._start_round(self.batches[event.batch_id], event)
-            case ev.BundlesSettled():
-                self._settle(self.batches[event.batch_id], event)
-            case ev.DisputeDecided():
-                self._decide(self.batches[event.batch_id], event)
-            case ev.OperatorSlashed() | ev.OperatorJailed():
-                self.slashed.add(event.operator_id)
-
-    def _take_page(self, batch: SeenBatch, event: ev.PagePosted) -> None:
-        skips = decode_order_skips(event.skips)
-        orders = [signed.order for group in decode_post_page(event.page, batch.terms) for signed in group]
-        batch.roots += [self.roots[order.spec_hash] for i, order in enumerate(orders) if i not in skips]
-
-    def _start_round(self, batch: SeenBatch, event: ev.RoundStarted) -> None:
-        # A slot is used again only when its batch is final, which takes longer than a poll.
-        batch.post_hash = batch.post_hash or self.gateway.batch(batch.batch_id).post_hash
-        deployment = self.gateway.deployment
-        batch.domains[event.round] = compute_round_domain(
-            deployment.chain_id, deployment.market, batch.batch_id, batch.post_hash, Stage.BUNDLE, event.round,
-            event.beacon,
-        )  # fmt: skip
-        if event.round == 0:
-            batch.start_time = self.gateway.head().timestamp
-
-    def _settle(self, batch: SeenBatch, event: ev.BundlesSettled) -> None:
-        for row in decode_outcomes(event.outcomes):
-            batch.rounds[row.bundle] = max(batch.rounds[row.bundle], event.round + 1)
-            self._end(batch, row.bundle, row.verdict, row.vote)
-
-    def _decide(self, batch: SeenBatch, event: ev.DisputeDecided) -> None:
-        self._end(batch, event.bundle, Verdict(event.verdict), Vote(event.root))
-
-    def _end(self, batch: SeenBatch, bundle: int, verdict: Verdict, vote: Vote) -> None:
-        batch.verdicts[bundle], batch.votes[bundle] = verdict, vote
-        if verdict is Verdict.DISPUTED:
-            batch.disputed.add(bundle)
-        if verdict is Verdict.ACCEPTED and vote != batch.roots[bundle]:
-            batch.was_wrong.add(bundle)
+STUCK_S = 600.0
+EXTEND_S = 55.0
+ASK_AGAIN_S = 10.0  # an extension waits for audits, and a collator tries once
+ERA_S = 60.0
+SCALED = replace(
+    LOCAL,
+    era_period=7200,
+    vote_commit_period=1800,
+    vote_reveal_period=600,
+    audit_period=COMMIT_PERIOD_S,
+    challenge_period=60,
+    fault_memory=72_000,
+    unbonding_period=86_400,
+)
+"""Windows end early where everybody has spoken, so that long ones cost nothing: two cores run a hundred operators, who
+all vote on every bundle. Eras are longer than a wave takes, so that one table serves it whatever the machine's speed;
+between waves the clock is set forward."""
+RECKLESS = ("always_lie", "disjoint_groups")
+"""Strategies that lose most of their liars in every wave."""
+MINDFUL = ("grief", "one_lie_per_window")
+"""Strategies whose liars must all live in one process, for what they do depends on what they did: no replacement."""
 
 
 class Attack:
-    """One plan on a devnet. Rows are those of the model, with `agrees`: whether the model says the same verdict."""
+    """One plan on a devnet. Rows are those of the model, with `agrees`: whether the model says the same verdict, and
+    `agrees_in_all`: whether it has the same number of rounds, disputes, extensions and audits too."""
 
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
-        self.plan, self.say = plan, say
-        self.honest = len(Economy(plan).split.honest)
-        self.liars = range(self.honest + 1, plan.nodes + 1)
+        self.plan = replace(plan, params=SCALED, deplete=plan.deplete or plan.strategy in MINDFUL)
+        self.say = say
+        self.model = Economy(self.plan)
+        self.split = self.model.split
+        self.honest = len(self.split.honest)
+        self.reserve = self._count_reserve()
+        self.done = 0
+
+    def _count_reserve(self) -> int:
+        waves = -(-self.plan.bundles // WAVE)
+        times = waves - 1 if self.plan.strategy in RECKLESS else min(waves - 1, 1)
+        wanted = 0 if self.plan.deplete else times * len(self.split.liars)
+        return wanted + (self.plan.nodes + wanted) % FARMS
 
     def run(self) -> Iterator[Row]:
-        """A row of kind "bundle" for each bundle, then one of kind "era" for the whole run."""
+        """For each wave a row of kind "bundle" for each of its bundles, then one of kind "era"."""
         with tempfile.TemporaryDirectory(prefix="quorate-attack-") as name:
             home = Path(name)
             devnet = Devnet(self._options(home / "devnet"), self.say)
@@ -153,67 +89,118 @@ class Attack:
                 yield from self._run(devnet, client, home)
 
     def _options(self, home: Path) -> DevnetOptions:
-        if self.plan.nodes % FARMS:
-            raise SystemExit(f"bench: on a chain --nodes must be a multiple of {FARMS}")
-        liars = f"{self.liars.start}-{self.liars.stop - 1}"
-        lying = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", liars]
+        operators = self.plan.nodes + self.reserve
+        lying = [sys.executable, "-m", "tests.adversarial.farm_node", "--liars", f"{self.honest + 1}-{operators}"]
         command = [*lying, "--strategy", self.plan.strategy]
+        units = [*self.split.honest, *self.split.liars, *(0,) * self.reserve]
         return DevnetOptions(
             home=home,
             nodes=FARMS,
-            operators_per_node=self.plan.nodes // FARMS,
-            commands=dict.fromkeys(range(FARMS), command) if self.liars else {},
+            operators_per_node=operators // FARMS,
+            commands=dict.fromkeys(range(FARMS), command) if self.split.liars else {},
             env={"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client", ROOT / "node")))},
-            units=dict(enumerate((*Economy(self.plan).split.honest, *Economy(self.plan).split.liars))),
-            params=LOCAL,
+            units=dict(enumerate(units)),
+            params=SCALED,
             ready_s=180,
         )
 
     def _run(self, devnet: Devnet, client: QuorateClient, home: Path) -> Iterator[Row]:
-        (home / "nothing.wasm").write_bytes(NOTHING)
-        known = RootMaker(home / "cache")
-        watcher = ChainWatcher(devnet.gateway, known.roots)
-        first = self._stakes(devnet)
         wishes = OrderWishes(seats=self.plan.seats, rounds=self.plan.rounds, commit_period=COMMIT_PERIOD_S)
-        jobs: list[JobRecord] = []
+        orderer = Orderer(client, wishes, home)
+        watcher = AttackWatcher(devnet.gateway, orderer.roots)
+        liars = Liars(devnet, self.split, self.reserve)
+        self.honest_put_in = liars.holdings(range(1, self.honest + 1))
+        wave = 0
         with client.serving() as url:
-            for number in range(self.plan.bundles):
-                prepared = client.prepare(str(home / "nothing.wasm"), env=[f"JOB={number}"], limits=Limits(fuel=10**8))
-                known.add(prepared.spec)
-                jobs.append(client.submit(prepared, wishes, providers=[url]))
-            self._await_end(watcher, len(jobs))
-        yield from self._compare(devnet, watcher)
-        yield self._describe(devnet, watcher, first, len(jobs))
+            while self.done < self.plan.bundles:
+                began, known = time.monotonic(), set(watcher.batches)
+                count = min(WAVE, self.plan.bundles - self.done)
+                group = GROUP if self.plan.strategy in RECKLESS else count
+                for _ in range(0, count, group):  # all disputes at once would be a test of the machine
+                    orderer.post(min(group, self.done + count - orderer.posted), url)
+                    self._await(watcher, "decided", lambda: self._is_decided(watcher))
+                if self.plan.extends:
+                    self._extend(watcher, orderer, set(watcher.batches) - known)
+                self._await(watcher, "audited", lambda: not any(map(watcher.awaits_audit, watcher.batches.values())))
+                self._await(watcher, "decided", lambda: self._is_decided(watcher))
+                batches = [watcher.batches[each] for each in sorted(set(watcher.batches) - known)]
+                rows = list(self._compare(devnet, [batch for batch in batches if batch.roots]))
+                yield from rows
+                self.done += count
+                seconds = round(time.monotonic() - began, 1)
+                yield {**self._describe(devnet, watcher, liars, batches, rows), "era": wave, "seconds": seconds}
+                wave += 1
+                if self.done < self.plan.bundles:
+                    self._pass_era(devnet, liars)
 
-    def _await_end(self, watcher: ChainWatcher, jobs: int) -> None:
-        rounds = 2 * (self.plan.rounds + 1)
-        windows = COMMIT_PERIOD_S + 2 * LOCAL.direct_period + LOCAL.settle_period + 20
-        deadline = time.monotonic() + jobs + rounds * windows + 4 * LOCAL.longest_dispute
-        told = 0
-        while time.monotonic() < deadline:
-            watcher.poll()
-            batches = list(watcher.batches.values())
-            done = sum(batch.verdicts.get(b) in SETTLED for batch in batches for b in range(len(batch.roots)))
-            if done > told:
-                self.say(f"{done} of {jobs} bundles are decided")
-                told = done
-            if done == jobs and all(batch.is_over for batch in batches if batch.roots):
-                return
+    # waiting
+
+    def _is_decided(self, watcher: AttackWatcher) -> bool:
+        batches = list(watcher.batches.values())
+        is_over = not watcher.disputes and all(batch.is_over for batch in batches)
+        return is_over and self._count(watcher) == len(watcher.roots)
+
+    def _count(self, watcher: AttackWatcher) -> int:
+        batches = watcher.batches.values()
+        return sum(batch.verdicts.get(b) in SETTLED for batch in batches for b in range(len(batch.roots)))
+
+    def _await(self, watcher: AttackWatcher, what: str, is_done: Callable[[], bool]) -> None:
+        since, told = time.monotonic(), -1
+        while watcher.poll() or not is_done():
+            count = self._count(watcher)
+            if count > told:
+                self.say(
+                    f"{count} of {self.plan.bundles} bundles are decided, {len(watcher.disputes)} disputes are open"
+                )
+                since, told = time.monotonic(), count
+            if time.monotonic() > since + STUCK_S:
+                raise UnrecoverableError(f"the bundles were not {what} in time: {told} of {len(watcher.roots)}")
             time.sleep(POLL_S)
-        raise UnrecoverableError(f"only {told} of {jobs} bundles were decided in time")
 
-    def _stakes(self, devnet: Devnet) -> tuple[int, int]:
-        found = [devnet.gateway.operator(i) for i in range(1, self.plan.nodes + 1)]
-        held = [operator.stake + operator.unbonding for operator in found]
-        return sum(held[: self.honest]), sum(held[self.honest :])
+    def _extend(self, watcher: AttackWatcher, orderer: Orderer, wave: set[int]) -> None:
+        """Buy as many rounds again for what came to nothing. One call for a batch: its rounds are counted together."""
+        wanted = {each: watcher.batches[each].extendable for each in sorted(wave)}
+        asked = [each for each, bundles in wanted.items() if bundles]
+        deadline, ask_at = time.monotonic() + EXTEND_S, 0.0
+        while asked and time.monotonic() < deadline:
+            if time.monotonic() >= ask_at:
+                ask_at = time.monotonic() + ASK_AGAIN_S
+                for each in asked:
+                    orderer.extend(watcher.batches[each], wanted[each], self.plan.rounds + 1)
+            time.sleep(POLL_S)
+            watcher.poll()
+            asked = [each for each in asked if not watcher.batches[each].extensions]
+        if asked:
+            self.say(f"{len(asked)} batches were not extended in time")
+        self._await(watcher, "decided", lambda: self._is_decided(watcher))
 
-    def _compare(self, devnet: Devnet, watcher: ChainWatcher) -> Iterator[Row]:
-        model = Economy(self.plan)
-        number = 0
-        for batch in sorted(watcher.batches.values(), key=lambda each: each.batch_id):
-            if not batch.roots:
-                continue
-            model.people.now = batch.start_time
+    def _pass_era(self, devnet: Devnet, liars: Liars) -> None:
+        """Replace who was ejected, and let time pass until the next table is built."""
+        people = self.model.people
+        gone = [] if self.plan.deplete else liars.restore()
+        for liar in gone:
+            people.replace(liar)
+        if not self.plan.deplete:
+            people.restore()
+        if people.liars != liars.active and not self.plan.deplete:
+            raise UnrecoverableError(f"liars are {sorted(liars.active)} on the chain, but {sorted(people.liars)} here")
+        gateway = devnet.gateway
+        before = gateway.class_info(CLASS_ID)
+        if not before.dirty:
+            return
+        gateway.rpc.call("evm_increaseTime", max(1, before.era_end - gateway.head().timestamp))
+        deadline = time.monotonic() + ERA_S
+        while gateway.class_info(CLASS_ID).table == before.table:
+            if time.monotonic() > deadline:
+                raise UnrecoverableError("nobody began the next era of the class")
+            time.sleep(POLL_S)
+
+    # what the model says
+
+    def _compare(self, devnet: Devnet, batches: Sequence[SeenBatch]) -> Iterator[Row]:
+        number = self.done
+        for batch in batches:
+            self.model.people.now = batch.start_time
             feed = Feed(
                 number=batch.batch_id,
                 first=number,
@@ -221,41 +208,63 @@ class Attack:
                 table=devnet.gateway.table(CLASS_ID, batch.table),
                 domain=partial(find_domain, batch),
                 honest=batch.roots.__getitem__,
+                extends=lambda bundle, batch=batch: self._was_extended(batch, bundle),  # type: ignore[misc]
             )
-            play = BatchPlay(self.plan, model.strategy, model.people, feed)
-            rows = play_as_far_as_drawn(play)
-            for bundle, row in enumerate(rows):
-                verdict = batch.verdicts[bundle].name
-                is_wrong = verdict == "ACCEPTED" and batch.votes[bundle] != batch.roots[bundle]
-                yield {
-                    **row,
-                    "model_verdict": row["verdict"],
-                    "verdict": verdict,
-                    "rounds": batch.rounds[bundle],
-                    "disputed": bundle in batch.disputed,
-                    "wrong_accepted": bundle in batch.was_wrong,
-                    "wrong_final": is_wrong,
-                    "agrees": row["verdict"] == verdict and row["wrong_accepted"] == (bundle in batch.was_wrong),
-                }
+            play = BatchPlay(self.plan, self.model.strategy, self.model.people, feed)
+            for bundle, row in enumerate(play_as_far_as_drawn(play, batch)):
+                yield self._judge(batch, bundle, row)
             number += len(batch.roots)
 
-    def _describe(self, devnet: Devnet, watcher: ChainWatcher, first: Sequence[int], count: int) -> Row:
-        honest, liars = self._stakes(devnet)
-        table = devnet.gateway.table(CLASS_ID, 1)
-        people = Economy(self.plan).people
+    def _was_extended(self, batch: SeenBatch, bundle: int) -> bool:
+        return batch.rounds[bundle] > 1 + self.plan.rounds
+
+    def _judge(self, batch: SeenBatch, bundle: int, row: Row) -> Row:
+        seen = {
+            "verdict": batch.verdicts[bundle].name,
+            "wrong_accepted": bundle in batch.was_wrong,
+            "rounds": batch.rounds[bundle],
+            "disputed": bundle in batch.disputed,
+            "extended": self._was_extended(batch, bundle),
+            "audited": bundle in batch.audited,
+        }
+        # What the class decided may be drawn as well, if it did so in time; the model draws from what seats accepted.
+        compared = {name for name in seen if name != "audited" or not seen["disputed"]}
+        is_wrong = seen["verdict"] == "ACCEPTED" and batch.votes[bundle] != batch.roots[bundle]
+        return {
+            **row,
+            **seen,
+            "wrong_final": is_wrong,
+            "batch": batch.batch_id,
+            "model": {name: row[name] for name in seen},
+            "agrees": all(row[name] == seen[name] for name in ("verdict", "wrong_accepted")),
+            "agrees_in_all": all(row[name] == seen[name] for name in compared),
+        }
+
+    def _describe(
+        self, devnet: Devnet, watcher: AttackWatcher, liars: Liars, batches: Sequence[SeenBatch], rows: Sequence[Row]
+    ) -> Row:
+        people, table = self.model.people, devnet.gateway.table(CLASS_ID, batches[0].table)
         return {
             "kind": "era",
-            "era": 0,
-            "bundles": count,
-            "count": count,
+            "bundles": self.done,
+            "count": len(rows),
+            "batches": sum(bool(batch.roots) for batch in batches),
             "share": people.share_of(table),
             "all_theirs": people.compute_capture(table, self.plan.seats),
-            "void_share": 0.0,
-            "void_first_share": 0.0,
-            "honest_stake": honest / first[0],
-            "liar_stake": liars / first[1] if first[1] else 0.0,
+            "void_share": sum(row["verdict"] == "VOID" for row in rows) / len(rows),
+            "void_first_share": sum(row["verdict"] == "VOID" or row["extended"] for row in rows) / len(rows),
+            "honest_stake": liars.holdings(range(1, self.honest + 1)) / self.honest_put_in,
+            "liar_stake": liars.holdings(liars.ever) / liars.invested if liars.invested else 0.0,
+            "liars_ejected": len(liars.ejected),
+            "model_ejects_the_same": self._find_ejected(liars.ever)
+            == {i for i in liars.ever if devnet.gateway.operator(i).ejected},
             "honest_slashed": sum(operator <= self.honest for operator in watcher.slashed),
+            "honest_jailed": sum(operator <= self.honest for operator in watcher.jailed),
+            "liars_jailed": sum(operator > self.honest for operator in watcher.jailed),
         }
+
+    def _find_ejected(self, among: set[int]) -> set[int]:
+        return {int(i) for i, each in self.model.people.registry.operators.items() if each.ejected and int(i) in among}
 
 
 class RoundNotDrawn(Exception):
@@ -269,26 +278,11 @@ def find_domain(batch: SeenBatch, round_: int) -> bytes:
     return batch.domains[round_]
 
 
-def play_as_far_as_drawn(play: BatchPlay) -> list[Row]:
+def play_as_far_as_drawn(play: BatchPlay, batch: SeenBatch) -> list[Row]:
     """Rows of a batch; where the model goes on without the chain, its last verdict of a bundle is what stands."""
     with contextlib.suppress(RoundNotDrawn):
         play.play()
+    for draw in batch.draws:
+        if draw.bundles:
+            audit_batch(play, draw.domain, range(draw.first, draw.last + 1))
     return list(play.rows())
-
-
-class RootMaker:
-    """What jobs of the benchmark give, by the digest of their spec: executed once here, as an honest node does."""
-
-    def __init__(self, cache: Path) -> None:
-        engine, self._store = build_engine(), MemoryStore()
-        self._store.add_bytes(NOTHING)
-        cache.mkdir(parents=True)
-        self._runner = TaskRunner(self._store, ModuleCache(engine, cache, b"s" * 32), Runtime(engine))
-        self.roots: dict[bytes, Vote] = {}
-
-    def add(self, spec: JobSpec) -> None:
-        """Execute a job."""
-        outcome = self._runner.run(ExecutionTask(spec, 0), 60)
-        if not isinstance(outcome, Executed):
-            raise UnrecoverableError(f"the program that does nothing failed: {outcome}")
-        self.roots[spec.digest] = Vote(compute_merkle_root([outcome.result.leaf]))

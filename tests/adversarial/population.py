@@ -151,9 +151,13 @@ class Population:
         self.now += self.params.era_period
         self._judge_faults()
         if not self.deplete:
-            for liar in sorted(self.liars):
-                self._restore(liar)
+            self.restore()
         self.advance_era()
+
+    def restore(self) -> None:
+        """Make all liars what they were, with others in place of those that were ejected."""
+        for liar in sorted(self.liars):
+            self._restore(liar)
 
     def _judge_faults(self) -> None:
         anybody = self.call(make_address("creator", 0))
@@ -168,11 +172,15 @@ class Population:
         """Operators that no next table will have."""
         return {int(number) for number, operator in self.registry.operators.items() if operator.jailed_until}
 
+    def replace(self, liar: int) -> None:
+        """Another liar, with as many units, takes the place of one."""
+        self.liars.discard(liar)
+        self._enroll_liar(self.units[liar])
+
     def _restore(self, liar: int) -> None:
         operator, wanted = self.registry.operators[OperatorId(liar)], self.units[liar]
         if operator.ejected:
-            self.liars.discard(liar)
-            self._enroll_liar(wanted)
+            self.replace(liar)
             return
         member = self.registry.get_class(CLASS).members.get(OperatorId(liar))
         if member is not None and member.units == wanted:

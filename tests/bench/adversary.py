@@ -7,7 +7,6 @@ Every figure is computed from the rows in out/bench/adversary-*.jsonl.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +45,8 @@ def compute_figures(bundles: Sequence[dict[str, Any]], eras: Sequence[dict[str, 
     interval = compute_interval(count, captured)
     is_exact = plan.strategy in UNANIMOUS
     rounds = [row["rounds"] for row in bundles]
-    agrees = {} if "agrees" not in bundles[0] else {"model_agrees": sum(row["agrees"] for row in bundles)}
     return {
-        **agrees,
+        **compare_with_model(bundles, eras),
         "strategy": plan.strategy,
         "nodes": plan.nodes,
         "k": plan.seats,
@@ -74,6 +72,21 @@ def compute_figures(bundles: Sequence[dict[str, Any]], eras: Sequence[dict[str, 
         "honest_slashed": last["honest_slashed"],
         "honest_stake_left": round(last["honest_stake"], 6),
         "liar_stake_left": round(last["liar_stake"], 6),
+    }
+
+
+def compare_with_model(bundles: Sequence[dict[str, Any]], eras: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What only a run on a chain has."""
+    if "agrees" not in bundles[0]:
+        return {}
+    return {
+        "model_agrees": sum(row["agrees"] for row in bundles),
+        "model_agrees_in_all": sum(row["agrees_in_all"] for row in bundles),
+        "model_ejects_the_same": all(era["model_ejects_the_same"] for era in eras),
+        "batches": sum(era["batches"] for era in eras),
+        "liars_ejected": sum(era["liars_ejected"] for era in eras),
+        "honest_jailed": eras[-1]["honest_jailed"],
+        "seconds": round(sum(era["seconds"] for era in eras), 1),
     }
 
 
@@ -119,14 +132,13 @@ def main() -> None:
     bench = Bench("adversary", __doc__ or "", ARGUMENTS)
     a = bench.args
     seats = a.k if a.k is not None else min(21, a.nodes // 2)
-    plan = Plan(a.nodes, a.share, seats, a.strategy, a.bundles, a.rounds, a.deplete or not a.model, a.seed)
+    plan = Plan(a.nodes, a.share, seats, a.strategy, a.bundles, a.rounds, a.deplete, a.seed)
     how = "model" if a.model else "chain"
     bench.keep_as(f"{how}-{a.strategy}-n{a.nodes}-p{a.share:g}-k{seats}{'-deplete' if a.deplete else ''}")
     if a.model:
         keep(bench, Economy(plan).run())
     else:
-        # Nobody extends there: an extension is for all void bundles of a batch, and the chain's batches are others.
-        keep(bench, Attack(replace(plan, extends=False), bench.say).run())
+        keep(bench, Attack(plan, bench.say).run())
     eras = bench.rows("era")
     figures = compute_figures(bench.rows("bundle"), eras, plan)
     if not a.json:
