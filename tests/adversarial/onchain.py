@@ -35,7 +35,7 @@ from quorate.sdk import QuorateClient
 ROOT = Path(__file__).resolve().parents[2]
 FARMS = 2
 WAVE = 100
-GROUP = 10
+GROUP = 15
 COMMIT_PERIOD_S = 20
 POLL_S = 0.5
 STUCK_S = 600.0
@@ -45,6 +45,7 @@ ERA_S = 60.0
 SCALED = replace(
     LOCAL,
     era_period=7200,
+    publish_period=4,
     vote_commit_period=1800,
     vote_reveal_period=600,
     audit_period=COMMIT_PERIOD_S,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from typing import NewType
 
 from quorate.protocol.errors import ValidationError
@@ -252,6 +253,11 @@ class DisputeKind(IntEnum):
     AUDIT = 2
 
 
+@lru_cache(maxsize=1 << 10)
+def _find_roots(votes: tuple[tuple[int, Vote], ...]) -> tuple[Vote, ...]:
+    return tuple(sorted({vote for _, vote in votes}))  # operators of a farm ask in every tick
+
+
 @dataclass(frozen=True, slots=True)
 class DisputeRecord:
     """All that a class vote needs to know; the chain keeps its hash. `votes` are (member, root) of seats.
@@ -282,7 +288,7 @@ class DisputeRecord:
     @property
     def roots(self) -> tuple[Vote, ...]:
         """Distinct votes, ascending."""
-        return tuple(sorted({vote for _, vote in self.votes}))
+        return _find_roots(self.votes)
 
     @property
     def accepted(self) -> Vote | None:
