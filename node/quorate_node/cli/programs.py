@@ -71,11 +71,12 @@ def execute(
 
     if engine not in list(EngineName):
         raise ValidationError(f"the engine {engine!r} is unknown: choose cranelift or pulley")
+    wasm = read_module(module.expanduser())
     trial = Trial(
-        read_module(module.expanduser()),
+        wasm,
         tuple(args or ()),
         parse_env(env or ()),
-        parse_limits(fuel, limit or ()),
+        parse_limits(fuel, limit or (), len(wasm)),
         source and source.expanduser(),
         tuple(map(Folder.parse, folder or ())),
         out and out.expanduser(),
@@ -124,14 +125,17 @@ class Tap:
             self._stream = None
 
 
-def parse_limits(fuel: int, items: Sequence[str]) -> Limits:
-    """Limits from NAME=NUMBER items. Raises ValidationError."""
+def parse_limits(fuel: int, items: Sequence[str], module_bytes: int) -> Limits:
+    """Limits from NAME=NUMBER items; a large module gets the limit that it needs. Raises ValidationError."""
     changed = {}
     for item in items:
         name, _, number = item.partition("=")
         if name not in LIMITS or not number.isdecimal():
             raise ValidationError(f"a limit is given as NAME=NUMBER, not {item!r}; names are {', '.join(LIMITS)}")
         changed[name] = int(number)
+    if "module_bytes" not in changed and module_bytes > Limits().module_bytes:
+        print(f"note: a job with this module needs the limit module_bytes = {module_bytes}", file=sys.stderr)
+        changed["module_bytes"] = module_bytes
     return replace(Limits(fuel=fuel), **changed)
 
 

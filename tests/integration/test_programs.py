@@ -1,0 +1,111 @@
+"""Programs of other languages under the profile, on both engines: compiled here by what the machine has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quorate_node.executor.folders import Folder
+from quorate_node.executor.trial import EngineName, Trial, TrialOutcome, run_trial
+
+PROGRAMS = Path(__file__).parent / "programs"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first C program of a machine builds wasi-libc
+
+CPP = """
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <string>
+#include <vector>
+int main(int argc, char **argv) {
+  std::map<std::string, int> counts;
+  for (int i = 1; i < argc; i++) counts[argv[i]]++;
+  std::vector<std::pair<int, std::string>> order;
+  for (auto &[word, count] : counts) order.emplace_back(-count, word);
+  std::sort(order.begin(), order.end());
+  for (auto &[count, word] : order) std::printf("%s %d\\n", word.c_str(), -count);
+}
+"""
+GO = """package main
+
+import (
+	"fmt"
+	"math/rand"
+	"os"
+	"time"
+)
+
+func main() {
+	began := time.Now()
+	time.Sleep(time.Hour)
+	numbers := make(chan int)
+	go func() {
+		for i := 0; i < 100; i++ {
+			numbers <- i
+		}
+		close(numbers)
+	}()
+	sum := 0
+	for i := range numbers {
+		sum += i
+	}
+	if err := os.WriteFile("/outputs/sum", []byte(fmt.Sprint(sum)), 0o644); err != nil {
+		panic(err)
+	}
+	fmt.Println(sum, time.Since(began) >= time.Hour, rand.Int() != rand.Int())
+	os.Exit(9)
+}
+"""
+
+
+def compile_c(source: Path, output: Path, compiler: str = "cc", *flags: str) -> bytes:
+    command = [sys.executable, "-m", "ziglang", compiler, "-target", "wasm32-wasi", "-O1", "-s", *flags, str(source)]
+    subprocess.run([*command, "-o", str(output)], check=True)
+    return output.read_bytes()
+
+
+def run_on_both(wasm: bytes, **fields: object) -> tuple[TrialOutcome, bytes]:
+    """Run on both engines, which must agree; what it printed."""
+    from quorate_node.executor.runner import Echo
+
+    outcomes, printed = [], []
+    for engine in EngineName:
+        chunks: list[bytes] = []
+        echo = Echo(lambda chunk, to=chunks: to.append(bytes(chunk)), lambda chunk: None)  # type: ignore[misc]
+        outcomes.append(run_trial(Trial(wasm, engine=engine, **fields), echo))  # type: ignore[arg-type]
+        printed.append(b"".join(chunks))
+    assert outcomes[0].result == outcomes[1].result
+    assert outcomes[0].fuel == outcomes[1].fuel
+    assert printed[0] == printed[1]
+    return outcomes[0], printed[0]
+
+
+def test_c_programs_find_files_as_posix_has_them(tmp_path: Path) -> None:
+    wasm = compile_c(PROGRAMS / "files.c", tmp_path / "files.wasm")
+    (tmp_path / "root").mkdir()
+    outcome, printed = run_on_both(wasm, folders=(Folder(tmp_path / "root", b"/"),))
+    assert printed == b""
+    assert outcome.code == 0
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_cpp_programs_run(tmp_path: Path) -> None:
+    (tmp_path / "count.cpp").write_text(CPP)
+    wasm = compile_c(tmp_path / "count.cpp", tmp_path / "count.wasm", "c++", "-fno-exceptions")
+    outcome, printed = run_on_both(wasm, args=("b", "a", "b"))
+    assert (outcome.code, printed) == (0, b"b 2\na 1\n")
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="there is no Go toolchain on this machine")
+def test_go_programs_run(tmp_path: Path) -> None:
+    (tmp_path / "main.go").write_text(GO)
+    env = os.environ | {"GOOS": "wasip1", "GOARCH": "wasm", "GO111MODULE": "off", "GOFLAGS": ""}
+    subprocess.run(["go", "build", "-o", "main.wasm", "main.go"], cwd=tmp_path, env=env, check=True)
+    outcome, printed = run_on_both((tmp_path / "main.wasm").read_bytes(), out=tmp_path / "out")
+    assert (outcome.code, printed) == (9, b"4950 true true\n")
+    assert (tmp_path / "out" / "sum").read_bytes() == b"4950"
