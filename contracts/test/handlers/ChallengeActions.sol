@@ -218,7 +218,8 @@ abstract contract ChallengeActions is DisputeActions {
         if (id == 0) return;
         uint256 startTime = openedAt(id);
         uint256 period = rules.auditPeriod;
-        if (seed % 3 == 0 && vm.getBlockTimestamp() < startTime + period) vm.warp(startTime + period);
+        bool isHasty = seed % 3 == 0 && startTime + period < lives[id].finalAt;
+        if (isHasty && vm.getBlockTimestamp() < startTime + period) vm.warp(startTime + period);
         if (vm.getBlockTimestamp() >= startTime + 2 * period) return;
         uint8 auditor = vm.getBlockTimestamp() < startTime + period ? 0 : 1;
         for (uint256 i; i < lives[id].bundles; ++i) {
