@@ -13,6 +13,11 @@ contract InvariantsTest {
         bytes4[] selectors;
     }
 
+    struct FuzzInterface {
+        address addr;
+        string[] artifacts;
+    }
+
     Vm internal constant vm = Vm(0x7109709ECfa91a80626fF3989D68f67F5b1DD12D);
 
     Actors internal actors;
@@ -84,6 +89,13 @@ contract InvariantsTest {
     function targetContracts() public view returns (address[] memory list) {
         list = new address[](1);
         list[0] = address(actors);
+    }
+
+    /// @dev Forge knows by itself only what was created.
+    function targetInterfaces() public view returns (FuzzInterface[] memory list) {
+        list = new FuzzInterface[](1);
+        list[0] = FuzzInterface(address(actors), new string[](1));
+        list[0].artifacts[0] = "Actors";
     }
 
     function targetSelectors() public view returns (FuzzSelector[] memory list) {
