@@ -57,7 +57,8 @@ class FolderWorld:
     def mount(self, spec: JobSpec, store: BlobStore) -> Mounted:
         """Copy the folders in."""
         usage = Usage(MAX_COPY_BYTES, MAX_COPY_FILES)
-        preopens = [Preopen(folder.guest, _copy(folder.source, usage)) for folder in self.folders]
+        copies = {place: _copy(folder.source, usage) for place, folder in self._by_name()}
+        preopens = [Preopen(folder.guest, copies[place]) for place, folder in enumerate(self.folders)]
         usage.max_bytes = usage.bytes + spec.limits.output_bytes
         usage.max_files = usage.files + spec.limits.output_files
         return Mounted(preopens, usage)
@@ -67,8 +68,15 @@ class FolderWorld:
         outputs = mounted.find(OUTPUTS)
         if outputs is not None:
             self.outputs = store_outputs(store, collect_outputs(outputs, mounted.usage))
-        listing = [[os.fsdecode(preopen.path), dict(_describe(preopen.directory))] for preopen in mounted.preopens]
+        listing = [
+            [os.fsdecode(folder.guest), dict(_describe(mounted.preopens[place].directory))]
+            for place, folder in self._by_name()
+        ]
         return str(store.put_raw(canonical_json(listing)))
+
+    def _by_name(self) -> list[tuple[int, Folder]]:
+        """The folders with their places, in an order that does not depend on it: for inodes and the digest."""
+        return sorted(enumerate(self.folders), key=lambda item: item[1].guest)
 
 
 def _copy(source: Path, usage: Usage, depth: int = 0) -> Directory:

@@ -227,6 +227,18 @@ def test_the_digest_covers_what_the_folders_hold(try_it: Callable[..., Any], tmp
     assert len({run.result.leaf for run in (first, second, try_it(idle, folder))}) == 3
 
 
+def test_the_digest_does_not_depend_on_the_order_of_the_folders(try_it: Callable[..., Any], tmp_path: Path) -> None:
+    folders = []
+    for name in (b"/b", b"/a", b"/c"):
+        (tmp_path / name.decode().strip("/")).mkdir()
+        folders.append(Folder(tmp_path / name.decode().strip("/"), name))
+        (folders[-1].source / "f").write_bytes(name)
+    runs = [try_it(wat(), *order) for order in (folders, folders[::-1], sorted(folders, key=lambda f: f.guest))]
+    assert len({run.result.leaf for run in runs}) == 1
+    other = [Folder(folders[0].source, b"/a"), Folder(folders[1].source, b"/b"), folders[2]]
+    assert try_it(wat(), *other).result.leaf != runs[0].result.leaf
+
+
 def test_links_in_folders_do_not_lead_out(try_it: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "secret").write_bytes(b"x")
