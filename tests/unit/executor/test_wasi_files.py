@@ -146,6 +146,7 @@ def test_streams_have_no_position_and_no_tree(guest: Any) -> None:
         refused(Errno.NOTDIR, paths.path_create_directory, guest.host, number, *guest.put(b"d"))
         files.fd_fdstat_get(guest.host, number, 0)
         files.fd_filestat_get(guest.host, number, 0)
+        assert guest.host.memory.read(32, 32) == bytes(32)  # neither size nor times
     assert read(guest, 0) == b""
 
 

@@ -94,9 +94,9 @@ def fd_fdstat_set_rights(host: Host, number: int, rights: int, inheriting: int) 
 
 
 def pack_stat(node: Node | None) -> bytes:
-    """A filestat record. A stream has no size and no inode; the time of the last change of status is never set."""
+    """A filestat record; all zeros but the kind for a stream. The time of the last change of status is never set."""
     if node is None:
-        return FILESTAT.pack(DEVICE, 0, Filetype.UNKNOWN, 1, 0, EPOCH_NS, EPOCH_NS, EPOCH_NS)
+        return FILESTAT.pack(DEVICE, 0, Filetype.UNKNOWN, 1, 0, 0, 0, 0)
     return FILESTAT.pack(
         DEVICE, node.inode, node.filetype, max(node.links, 0), node.size, node.atim, node.mtim, EPOCH_NS
     )
