@@ -8,13 +8,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.spec import CEILINGS, Limits
 from quorate_node.cli.printing import Output, OutputOption, show
+
+if TYPE_CHECKING:
+    from quorate_node.executor.trial import TrialOutcome
 
 CACHE = Path("~/.quorate/exec-cache")
 LIMITS = sorted(CEILINGS.keys() - {"fuel"})
@@ -87,14 +90,19 @@ def execute(
     stdout = Tap(sys.stdout.buffer)
     with ending_at_once():
         outcome = run_trial(trial, Echo(stdout, Tap(sys.stderr.buffer)))
+    tell(outcome, output, is_line_open=stdout.last not in (b"", b"\n"))
+    raise typer.Exit(outcome.code)
+
+
+def tell(outcome: TrialOutcome, output: Output, *, is_line_open: bool) -> None:
+    """Print how it went, where that is asked for or not said by the program itself."""
     if outcome.detail and (outcome.result is None or outcome.result.exit_code < 0):
         print(f"error: {outcome.detail}", file=sys.stderr)
     if output is Output.JSON:
-        if stdout.last not in (b"", b"\n"):
+        if is_line_open:
             print()
         show(outcome.to_dict(), output)
     sys.stdout.flush()
-    raise typer.Exit(outcome.code)
 
 
 @contextlib.contextmanager

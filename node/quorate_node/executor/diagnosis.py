@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -9,6 +10,7 @@ import platform
 import resource
 import shutil
 import socket
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,10 @@ from typing import Any
 import wasmtime
 
 from quorate.protocol.errors import QuorateError
-from quorate.protocol.spec import GIB, WASM_PROFILE
+from quorate.protocol.spec import GIB, WASM_PROFILE, JobSpec
+from quorate.storage.embedded import EmbeddedStore
+from quorate_node.executor.base import ExecutionTask, LocalFailure
+from quorate_node.executor.pool import WorkerPool
 from quorate_node.executor.trial import EngineName, Trial, run_trial
 
 DOCKER_SOCKET = "/var/run/docker.sock"
@@ -69,22 +74,23 @@ def _describe_host() -> dict[str, Any]:
 
 
 def _try_wasm() -> dict[str, Any]:
-    """Run the probe on both engines."""
+    """Run the probe on both engines, and in a worker process as a node does."""
     wasm = bytes(wasmtime.wat2wasm(PROBE))
-    found = compare_engines({engine.value: _try_engine(wasm, engine) for engine in EngineName})
+    runs = {engine.value: _try_engine(wasm, engine) for engine in EngineName}
+    found = compare_runs(runs | {"worker": asyncio.run(_try_worker(wasm))})
     soft = resource.getrlimit(resource.RLIMIT_AS)[0]
     if 0 < soft < 16 * GIB:
         found["warning"] = f"ulimit -v allows {soft} bytes; a worker reserves (not uses) up to {16 * GIB}"
     return found | {"profile": WASM_PROFILE}
 
 
-def compare_engines(engines: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """All must run and agree, or this host's votes would be wrong."""
-    can_all_run = all(engine["ok"] for engine in engines.values())
-    agree = len({(engine.get("digest"), engine.get("fuel")) for engine in engines.values()}) == 1
-    found: dict[str, Any] = {"ok": can_all_run and agree, "engines": engines}
+def compare_runs(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """All must end and agree, or this host's votes would be wrong."""
+    can_all_run = all(run["ok"] for run in runs.values())
+    agree = len({(run.get("digest"), run.get("fuel")) for run in runs.values()}) == 1
+    found: dict[str, Any] = {"ok": can_all_run and agree, "runs": runs}
     if can_all_run and not agree:
-        found["why"] = "the two engines give different results: do not stake on this host"
+        found["why"] = "the same program gives different results: do not stake on this host"
     return found
 
 
@@ -97,6 +103,23 @@ def _try_engine(wasm: bytes, engine: EngineName) -> dict[str, Any]:
         return {"ok": False, "why": f"{outcome.status}: {outcome.detail}"}
     shown = outcome.to_dict()
     return {"ok": True} | {name: shown[name] for name in ("digest", "fuel", "seconds")}
+
+
+async def _try_worker(wasm: bytes) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        store = EmbeddedStore(Path(folder, "store"))
+        task = ExecutionTask(JobSpec(str(store.add_bytes(wasm).to_v1())))
+        try:
+            async with WorkerPool(1, Path(folder, "store"), Path(folder, "cache")) as pool:
+                outcome = await pool.execute(task, timeout_s=60)
+        except (QuorateError, OSError) as error:
+            return {"ok": False, "why": f"{type(error).__name__}: {error}"}
+        finally:
+            store.close()
+    if isinstance(outcome, LocalFailure):
+        return {"ok": False, "why": f"{outcome.reason}: {outcome.detail}"}
+    digest, seconds = f"0x{outcome.result.leaf.hex()}", round(outcome.seconds, 6)
+    return {"ok": True, "digest": digest, "fuel": outcome.fuel_used, "seconds": seconds}
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from quorate.protocol.errors import DataError
 from quorate_node.cli.main import app, report
 from quorate_node.executor.binary import read_binary
-from quorate_node.executor.diagnosis import compare_engines
+from quorate_node.executor.diagnosis import compare_runs
 from quorate_node.executor.inspection import inspect_module
 
 FD_WRITE = '(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))'
@@ -115,24 +115,24 @@ def test_the_commands_print_json_and_text(tmp_path: Path, capfd: Any) -> None:
     assert command(capfd, "inspect", str(tmp_path / "gone"))[0] == 2
 
 
-def test_the_doctor_runs_both_engines(capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_runs_both_engines_and_a_worker(capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
     code, out = command(capfd, "doctor", "--output", "json")
     found = json.loads(out)
     assert code == 0
     assert found["wasm"]["ok"]
-    engines = found["wasm"]["engines"]
-    assert engines["cranelift"]["digest"] == engines["pulley"]["digest"]
-    assert engines["cranelift"]["fuel"] == engines["pulley"]["fuel"] > 1_000_000
+    runs = found["wasm"]["runs"]
+    assert runs["cranelift"]["digest"] == runs["pulley"]["digest"] == runs["worker"]["digest"]
+    assert runs["cranelift"]["fuel"] == runs["pulley"]["fuel"] == runs["worker"]["fuel"] > 1_000_000
     assert not found["docker"]["ok"]
     assert "/nowhere.sock" in found["docker"]["why"]
     assert found["gpu"]["ok"] or found["gpu"]["why"]
 
 
-def test_the_doctor_says_so_when_engines_disagree() -> None:
+def test_the_doctor_says_so_when_runs_disagree() -> None:
     one, two, dead = {"ok": True, "digest": "0x1"}, {"ok": True, "digest": "0x2"}, {"ok": False, "why": "no"}
-    assert compare_engines({"a": one, "b": one})["ok"]
-    found = compare_engines({"a": one, "b": two})
+    assert compare_runs({"a": one, "b": one})["ok"]
+    found = compare_runs({"a": one, "b": two})
     assert not found["ok"]
     assert "do not stake" in found["why"]
-    assert not compare_engines({"a": one, "b": dead})["ok"]
+    assert not compare_runs({"a": one, "b": dead})["ok"]
