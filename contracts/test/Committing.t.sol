@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IComputeMarket} from "../src/interfaces/IComputeMarket.sol";
 import {IMarketEvents} from "../src/interfaces/IMarketEvents.sol";
 import {Batches} from "./support/Batches.sol";
 
@@ -102,21 +103,57 @@ contract CommittingTest is Batches {
         expectSkip(list, 2);
     }
 
-    function test_Skip2ReplayedFromAnotherBatchOrRound() public {
+    function test_Skip2ReplayedFromAnotherBatch() public {
         uint64 other = posted(2);
         Ballot[] memory mine = ballots(other);
         bytes memory lists = commitLists(other, mine);
         expectSkipAll(lists);
     }
 
+    function test_Skip2ReplayedFromAnotherRound() public {
+        bytes memory lists = commitLists(id, seats);
+        pass(id, 4);
+        settle(id, new Ballot[](0)); // nobody came, and a fresh round begins
+        assign(id);
+        vm.assertEq(roundOf(id), 1);
+        expectSkipAll(lists);
+    }
+
+    function test_Skip2ReplayedFromAnotherChainOrContract() public {
+        uint256 chain = vm.getChainId();
+        vm.chainId(chain + 1);
+        bytes memory lists = commitLists(id, seats);
+        vm.chainId(chain);
+        expectSkipAll(lists);
+
+        (bytes32 seed, bytes32 postHash,,,,) = market.batchHashes(id);
+        (address key, uint24 operatorId) = keyOf(seats[0].member);
+        IComputeMarket here = market;
+        market = IComputeMarket(makeAddr("another deployment"));
+        bytes32 tag = keccak256("Quorate.Statement.v1");
+        bytes32 there = keccak256(abi.encode(tag, chain, market, uint256(id), postHash, uint256(0), uint256(0), seed));
+        lists = signedList(key, there, operatorId, seats[0].member, item(there, operatorId, seats[0]));
+        market = here;
+        expectSkipAll(lists);
+    }
+
+    /// @dev The lists of others are in nobody's way, and move nobody's money.
     function expectSkipAll(bytes memory lists) internal {
+        uint256 before = heldByAll();
         sendCommit(id, lists);
+        vm.assertEq(heldByAll(), before);
         vm.assertGt(lastSkips.length, 0, "skipped");
         for (uint256 i; i < lastSkips.length; i += 3) {
             vm.assertEq(uint8(lastSkips[i + 2]), 2, "signature");
         }
         (,, bytes32 commitHash,,,) = market.batchHashes(id);
         vm.assertEq(commitHash, 0);
+    }
+
+    function heldByAll() internal view returns (uint256 sum) {
+        for (uint24 op = 1; op <= 10; ++op) {
+            sum += stakeOf(op);
+        }
     }
 
     function test_Skip2VoteOfTheClassIsNoCommitment() public {

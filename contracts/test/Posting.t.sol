@@ -343,6 +343,18 @@ contract PostingTest is Batches {
         TestWallet(payable(wallet)).set(TestWallet.Manner.HONEST);
         postPage(0, page, true);
         vm.assertEq(lastSkips, "", "a skipped order keeps its nonce");
+
+        // One that says yes when the collator asks, and no one block later: it is skipped, and poisons nothing.
+        wallet = walletOf(TestWallet.Manner.FLIPS);
+        page = bytes.concat(groupHead(wallet, 1, 1), walletOrder(wallet, ""), pageOf(orders(1)));
+        uint256 moment = vm.snapshotState();
+        vm.roll(vm.getBlockNumber() / 2 * 2 + 2);
+        postPage(0, page, true);
+        vm.assertEq(lastSkips, "");
+        vm.revertToState(moment);
+        vm.roll(vm.getBlockNumber() / 2 * 2 + 3);
+        expectSkip(page, 10);
+        vm.assertEq(freeOf(wallet), 10 ether);
     }
 
     function test_Skip10AccountsWithoutCodeAreNoWallets() public {

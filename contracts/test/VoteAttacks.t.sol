@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {IDisputes} from "../src/interfaces/IDisputes.sol";
 import {IStakeRegistry} from "../src/interfaces/IStakeRegistry.sol";
 import {Statements} from "../src/libraries/Statements.sol";
+import {VoteSettlement} from "../src/types/VoteSettlement.sol";
 import {ClassVotes} from "./support/ClassVotes.sol";
 
 /// @title What liars, copiers and the silent try in a class vote, with their money before and after
@@ -66,30 +67,89 @@ contract VoteAttacksTest is ClassVotes {
         vm.assertEq(disputes.dispute(v.id).committed, 0);
     }
 
-    /// @dev Who signs another's commitment cannot open it: the operator's id is in it.
+    /// @dev The type that is signed is the same; what stands in it as the domain is not.
+    function test_ListsOfABundleAreNoClassVotesNorTheReverse() public {
+        (uint64 id, Ballot[] memory list, Vote memory v) = conflict(1);
+        uint256 before = wealth();
+        bytes32 domain = domainOf(id, 0, 0);
+        bytes memory lists;
+        for (uint16 m; m < 10; ++m) {
+            Ballot memory b = Ballot(m, 0, 0, Act.OPEN, honest(0));
+            bytes32 commitment = commitmentOf(domain, v.operatorIds[m], b);
+            bytes32 digest = listDigest(domain, v.operatorIds[m], keccak256(abi.encodePacked(commitment)));
+            (uint8 sigV, bytes32 r, bytes32 s) = vm.sign(secretOf[v.keys[m]], digest);
+            lists = abi.encodePacked(lists, m, r, s, sigV, commitment);
+        }
+        expectSkipped(v, lists);
+
+        id = posted(1);
+        list = ballots(id);
+        uint256 escrow = escrowOf(requester);
+        for (uint256 i; i < 3; ++i) {
+            uint16 m = list[i].member;
+            bytes memory items = item(statementOf(v), v.operatorIds[m], list[i]);
+            sendCommit(id, signedList(v.keys[m], statementOf(v), v.operatorIds[m], m, items));
+            vm.assertEq(lastSkips, hex"000002");
+        }
+        vm.assertEq(escrowOf(requester), escrow);
+        vm.assertEq(wealth(), before);
+        checkBooks();
+    }
+
+    /// @dev Who signs another's commitment cannot open it: the operator's id is in it. All others earn, it does not.
     function test_ACopiedCommitmentCannotBeOpened() public {
-        (,, Vote memory v) = conflict(1);
+        (, Ballot[] memory list, Vote memory v) = conflict(1);
+        uint16 thief = _outsider(list, 0);
+        uint16 victim = _outsider(list, thief + 1);
         ClassBallot[] memory all = classBallots(v, honest(0));
-        bytes32 copied = classCommitment(v, all[0]);
-        disputes.commitVotes(v.id, v.record, v.question, signedCommitment(v, 9, copied));
-        bytes memory openings = abi.encodePacked(uint16(0), uint16(1), uint16(9), uint16(0), classSalt(0));
-        bytes32[] memory pages = new bytes32[](1);
-        pages[0] = keccak256(abi.encodePacked(keccak256(abi.encodePacked(uint16(9), copied))));
+        bytes32 copied = classCommitment(v, all[victim]);
+        all[thief].act = Act.SILENT;
+        commitClass(v, all);
+        disputes.commitVotes(v.id, v.record, v.question, signedCommitment(v, thief, copied));
+        VoteSettlement memory s = classSettlement(v, one(all));
+        bytes memory others = s.openings;
+        bytes32[] memory pages = new bytes32[](2);
+        (pages[0], pages[1]) =
+        (s.commitPages[0], keccak256(abi.encodePacked(keccak256(abi.encodePacked(thief, copied)))));
+        s.commitPages = pages;
         passVote(v, 1);
         bytes memory votes = abi.encodePacked(uint16(1), honest(0));
+        bytes memory opened = abi.encodePacked(uint16(1), uint16(1), thief, uint16(0), classSalt(victim));
         vm.expectRevert(abi.encodeWithSelector(IDisputes.HashMismatch.selector, "openings"));
-        disputes.revealVotes(v.id, v.record, v.question, pages, votes, openings);
+        disputes.revealVotes(v.id, v.record, v.question, pages, votes, opened);
+        passVote(v, 2);
+        s.openings = bytes.concat(others, opened);
+        vm.expectRevert(abi.encodeWithSelector(IDisputes.HashMismatch.selector, "openings"));
+        disputes.settleVotes(v.id, v.record, v.question, s, 10);
+        s.openings = abi.encodePacked(others, uint16(1), uint16(1), thief, uint16(0xffff), copied);
+        disputes.settleVotes(v.id, v.record, v.question, s, 10);
+        vm.assertEq(stakeOf(thief + 1), STAKE, "nothing");
+        vm.assertEq(stakeOf(victim + 1), STAKE + TASK_PRICE);
+        vm.assertEq(stakeOf(list[0].member + 1), STAKE - STAKE / 5, "the liar");
+        checkBooks();
+    }
+
+    /// @dev The first member from one on that has no seat.
+    function _outsider(Ballot[] memory list, uint16 from) internal pure returns (uint16 m) {
+        m = from;
+        while (m == list[0].member || m == list[1].member || m == list[2].member) {
+            ++m;
+        }
     }
 
     // Roots that stand for nothing --------------------------------------------------------------------------------
 
     function test_ARandomRootLosesAndIsSlashed() public {
         (, Ballot[] memory list, Vote memory v) = conflict(1); // LIE has no leaves, so the class looks at all
-        uint256 before = stakeOf(list[0].member + 1);
+        uint256 free = freeOf(requester) + escrowOf(requester);
         ClassBallot[] memory all = classBallots(v, honest(0));
         commitClass(v, all);
         settleClass(v, all);
-        vm.assertEq(stakeOf(list[0].member + 1), before - before / 5);
+        vm.assertEq(stakeOf(list[0].member + 1), STAKE - STAKE / 5);
+        vm.assertEq(stakeOf(list[1].member + 1), STAKE + TASK_PRICE);
+        vm.assertEq(stakeOf(list[2].member + 1), STAKE + TASK_PRICE);
+        vm.assertEq(free - freeOf(requester), 2 * TASK_PRICE + FEE + AUDIT, "the honest seats, and no other");
+        checkBooks();
     }
 
     /// @dev One lie among many tasks: the class looks at one task, and both lies are found by it.

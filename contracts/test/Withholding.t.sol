@@ -3,10 +3,10 @@ pragma solidity ^0.8.28;
 
 import {IMarketEvents} from "../src/interfaces/IMarketEvents.sol";
 import {Settlement} from "../src/types/Settlement.sol";
-import {Batches} from "./support/Batches.sol";
+import {ClassVotes} from "./support/ClassVotes.sol";
 
 /// @title What collators and seats keep back, and what it costs them; money before and after
-contract WithholdingTest is Batches {
+contract WithholdingTest is ClassVotes {
     uint256 internal constant P = TASK_PRICE;
     uint256 internal constant STAKE = 10 ether;
 
@@ -260,6 +260,113 @@ contract WithholdingTest is Batches {
         expectRefused(collator, id, settlement(id, 0, hide(list, 4)), omitted(0, 2));
         settleAs(collator, id, settlement(id, 0, list));
         assertVerdict(0, IMarketEvents.Verdict.DISPUTED);
+        Vote memory v = voteOf(0);
+        askWhole(v);
+        commitClass(v, classBallots(v, honest(0)));
+        settleClass(v, classBallots(v, honest(0)));
+        vm.assertEq(stakeOf(list[2].member + 1), STAKE - STAKE / 5, "its lie was told");
+        vm.assertEq(stakeOf(list[0].member + 1), STAKE + P);
+        vm.assertEq(stakeOf(list[1].member + 1), STAKE + P);
+        vm.assertEq(freeOf(requester), 1000 ether - 2 * P - FEE - AUDIT);
+        checkBooks();
+    }
+
+    function test_ARevealBehindItsWindowIsTooLate() public {
+        (uint64 id, Ballot[] memory list) = committed();
+        pass(id, 4);
+        (bytes32[] memory pages, bytes memory votes, bytes memory shown) = revelation(id, 0, hide(list, 3));
+        expectRevealRefused(
+            id, pages, votes, shown, abi.encodeWithSelector(IMarketEvents.WindowPast.selector, "reveal")
+        );
+        settleAs(collator, id, settlement(id, 0, hide(list, 4)));
+        assertVoidBy(list[2].member, 2 * P);
+        vm.assertEq(stakeOf(list[0].member + 1), STAKE, "votes stand for an extension");
+    }
+
+    function assertVoidBy(uint16 member, uint256 fine) internal view {
+        assertVerdict(0, IMarketEvents.Verdict.VOID);
+        vm.assertEq(stakeOf(member + 1), STAKE - fine);
+        vm.assertEq(treasuryOf(), fine);
+        vm.assertEq(freeOf(requester), 1000 ether);
+        checkBooks();
+    }
+
+    // Commitments that cannot be opened ---------------------------------------------------------------------------
+
+    /// @dev Send a list with commitments of any kind; how it stands in a settlement that does not open it.
+    function commitItems(uint64 id, uint16 member, bytes memory items) internal returns (bytes memory shown) {
+        (address key, uint24 operatorId) = keyOf(member);
+        bytes memory lists = signedList(key, domainOf(id, 0, 0), operatorId, member, items);
+        sendCommit(id, lists);
+        vm.assertEq(lastSkips, "", "nobody can tell yet");
+        commitPages[id][0].push(pageHashOf(lists));
+        shown = abi.encodePacked(uint16(commitPages[id][0].length - 1), uint16(1), member, uint16(items.length / 35));
+        for (uint256 at; at < items.length; at += 35) {
+            shown = bytes.concat(shown, slice(items, at, at + 3), hex"ff", slice(items, at + 3, at + 35));
+        }
+    }
+
+    function keyOf(uint16 member) internal view returns (address key, uint24 operatorId) {
+        (,, bytes memory rows) = tableOf(CLASS, 1);
+        return rowOf(rows, member);
+    }
+
+    /// @dev It signs another's very commitment for its own seat and learns what is in it, but its own id is not.
+    function test_WhoCopiesACommitmentPaysLikeASilentOne() public {
+        uint64 id = posted(1);
+        Ballot[] memory list = ballots(id);
+        (, uint24 victim) = keyOf(list[0].member);
+        bytes32 copied = commitmentOf(domainOf(id, 0, 0), victim, list[0]);
+        commit(id, some(list, 5));
+        bytes memory unopened = commitItems(id, list[1].member, abi.encodePacked(list[1].bundle, list[1].seat, copied));
+        Ballot[][] memory pages = new Ballot[][](2);
+        pages[0] = some(list, 5);
+        Settlement memory s = settlement(id, 0, pages);
+        bytes memory others = s.openings;
+        bytes memory opened = abi.encodePacked(slice(unopened, 0, 11), uint8(0), saltOf(list[0]));
+        s.openings = bytes.concat(others, opened);
+        expectRefused(collator, id, s, abi.encodeWithSelector(IMarketEvents.HashMismatch.selector, "openings"));
+        pass(id, 4);
+        s.openings = bytes.concat(others, unopened);
+        settleAs(collator, id, s);
+        assertVoidBy(list[1].member, 2 * P);
+        vm.assertEq(stakeOf(list[0].member + 1), STAKE, "who was copied loses nothing");
+    }
+
+    /// @dev Each of two commitments under the other's bundle: neither can be opened, and both seats pay.
+    function test_CommitmentsSwappedBetweenBundlesCannotBeOpened() public {
+        uint64 id = posted(6);
+        Ballot[] memory list = ballots(id);
+        Ballot[] memory mine = _twoOfOneMember(list);
+        uint16 member = mine[0].member;
+        (, uint24 operatorId) = keyOf(member);
+        bytes32 domain = domainOf(id, 0, 0);
+        (bytes memory one, bytes memory two) = (item(domain, operatorId, mine[0]), item(domain, operatorId, mine[1]));
+        bytes memory items = bytes.concat(slice(one, 0, 3), slice(two, 3, 35), slice(two, 0, 3), slice(one, 3, 35));
+        bytes memory unopened = commitItems(id, member, items);
+        mine[0].act = mine[1].act = Act.SILENT; // they stand in `list` too
+        commit(id, list);
+        Ballot[][] memory pages = new Ballot[][](2);
+        pages[1] = list;
+        Settlement memory s = settlement(id, 0, pages);
+        bytes memory others = s.openings;
+        for (uint256 i; i < 2; ++i) {
+            // Seat 0 with the salt of its own statement, then with that of the other.
+            bytes memory opened =
+                abi.encodePacked(slice(unopened, 0, 11), uint8(0), saltOf(mine[i]), slice(unopened, 44, 80));
+            s.openings = bytes.concat(opened, others);
+            expectRefused(collator, id, s, abi.encodeWithSelector(IMarketEvents.HashMismatch.selector, "openings"));
+        }
+        pass(id, 4);
+        s.openings = bytes.concat(unopened, others);
+        settleAs(collator, id, s);
+        uint256 earned;
+        for (uint256 i; i < list.length; ++i) {
+            if (list[i].member == member && list[i].act == Act.OPEN) earned += P;
+        }
+        vm.assertEq(stakeOf(operatorId), STAKE + earned - 2 * 2 * P);
+        vm.assertEq(treasuryOf(), 2 * 2 * P + 4 * AUDIT);
+        vm.assertEq(freeOf(requester), 1000 ether - 4 * (3 * P + FEE + AUDIT), "two of six are void");
         checkBooks();
     }
 
@@ -301,6 +408,32 @@ contract WithholdingTest is Batches {
         checkBooks();
     }
 
+    /// @dev What is brought again leaves no trace, and every seat on a page of its own makes no other end.
+    function test_SpamOnTheDirectPathChangesNothing() public {
+        uint64 id = posted(1);
+        Ballot[] memory list = ballots(id);
+        Ballot[][] memory pages = new Ballot[][](3);
+        pass(id, 1);
+        for (uint256 i; i < 3; ++i) {
+            pages[i] = some(list, 1 << i);
+            commitAs(ownerOf(list[i].member), id, pages[i]);
+        }
+        (,, bytes32 before,,,) = market.batchHashes(id);
+        bytes memory lists = commitLists(id, list);
+        for (uint256 i; i < 20; ++i) {
+            sendCommitAs(stranger, id, lists);
+            vm.assertEq(lastSkips, hex"000007000107000207");
+        }
+        (,, bytes32 afterwards,,,) = market.batchHashes(id);
+        vm.assertEq(before, afterwards);
+        pass(id, 3);
+        for (uint16 i; i < 20; ++i) {
+            revealAs(stranger, id, i % 3, pages[i % 3]);
+        }
+        settleAs(collator, id, settlement(id, 0, pages));
+        assertAllPaid(list);
+    }
+
     /// @dev Abstaining where one could have voted costs a price and gives the seat away; the requester pays no more.
     function test_AbstainingWithoutNeed() public {
         terms.rounds = 1;
@@ -311,14 +444,18 @@ contract WithholdingTest is Batches {
         assertVerdict(0, IMarketEvents.Verdict.CARRIED);
         assign(id);
         Ballot[] memory second = ballots(id);
+        uint256 times = 1;
         for (uint256 i; i < 3; ++i) {
-            if (second[i].member == list[0].member) second[i].act = Act.ABSTAIN;
+            if (second[i].member != list[0].member) continue;
+            second[i].act = Act.ABSTAIN;
+            ++times;
         }
         uint256 before = freeOf(requester) + escrowOf(requester);
         play(id, second);
         assertVerdict(0, IMarketEvents.Verdict.ACCEPTED);
         (,,,, uint16[] memory voters) = rowAt(0);
-        vm.assertLt(stakeOf(list[0].member + 1), STAKE, "it loses");
+        vm.assertEq(stakeOf(list[0].member + 1), STAKE - times * P, "a price for each");
+        vm.assertEq(stakeOf(list[1].member + 1), STAKE + P);
         uint256 paid = before - freeOf(requester) - FEE - AUDIT;
         vm.assertLe(paid, voters.length * P, "not more than for the votes");
         checkBooks();

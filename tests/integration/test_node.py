@@ -12,14 +12,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.network import NOTHING, OUR_PATHS, run_node_command, wait_for
+from tests.integration.network import (
+    NOTHING,
+    OUR_PATHS,
+    Chain,
+    find_events,
+    requester,
+    run_node_command,
+    wait_for,
+)
 
+from quorate.chain import calls
+from quorate.chain.account import SigningAccount, read_passphrase, save_keystore
+from quorate.chain.types import to_hex
 from quorate.config import load_config
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
 from quorate.orders import OrderWishes
+from quorate.progress import JobStage
 from quorate.protocol import events
+from quorate.protocol.params import ETHER
 from quorate.protocol.spec import Limits
+from quorate.protocol.types import Member
 from quorate.sdk import QuorateClient
 
 NODES = 6
@@ -54,6 +68,45 @@ def test_a_node_killed_between_commit_and_reveal_comes_back_and_reveals(devnet: 
         logged = client.gateway.events(job.from_block, client.gateway.head().number)
         assert not [each for each in logged if isinstance(each.event, events.OperatorFined)]
         assert client.fetch_result(job, tmp_path / "out").results[0].exit_code == 0
+
+
+@pytest.mark.anvil
+def test_an_owner_gives_its_node_another_signing_key(devnet: Devnet, tmp_path: Path) -> None:
+    """From the next era on the node signs with it; the stake stays the owner's, whose key the node has no more."""
+    node, gateway = devnet.nodes[4], devnet.gateway
+    owner, fresh = node.operators[0].account, SigningAccount.create()
+    devnet.kill_node(4)
+    gateway.wait(gateway.send(owner, calls.set_signing_key(fresh.address)))
+    refused = run_node_command("run", home=node.home)
+    assert (refused.returncode, "signs with another key" in refused.stderr) == (2, True)
+    Chain(devnet).pass_time(devnet.options.params.era_period)
+    assert wait_for(lambda: fresh.address in {m.key for m in current_members(devnet)})
+
+    gateway.rpc.call("anvil_setBalance", to_hex(fresh.address), hex(ETHER))
+    (node.home / "keystore.json").unlink()
+    save_keystore(node.home / "keystore.json", fresh, read_passphrase(node.home / "passphrase"), 2**12)
+    config = json.loads((node.home / "config.json").read_text())
+    (node.home / "config.json").write_text(json.dumps(config | {"owner": to_hex(owner.address)}))
+    (node.home / "crashed").touch()  # it has had its crash
+    devnet.restart_node(4)
+    start, stake = gateway.head().number, gateway.operator(node.operator_id).stake
+    with requester(devnet, tmp_path) as people:
+        for _ in range(20):
+            job = people.submit()
+            assert people.client.wait(job, timeout_s=60).stage is JobStage.ACCEPTED
+            if node.operator_id in {seat["operator"] for seat in people.client.describe(job)["seats"]}:
+                break
+    assert gateway.operator(node.operator_id).stake > stake, "its vote was paid"
+    assert not find_events(devnet, events.OperatorFined, start)
+    refused = run_node_command("unstake", "1", home=node.home)
+    assert (refused.returncode, "do this with the owner's key" in refused.stderr) == (2, True)
+    gateway.wait(gateway.send(owner, calls.leave(1)))
+    gateway.wait(gateway.send(owner, calls.unstake(stake)))
+    assert gateway.operator(node.operator_id).unbonding == stake
+
+
+def current_members(devnet: Devnet) -> tuple[Member, ...]:
+    return devnet.gateway.table(1, devnet.gateway.class_info(1).table).members
 
 
 @pytest.mark.anvil

@@ -72,6 +72,18 @@ def test_no_strategy_gets_a_wrong_result_through_many_seats(strategy: str) -> No
     assert any(row["attacked"] for row in bundles) == (strategy not in ("honest", "lie_if_unanimous", "split_liars"))
 
 
+def test_who_speaks_only_with_all_seats_in_hand_pays_and_wins_nothing() -> None:
+    """What they stall is accepted by rule (b) or VOID, and then extended: votes stand, and they pay for each round."""
+    bundles, eras = play("silent_unless_unanimous", 0.49, 15, BUNDLES, deplete=True)
+    ends = [(row["verdict"], row["rounds"], row["extended"]) for row in bundles]
+    assert ("ACCEPTED", 3, False) in ends, "by rule (b), in the last round"
+    assert any(verdict == "ACCEPTED" for verdict, _, extended in ends if extended)
+    assert not any(row["wrong_accepted"] for row in bundles)
+    assert eras[-1]["liar_stake"] < 1.0 <= eras[-1]["honest_stake"]
+    assert eras[-1]["honest_slashed"] == 0
+    assert any(row["liars_jailed"] for row in eras)
+
+
 def test_whoever_always_lies_loses_its_stake() -> None:
     _, eras = play("always_lie", 0.49, 15, BUNDLES, deplete=True)
     assert eras[-1]["liar_stake"] < 0.05

@@ -98,8 +98,7 @@ class Network0:
         self.events: list[tuple[int, ev.Event]] = []
         self.queue: list[tuple[Node, Any]] = []
         self.keys = [make_key(i) for i in range(count)]
-        self.requester = make_key(99)
-        self.nonce = 0
+        self.requester, self.nonce = make_key(99), 0
         self._enroll()
         self.nodes: list[Node] = []
         self.fed: dict[int, int] = {}
@@ -110,7 +109,6 @@ class Network0:
                 Node(i, self.keys[i], core, farm, Signer(self.keys[i], i + 1, self.world.market.separator))
                 for i, core in zip(indexes, farm.cores, strict=True)
             ]
-        self.verdicts: dict[tuple[int, int], tuple[int, bytes]] = {}
         self.failures: list[str] = []
 
     # chain
@@ -177,6 +175,12 @@ class Network0:
         node.farm = Farm([node.core])
         for group in node.journal:
             node.core.handle(st.GroupJournaled(group))
+
+    def add_twin(self, index: int) -> Node:
+        """Another machine with the key of a node, and a journal and a mind of its own."""
+        core = self._make_core(index)
+        self.nodes.append(Node(index, self.keys[index], core, Farm([core]), self.nodes[index].signer))
+        return self.nodes[-1]
 
     def reorganise(self, to_event: int) -> None:
         """Nodes are told that the past has changed and read what events are there again."""

@@ -16,7 +16,7 @@ from quorate.protocol.hashing import keccak
 from quorate.protocol.outcomes import compute_extension_digest
 from quorate.protocol.params import ETHER, LOCAL
 from quorate.protocol.result import compute_merkle_root
-from quorate.protocol.types import AbstainReason, FineKind, Verdict, Vote
+from quorate.protocol.types import AbstainReason, FineKind, OperatorId, Verdict, Vote
 from quorate_node.core import instructions as ins
 from quorate_node.core import stimuli as st
 from quorate_node.core.core import Core
@@ -60,6 +60,16 @@ def run_to_dispute(net: Network0, tasks: int = 1) -> None:
 
 def count(net: Network0, kind: type[Instruction]) -> int:
     return sum(1 for node in net.nodes for each in node.instructions if isinstance(each, kind))
+
+
+def free_of(net: Network0) -> int:
+    """What the requester can take out."""
+    return net.world.market.free[net.requester.address]
+
+
+def stakes_of(net: Network0) -> list[int]:
+    """By operator, what can be taken from each."""
+    return [net.world.registry.holdings(OperatorId(i + 1)) for i in range(len(net.keys))]
 
 
 class TestCensoring:
@@ -121,14 +131,20 @@ class TestAbstention:
         assert (verdicts(net)[0], verdicts(net)[-1]) == (Verdict.CARRIED, Verdict.ACCEPTED)
         assert {(e.operator_id, e.kind) for e in net.found(ev.OperatorFined)} == {(broken + 1, FineKind.ABSTAINED)}
 
-    def test_what_nobody_can_run_is_void_and_fines_nobody(self) -> None:
+    @pytest.mark.parametrize("reason", [AbstainReason.NO_DATA, AbstainReason.RESOURCES, AbstainReason.TIME])
+    def test_what_nobody_can_run_is_void_for_a_fifth_and_fines_nobody(self, reason: AbstainReason) -> None:
+        """Data that nobody serves, endless recursion, a module that takes too long to compile."""
         net = Network0(10)
         for node in net.nodes:
-            node.failure = AbstainReason.NO_DATA
+            node.failure = reason
+        free, stakes = free_of(net), stakes_of(net)
         net.submit(net.order(commit_period=3))
         assert net.run(600, lambda: is_settled(net))
         assert verdicts(net)[-1] is Verdict.VOID
         assert not net.found(ev.OperatorFined)
+        fifth = 10**6 * net.world.registry.get_class(1).price // 10**9 // 5
+        assert free - free_of(net) == 9 * fifth > 0, "three seats in each of three rounds"
+        assert sum(stakes_of(net)) - sum(stakes) == 9 * fifth
 
     def test_rounds_in_which_all_abstain_end_at_once(self) -> None:
         """They look alike to a collator, which settles each as soon as all have spoken all the same."""
@@ -298,6 +314,44 @@ class TestDoubt:
         run_to_lie(net, 3)
         net.run(4 * LOCAL.challenge_period)
         assert not net.found(ev.ResultChallenged)
+
+
+class TestTwins:
+    """Two machines run with one key, and neither knows of the other."""
+
+    @pytest.mark.parametrize("is_deaf", [False, True])
+    def test_say_the_same_and_are_one_seat(self, is_deaf: bool) -> None:
+        """To a collator that hears, and on the direct path."""
+        net = Network0(8)
+        twins = [net.add_twin(index) for index in range(1, 8)]
+        net.nodes[0].is_deaf = is_deaf
+        free, stakes = free_of(net), stakes_of(net)
+        net.submit(net.order(commit_period=6))
+        run_to_round(net)
+        seats = seated(net) - {0}
+        assert net.run(400, lambda: is_settled(net))
+        assert verdicts(net) == [Verdict.ACCEPTED]
+        assert not net.found(ev.OperatorFined)
+        for twin in (each for each in twins if each.index in seats):
+            assert twin.journal == net.nodes[twin.index].journal != [], "the same salts, and so the same commitments"
+        price = 10**6 * net.world.registry.get_class(1).price // 10**9
+        gains = [new - old for old, new in zip(stakes, stakes_of(net), strict=True)]
+        assert sorted(gains) == [0] * 5 + [price] * 3, "paid once"
+        assert free - free_of(net) >= 3 * price
+
+    def test_are_one_member_of_a_class_vote(self) -> None:
+        net = Network0(8, {3: LyingCore})
+        for index in (1, 2, 5):
+            net.add_twin(index)
+        run_to_dispute(net)
+        before = stakes_of(net)
+        assert net.run(600, lambda: bool(net.found(ev.DisputeSettled)))
+        (slash,) = net.found(ev.OperatorSlashed)
+        assert (slash.operator_id, slash.ejected) == (4, False)
+        assert not [event for event in net.found(ev.OperatorFined) if event.kind == FineKind.ABSENT]
+        after = stakes_of(net)
+        assert after[3] == before[3] * 4 // 5
+        assert all(new >= old for number, (old, new) in enumerate(zip(before, after, strict=True)) if number != 3)
 
 
 class TestFaults:
