@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.network import (
@@ -19,13 +20,14 @@ from tests.integration.network import (
     requester,
     run_to_dispute,
     three_farms,
+    wait_for,
 )
 
 from quorate.devnet.devnet import Devnet
 from quorate.progress import JobStage
 from quorate.protocol import encoding, events
 from quorate.protocol.events import Event
-from quorate.protocol.params import LOCAL
+from quorate.protocol.params import ETHER, LOCAL
 
 pytestmark = pytest.mark.anvil
 HONEST, LIARS = range(1, 9), range(9, 13)
@@ -65,21 +67,24 @@ def undo(devnet: Devnet, kind: type[Event], first: int, least: int = 1) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("phase", "undone", "least"),
+    ("phase", "least"),
     [
-        (events.BatchClosed, events.BatchClosed, 1),
-        (events.RoundStarted, events.RoundStarted, 1),
-        (events.CommitPage, events.CommitPage, 1),
-        (events.BundlesSettled, events.BundlesSettled, 1),
-        (events.BundlesSettled, events.BundlesSettled, 20),
+        (events.BatchClosed, 1),
+        (events.BatchClosed, 20),
+        (events.RoundStarted, 1),
+        (events.RoundStarted, 20),
+        (events.CommitPage, 1),
+        (events.CommitPage, 20),
+        (events.BundlesSettled, 1),
+        (events.BundlesSettled, 20),
     ],
 )
-def test_a_job_survives(devnet: Devnet, tmp_path: Path, phase: type[Event], undone: type[Event], least: int) -> None:
+def test_a_job_survives(devnet: Devnet, tmp_path: Path, phase: type[Event], least: int) -> None:
     start, before = Chain(devnet).head().number + 1, Books(devnet).stake_of(HONEST)
     with requester(devnet, tmp_path) as people:
         job = people.submit(commit_period=12)
         expect(devnet, phase, start)
-        undo(devnet, undone, start, least)
+        undo(devnet, phase, start, least)
         assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
         assert people.client.fetch_result(job, tmp_path / "out").results[0].exit_code == 0
     check_the_honest(devnet, before)
@@ -131,3 +136,37 @@ def test_a_class_vote_survives_in_each_of_its_phases(devnet: Devnet, tmp_path: P
         assert len(slashes) == 1
         assert slashes[0]["operator"] in LIARS
     check_the_honest(devnet, before)
+
+
+DOUBTS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[type[Event], ...]]] = {
+    "audit": ({"audit_bps": 10_000}, {}, (events.AuditDrawn, events.BundleAudited)),
+    "challenge": ({"audit_bps": 0}, {"challenge_budget_wei": ETHER, "watch_bps": 5_000}, (events.ResultChallenged,)),
+}
+"""How a lie that was accepted comes to light: parameters, settings of nodes, and the phases before the class vote."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("doubt", sorted(DOUBTS))
+def test_a_lie_that_was_accepted_is_found_again(tmp_path: Path, doubt: str) -> None:
+    """Each step on the way to the class vote is undone, and nodes take it once more."""
+    changes, settings, phases = DOUBTS[doubt]
+    farms = {2: lying_farm("9-12", "lie_if_unanimous")}
+    more = {"params": replace(LOCAL, publish_period=4, **changes), "settings": settings}
+    with three_farms(tmp_path, 4, farms, **more) as devnet, requester(devnet, tmp_path) as people:
+        before = Books(devnet).stake_of(HONEST)
+        for _ in range(40):
+            start = Chain(devnet).head().number + 1
+            job = people.submit(seats=1)
+            assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
+            is_lie = people.client.describe(job)["seats"][0]["operator"] in LIARS
+            if is_lie and wait_for(lambda s=start: bool(find_events(devnet, events.DisputeOpened, s)), 12):  # type: ignore[misc]
+                break
+        for phase in phases:
+            undo(devnet, phase, start)
+            expect(devnet, phase, start)
+        last = people.client.wait(job, timeout_s=PATIENCE_S, until_final=True)
+        assert (last.stage, last.detail[:9]) == (JobStage.VOID, "the class")
+        slashes = people.client.describe(job)["slashes"]
+        assert slashes
+        assert {each["operator"] for each in slashes} <= set(LIARS)
+        check_the_honest(devnet, before)
