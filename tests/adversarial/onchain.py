@@ -122,9 +122,9 @@ class Attack:
                     self._await(watcher, "decided", lambda: self._is_decided(watcher))
                 if self.plan.extends:
                     self._extend(watcher, orderer, set(watcher.batches) - known)
-                self._await(watcher, "audited", lambda: not any(map(watcher.awaits_audit, watcher.batches.values())))
-                self._await(watcher, "decided", lambda: self._is_decided(watcher))
                 batches = [watcher.batches[each] for each in sorted(set(watcher.batches) - known)]
+                self._await(watcher, "audited", partial(self._is_audited, watcher, batches))
+                self._await(watcher, "decided", lambda: self._is_decided(watcher))
                 rows = list(self._compare(devnet, [batch for batch in batches if batch.roots]))
                 yield from rows
                 self.done += count
@@ -140,6 +140,9 @@ class Attack:
         batches = list(watcher.batches.values())
         is_over = not watcher.disputes and all(batch.is_over for batch in batches)
         return is_over and self._count(watcher) == len(watcher.roots)
+
+    def _is_audited(self, watcher: AttackWatcher, batches: Sequence[SeenBatch]) -> bool:
+        return not any(map(watcher.awaits_audit, batches))
 
     def _count(self, watcher: AttackWatcher) -> int:
         batches = watcher.batches.values()
