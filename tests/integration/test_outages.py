@@ -7,12 +7,22 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.integration.network import PATIENCE_S, Books, Chain, Requester, find_events, is_quiet, requester, wait_for
+from tests.integration.network import (
+    NOTHING,
+    PATIENCE_S,
+    Books,
+    Chain,
+    Requester,
+    find_events,
+    is_quiet,
+    requester,
+    wait_for,
+)
 from wasmtime import wat2wasm
 
 from quorate.devnet.devnet import Devnet
@@ -21,12 +31,21 @@ from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.errors import ContentUnavailable
 from quorate.protocol.result import TaskResult
+from quorate.protocol.spec import JobSpec
 from quorate.sdk import QuorateClient
+from quorate.storage import dagpb, varint
+from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
+from quorate.storage.embedded import EmbeddedStore
+from quorate.storage.gateway import build_gateway
 from quorate.storage.index import Index
+from quorate.storage.serve import LoopbackServer
 
 pytestmark = pytest.mark.anvil
-RECURSION = wat2wasm('(module (func $r (call $r) (call $r)) (func (export "_start") (call $r)))')
+RECURSION = bytes(wat2wasm('(module (func $r (call $r) (call $r)) (func (export "_start") (call $r)))'))
+
+# It does nothing, and has 3 MiB of a custom section: several blocks.
+LARGE = NOTHING + b"\0" + varint.encode(4 + (3 << 20)) + b"\x03pad" + bytes(range(256)) * (3 << 12)
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +69,30 @@ def frozen(devnet: Devnet) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reason", ["RESOURCES", "NO_DATA"])
-def test_what_nobody_can_run_ends_with_reasons_for_a_fifth(devnet: Devnet, tmp_path: Path, reason: str) -> None:
-    """A program that recurses without end; and one that nobody serves."""
+@pytest.mark.parametrize("attack", ["recursion", "missing", "half"])
+def test_what_nobody_can_run_ends_with_reasons_for_a_fifth(devnet: Devnet, tmp_path: Path, attack: str) -> None:
+    """A program that recurses without end; one that nobody serves; and one of which the second half is missing."""
     assert wait_for(lambda: is_quiet(devnet))
     books, free = Books(devnet), Books(devnet).free_of(devnet.requester.address)
     before, period = devnet.gateway.head().number, 8
-    with requester(devnet, tmp_path, RECURSION) as people:
+    half = EmbeddedStore(tmp_path / "half")
+    with requester(devnet, tmp_path, LARGE if attack == "half" else RECURSION) as people, ExitStack() as stack:
         # The spec is of this test alone, so no node has it from another.
-        providers = [] if reason == "RESOURCES" else ["http://127.0.0.1:9"]
+        providers = {"recursion": [], "missing": ["http://127.0.0.1:9"]}.get(attack)
+        if providers is None:
+            providers = [stack.enter_context(LoopbackServer(build_gateway(half))).url]
         job = people.submit(commit_period=period, providers=providers)
+        if attack == "half":
+            copy_half(people.client.store, half, Cid.from_digest(job.order.spec_hash))
         last = people.client.wait(job, timeout_s=PATIENCE_S)
         described = people.client.describe(job)
+    half.close()
+    reason = "RESOURCES" if attack == "recursion" else "NO_DATA"
     assert last.stage is JobStage.VOID
     assert reason in last.detail
     assert described["abstentions"] == {reason: 9}, "three seats in each of three rounds"
     times = [step["timestamp"] for step in described["steps"]]
-    most = period + 6 if reason == "RESOURCES" else 3 * (period + 3)  # data may still come until a round's last call
+    most = period + 6 if attack == "recursion" else 3 * (period + 3)  # data may still come until a round's last call
     assert times[-1] - times[0] <= most, "no round waits for its later windows"
     assert not find_events(devnet, events.OperatorFined, before)
     assert wait_for(lambda: is_quiet(devnet))
@@ -75,6 +101,16 @@ def test_what_nobody_can_run_ends_with_reasons_for_a_fifth(devnet: Devnet, tmp_p
     assert spent > 0
     assert abs(spent - 9 * (price // 5)) <= spent // 5, "prices move by a tenth with an era"
     books.check()
+
+
+def copy_half(source: BlobStore, target: EmbeddedStore, spec: Cid) -> None:
+    """The spec, and of its module the root and the first part alone."""
+    target.put(spec, source.get(spec))
+    module = Cid.parse(JobSpec.from_bytes(source.get(spec)).module)
+    first, second, *_ = (link.cid for link in dagpb.decode(source.get(module)).links)
+    assert first != second
+    for cid in (module, first):
+        target.put(cid, source.get(cid))
 
 
 def test_a_result_that_its_voters_lost(devnet: Devnet, tmp_path: Path) -> None:
