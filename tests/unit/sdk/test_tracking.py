@@ -286,3 +286,37 @@ def test_other_batches_do_not_matter() -> None:
     )
     assert told == []
     assert not story.tracker.bundles[0].is_decided
+
+
+def extended_after_conviction() -> Story:
+    """A lie was accepted, its committee convicted elsewhere; a fresh one finds the truth while the lie is doubted."""
+    story = accepted()
+    page = encode_carry_page([CarryRecord(0, KEY.address, 1, 1, 0, 3)])
+    story.tell(
+        events.BatchExtended(BATCH, OTHER.address, 1),
+        events.BundlesCarried(BATCH, 1, page),
+        events.RoundAwaited(BATCH, 1, 9),
+    )
+    story.tell(events.RoundStarted(BATCH, 1, bytes(32)))
+    story.commit((4, 0, 0), (5, 0, 1), (6, 0, 2), round_=1)
+    story.settle((0, Verdict.ACCEPTED, GOOD), round_=1, voters=(4, 5, 6))
+    story.tell(events.BatchSettled(BATCH, 99))
+    return story
+
+
+def test_a_failed_challenge_of_a_struck_outcome_does_not_bring_the_lie_back() -> None:
+    """Its class vote was about one task, in which the lie is right."""
+    story = extended_after_conviction()
+    story.tell(decide(Verdict.ACCEPTED, BAD, [Conduct.RIGHT] * 7), events.DisputeSettled(DISPUTE, BATCH, 0))
+    assert story.tracker.bundles[0].vote == GOOD
+    assert story.tracker.is_final(99)
+
+
+def test_an_upheld_challenge_of_a_struck_outcome_leaves_the_fresh_one() -> None:
+    story = extended_after_conviction()
+    story.tell(
+        decide(Verdict.VOID, Vote(ZERO32), [Conduct.RIGHT, *[Conduct.WRONG_TOGETHER] * 3]),
+        events.DisputeSettled(DISPUTE, BATCH, 0),
+    )
+    assert story.tracker.stage is JobStage.ACCEPTED
+    assert story.tracker.bundles[0].vote == GOOD

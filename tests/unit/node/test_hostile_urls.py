@@ -1,0 +1,81 @@
+"""A URL that no resolver takes is one more stranger's lie: who meets it goes on to the next provider."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.unit.node.simulation import Network0
+
+from quorate.delivery import send_hints
+from quorate.protocol.encoding import compute_job_id
+from quorate.protocol.errors import ContentUnavailable, DataError
+from quorate.protocol.types import AbstainReason, Address, Vote
+from quorate.results import fetch_leaves
+from quorate.storage.cid import Cid
+from quorate.storage.embedded import EmbeddedStore
+from quorate.storage.fetch import fetch_dag
+from quorate_node.core.instructions import Execute
+from quorate_node.core.stimuli import BundleExecuted, BundleFailed
+from quorate_node.core.views import ChainView, OperatorView
+from quorate_node.execution import ExecutionService
+from quorate_node.executor.base import Executor
+from quorate_node.messaging import HttpMessenger
+from quorate_node.providers import check_url
+
+NOBODY = Address(bytes(20))
+EMPTY_LABEL, LONG_LABEL = "http://a..b", f"http://{'a' * 64}.example"
+HOSTILE = (EMPTY_LABEL, LONG_LABEL, "http://xn--\x80")
+
+
+@pytest.mark.parametrize("url", HOSTILE)
+def test_it_is_refused_with_an_error_of_ours(url: str) -> None:
+    with pytest.raises(DataError):
+        check_url(url, is_local=False)
+
+
+async def no_executor() -> Executor:
+    raise AssertionError("nothing to execute: the content is not there")
+
+
+async def execute(
+    folder: Path, hints: Callable[[bytes], list[str]], operators: tuple[int, ...]
+) -> BundleExecuted | BundleFailed:
+    """A bundle whose content is nowhere; operator 7 has announced what no resolver takes."""
+    net = Network0()
+    view = ChainView(operators={7: OperatorView(NOBODY, NOBODY, EMPTY_LABEL)})
+    messenger = HttpMessenger(view, is_local=True)
+    order = net.order().order
+    job_id = compute_job_id(net.world.market.separator, order)
+    with closing(EmbeddedStore(folder)) as store:
+        service = ExecutionService(store, no_executor, messenger, "http://127.0.0.1:1", is_local=True, hints=hints)
+        try:
+            return await service.run(Execute((1, 0), job_id, order, 0, (), operators, 5))
+        finally:
+            service.fetchers.shutdown()
+            await messenger.close()
+
+
+def test_a_requesters_hint_does_not_end_the_execution_of_all_seats(tmp_path: Path) -> None:
+    outcome = asyncio.run(execute(tmp_path, lambda _: [EMPTY_LABEL], ()))
+    assert isinstance(outcome, BundleFailed)
+    assert outcome.abstention is AbstainReason.NO_DATA
+
+
+def test_a_liars_endpoint_does_not_end_the_look_of_the_class(tmp_path: Path) -> None:
+    """Seats are asked for the content of a dispute: a lie's author must not be the one who stops the vote."""
+    outcome = asyncio.run(execute(tmp_path, lambda _: [], (7,)))
+    assert isinstance(outcome, BundleFailed)
+    assert outcome.abstention is AbstainReason.NO_DATA
+
+
+@pytest.mark.parametrize("url", HOSTILE)
+def test_a_requester_goes_on_to_the_next_seat(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ContentUnavailable):
+        fetch_leaves(Vote(bytes(32)), [url], [])
+    with closing(EmbeddedStore(tmp_path)) as store, pytest.raises(ContentUnavailable):
+        fetch_dag(store, Cid.from_digest(bytes(32)), [url])
+    send_hints(Network0().order(), [url], [])
