@@ -82,7 +82,7 @@ def send_hints(signed: SignedOrder, nodes: Sequence[str], providers: Sequence[st
     """Tell nodes who has an order's input, as far as they answer: its collator may be gone, and cannot tell them."""
     body = OrderMessage.from_signed(signed, list(providers)).model_dump_json()
     for url in nodes:
-        with suppress(httpx.HTTPError), open_http(url, HINTS_TIMEOUT_S) as client:
+        with suppress(httpx.HTTPError, httpx.InvalidURL, UnicodeError), open_http(url, HINTS_TIMEOUT_S) as client:
             client.post(url + HINTS_PATH, content=body, headers={"Content-Type": "application/json"})
 
 

@@ -57,7 +57,7 @@ def fetch_leaves(vote: Vote, providers: Sequence[str], refused: Refusals) -> lis
         except DataError as error:
             has_lied = True
             refused.append((url, str(error)))
-        except (httpx.HTTPError, ContentUnavailable) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ContentUnavailable) as error:
             refused.append((url, f"{type(error).__name__}: {error}"))
     reasons = "; ".join(f"{url}: {reason}" for url, reason in refused) or "no seat has announced an endpoint"
     kind = DataError if has_lied else ContentUnavailable

@@ -27,8 +27,8 @@ def check_url(url: str, *, is_local: bool) -> str:
         raise DataError(f"{url[:100]!r} is refused: only http and https URLs without credentials are asked")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise DataError(f"{host} cannot be resolved: {error}") from error
+    except (OSError, UnicodeError) as error:  # a name that no resolver could be asked for is a UnicodeError
+        raise DataError(f"{host[:100]!r} cannot be resolved: {error}") from error
     for *_, address in found:
         _check_address(url, ipaddress.ip_address(address[0]), is_local)
     return url.rstrip("/")

@@ -106,6 +106,16 @@ def test_events_are_in_order_and_whole(gateway: JsonRpcGateway) -> None:
     assert gateway.events(5, 4) == []
 
 
+def test_an_endpoint_that_is_no_text_hides_no_block(gateway: JsonRpcGateway) -> None:
+    owner = rich(gateway)
+    gateway.wait(gateway.send(owner, calls.register(owner.address)))
+    call = calls.announce_endpoint("http://??")
+    hostile = replace(call, data=call.data.replace(b"??", b"\xff\xfe"))
+    block = gateway.wait(gateway.send(owner, hostile)).block_number
+    assert any(isinstance(each.event, events.EndpointAnnounced) for each in gateway.events(0, block))
+    assert gateway.operator_of(owner.address) in gateway.endpoints()
+
+
 def test_a_refused_call_is_named_before_it_is_sent(gateway: JsonRpcGateway) -> None:
     account = rich(gateway)
     with pytest.raises(ProtocolViolation, match=r"InsufficientDeposit\(0, 5\).*deposit more") as caught:

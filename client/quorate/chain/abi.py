@@ -48,9 +48,12 @@ class EventEntry:
     def decode(self, topics: list[bytes], data: bytes) -> dict[str, Any]:
         """Field → value of one log; indexed fields must be value types."""
         plain = [(name, type_) for name, type_, indexed in self.fields if not indexed]
-        values: dict[str, Any] = dict(
-            zip((name for name, _ in plain), decode([type_ for _, type_ in plain], data), strict=True)
-        )
+        # Contracts take any bytes for a string: what is no text must not hide the events beside it.
+        types = ["bytes" if type_ == "string" else type_ for _, type_ in plain]
+        values: dict[str, Any] = {
+            name: value.decode(errors="replace") if type_ == "string" else value
+            for (name, type_), value in zip(plain, decode(types, data), strict=True)
+        }
         indexed = ((name, type_) for name, type_, is_indexed in self.fields if is_indexed)
         for (name, type_), topic in zip(indexed, topics[1:], strict=True):
             values[name] = decode([type_], topic)[0]

@@ -128,7 +128,7 @@ def _from_any(
             received = take(_base_url(provider), started + limits.timeout_s)
         except (_Dropped, DataError) as error:
             rejected.append((provider, str(error)))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last of a name that nobody resolves
             rejected.append((provider, _explain(error, limits)))
         else:
             return FetchReport(received, provider, time.monotonic() - started, tuple(rejected))
