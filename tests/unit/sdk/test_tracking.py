@@ -322,14 +322,16 @@ def test_an_upheld_challenge_of_a_struck_outcome_leaves_the_fresh_one() -> None:
     assert story.tracker.bundles[0].vote == GOOD
 
 
-def test_a_challenge_that_fails_later_does_not_undo_a_reversal() -> None:
-    """A liar doubts a task of its own result in which it was right, while another is found wrong."""
+def test_challenges_that_fail_later_do_not_undo_a_reversal() -> None:
+    """A liar doubts tasks of its own result in which it was right, while another is found wrong."""
     story = accepted()
     record = encode_dispute_record(make_record(DisputeKind.CHALLENGE, ((1, BAD), (2, BAD), (3, BAD))))
-    story.tell(events.DisputeOpened(DISPUTE + 1, BATCH, 0, record))
+    others = (DISPUTE + 1, DISPUTE + 2)
+    story.tell(*(events.DisputeOpened(other, BATCH, 0, record) for other in others))
     story.tell(decide(Verdict.VOID, Vote(ZERO32), [Conduct.RIGHT, *[Conduct.WRONG_TOGETHER] * 3]))
-    story.tell(replace(decide(Verdict.ACCEPTED, BAD, [Conduct.RIGHT] * 4), dispute_id=DISPUTE + 1))
-    story.tell(events.DisputeSettled(DISPUTE, BATCH, 0), events.DisputeSettled(DISPUTE + 1, BATCH, 0))
+    for other in others:
+        story.tell(replace(decide(Verdict.ACCEPTED, BAD, [Conduct.RIGHT] * 4), dispute_id=other))
+    story.tell(*(events.DisputeSettled(each, BATCH, 0) for each in (DISPUTE, *others)))
     assert story.tracker.stage is JobStage.VOID
     assert not story.tracker.is_final(99)
     assert story.tracker.bundles[0].vote is None
