@@ -71,8 +71,8 @@ class Slash:
 class TrackedBundle:
     """One of the job's bundles; `committed` maps seats of the present round to members, `abstained` to reasons.
 
-    `reasons` counts abstentions of all rounds; `voters` are those of its last row, which stands in the batch's outcome
-    page number `page`; `wrong` are members that a class vote found wrong.
+    `reasons` counts abstentions of all rounds; `voters` are those of its last row, which `round` gave and which stands
+    in the batch's outcome page number `page`; `wrong` are members that a class vote found wrong.
     """
 
     committed: dict[int, int] = field(default_factory=dict)
@@ -80,6 +80,7 @@ class TrackedBundle:
     reasons: Counter[str] = field(default_factory=Counter)
     voters: tuple[int, ...] = ()
     page: int = 0
+    round: int = 0
     wrong: set[int] = field(default_factory=set)
     is_reversed: bool = False
     standing: dict[int, Vote] = field(default_factory=dict)

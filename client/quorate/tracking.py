@@ -41,6 +41,7 @@ class JobTracker:
         self._opened: dict[int, events.BatchOpened] = {}
         self._punishing: set[int] = set()
         self._disputes: set[int] = set()
+        self._doubts: dict[int, int] = {}  # by challenge or dissenting audit: the round of the row that is doubted
         self._is_extending = False
         self._is_abandoned = False
         self._pages = 0
@@ -178,6 +179,7 @@ class JobTracker:
         for number, row in seen.items():
             bundle = self.bundles[number]
             bundle.verdict, bundle.voters, bundle.page = row.verdict, row.voters, self._pages
+            bundle.round = event.round
             bundle.vote = row.vote if row.verdict == Verdict.ACCEPTED else None
             if row.voters and bundle.dispute_id is None:  # of a conflict the record has told all votes
                 bundle.seats = _seats_of(bundle, row)
@@ -212,6 +214,7 @@ class JobTracker:
         seat_of = {member: seat for seat, member in bundle.committed.items()}
         bundle.seats = tuple(SeatVote(seat_of.get(member), member, vote) for member, vote in record.votes)
         if record.kind is not DisputeKind.CONFLICT:
+            self._doubts[event.dispute_id] = record.round
             who = "a challenge" if record.kind is DisputeKind.CHALLENGE else "an audit"
             self._step(JobStage.DISPUTED, f"{who} says that the accepted result is wrong: the class votes")
 
@@ -222,6 +225,9 @@ class JobTracker:
         self._punishing.add(event.dispute_id)
         tally = decode_tally(event.tally)
         bundle.wrong |= {member for member, row in enumerate(tally) if row.conduct >= Conduct.WRONG}
+        doubted = self._doubts.get(event.dispute_id)
+        if doubted is not None and (bundle.verdict != Verdict.ACCEPTED or bundle.round != doubted):
+            return  # that outcome counts no more: it was reversed, or the bundle goes on without it
         if event.verdict != Verdict.VOID:
             was_accepted, bundle.verdict = bundle.verdict == Verdict.ACCEPTED, Verdict.ACCEPTED
             bundle.vote = Vote(event.root)

@@ -10,7 +10,7 @@ from quorate.protocol import events
 from quorate.protocol.commitment import compute_round_domain
 from quorate.protocol.encoding import decode_list_skips
 from quorate.protocol.errors import UnrecoverableError
-from quorate.protocol.types import Opening, Stage, Table, Verdict, Vote
+from quorate.protocol.types import DisputeKind, Opening, Stage, Table, Verdict, Vote
 from quorate_node.core.state import Network
 from quorate_node.core.stimuli import Logged
 from quorate_node.core.views import Batch, ChainView, Dispute
@@ -93,8 +93,12 @@ def _on_decided(chain: ChainView, network: Network, event: events.DisputeDecided
         return
     dispute.tally = event.tally
     batch = chain.batches.get(event.batch_id)
-    if batch is not None and event.verdict == Verdict.VOID:  # its row, if it had one, counts no more
-        batch.outcomes.pop(event.bundle, None)
+    outcome = batch.outcomes.get(event.bundle) if batch else None
+    is_conflict = dispute.record.kind is DisputeKind.CONFLICT
+    if batch is None or outcome is None or event.verdict != Verdict.VOID:
+        return
+    if is_conflict or outcome.round == dispute.record.round:  # what a later round found still counts
+        del batch.outcomes[event.bundle]
 
 
 def _on_punished(chain: ChainView, network: Network, event: events.RowsPunished, logged: Logged) -> None:
