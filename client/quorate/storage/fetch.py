@@ -229,8 +229,12 @@ def _paced(
 
 
 def _redirected(url: str, location: str) -> str:
-    target = urljoin(url, location)
-    if urlsplit(target)[:2] != urlsplit(url)[:2]:
+    try:
+        target = urljoin(url, location)
+        is_elsewhere = urlsplit(target)[:2] != urlsplit(url)[:2]
+    except ValueError as error:
+        raise _Dropped(f"redirects to {location[:80]!r}, which is no URL") from error
+    if is_elsewhere:
         raise _Dropped(f"redirects to another host ({urlsplit(target).netloc or target[:80]}), which nobody named")
     return target
 
