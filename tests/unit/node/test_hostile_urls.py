@@ -8,16 +8,22 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 from tests.unit.node.simulation import Network0
 
 from quorate.delivery import send_hints
+from quorate.messages import MAX_PROVIDERS
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ContentUnavailable, DataError
-from quorate.protocol.types import AbstainReason, Address, Vote
+from quorate.protocol.types import AbstainReason, Address, JobId, Vote
 from quorate.results import fetch_leaves
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.fetch import fetch_dag
+from quorate.storage.serve import LoopbackServer
 from quorate_node.core.instructions import Execute
 from quorate_node.core.stimuli import BundleExecuted, BundleFailed
 from quorate_node.core.views import ChainView, OperatorView
@@ -70,6 +76,32 @@ def test_a_liars_endpoint_does_not_end_the_look_of_the_class(tmp_path: Path) -> 
     outcome = asyncio.run(execute(tmp_path, lambda _: [], (7,)))
     assert isinstance(outcome, BundleFailed)
     assert outcome.abstention is AbstainReason.NO_DATA
+
+
+def test_a_collator_names_few_providers(tmp_path: Path) -> None:
+    """Each that does not answer costs seconds: thousands, before the seats that have the content, outlast any vote."""
+    collator, seat = Address(b"c" * 20), Address(b"s" * 20)
+
+    async def hints(_: Request) -> JSONResponse:
+        return JSONResponse({"providers": [f"http://127.0.0.{1 + i % 200}:{1 + i}" for i in range(3000)]})
+
+    async def find(url: str) -> list[str]:
+        operators = {1: OperatorView(collator, collator, url), 2: OperatorView(seat, seat, "http://127.0.0.1:2")}
+        messenger = HttpMessenger(ChainView(operators=operators, operator_by_address={collator: 1}), is_local=True)
+        order = Network0().order().order
+        with closing(EmbeddedStore(tmp_path)) as store:
+            service = ExecutionService(
+                store, no_executor, messenger, "http://127.0.0.1:1", is_local=True, hints=lambda _: []
+            )
+            try:
+                return await service._find_providers(Execute((1, 0), JobId(bytes(32)), order, 0, (collator,), (2,), 5))
+            finally:
+                service.fetchers.shutdown()
+                await messenger.close()
+
+    with LoopbackServer(Starlette(routes=[Route("/quorate/v1/hints/{job_id}", hints)])) as server:
+        found = asyncio.run(find(server.url))
+    assert "http://127.0.0.1:2" in found[: MAX_PROVIDERS + 2]
 
 
 @pytest.mark.parametrize("url", HOSTILE)

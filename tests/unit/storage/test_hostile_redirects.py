@@ -24,6 +24,6 @@ def test_a_location_that_is_no_url_drops_its_provider(location: str, tmp_path: P
         return Response(status_code=302, headers={"location": location})
 
     app = Starlette(routes=[Route("/ipfs/{cid}", redirect)])
-    with LoopbackServer(app) as server, closing(EmbeddedStore(tmp_path)) as store:
-        with pytest.raises(ContentUnavailable):
-            fetch_dag(store, Cid.from_digest(bytes(32)), [server.url])
+    refused = pytest.raises(ContentUnavailable)
+    with LoopbackServer(app) as server, closing(EmbeddedStore(tmp_path)) as store, refused:
+        fetch_dag(store, Cid.from_digest(bytes(32)), [server.url])
