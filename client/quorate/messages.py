@@ -146,9 +146,12 @@ class OrderAccepted(BaseModel):
 
 
 class HintsMessage(BaseModel):
-    """`GET /quorate/v1/hints/{job_id}`: URLs of gateways that may have the job's input."""
+    """`GET /quorate/v1/hints/{job_id}`: URLs of gateways that may have the job's input.
 
-    providers: list[str]
+    Few, as in an order: one that does not answer costs whoever asks it seconds.
+    """
+
+    providers: Annotated[list[Url], Field(max_length=MAX_PROVIDERS)]
 
 
 class LeavesMessage(BaseModel):
