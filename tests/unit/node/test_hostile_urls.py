@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from tests.unit.node.simulation import Network0
+from tests.unit.node.test_edge import altered, make_client, make_collator
 
 from quorate.delivery import send_hints
-from quorate.messages import MAX_PROVIDERS
+from quorate.messages import MAX_PROVIDERS, OrderMessage
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ContentUnavailable, DataError
 from quorate.protocol.types import AbstainReason, Address, JobId, Vote
@@ -111,3 +112,17 @@ def test_a_requester_goes_on_to_the_next_seat(url: str, tmp_path: Path) -> None:
     with closing(EmbeddedStore(tmp_path)) as store, pytest.raises(ContentUnavailable):
         fetch_dag(store, Cid.from_digest(bytes(32)), [url])
     send_hints(Network0().order(), [url], [])
+
+
+async def test_nobody_else_replaces_what_a_requester_said_of_its_input(tmp_path: Path) -> None:
+    """Order and signature are on the chain for all to copy: they do not show that the sender is the requester."""
+    net = Network0(8)
+    collator, _ = make_collator(net, tmp_path)
+    signed = altered(net, valid_until=2_000_000_000)
+    async with make_client(net, tmp_path, collator) as client:
+        good = OrderMessage.from_signed(signed, ["http://127.0.0.1:1"]).model_dump_json()
+        job_id = (await client.post("/quorate/v1/orders", content=good)).json()["job_id"]
+        copied = OrderMessage.from_signed(signed, ["http://127.0.0.1:666"]).model_dump_json()
+        await client.post("/quorate/v1/hints", content=copied)
+        hints = (await client.get(f"/quorate/v1/hints/{job_id}")).json()["providers"]
+        assert hints[:1] == ["http://127.0.0.1:1"]
