@@ -32,8 +32,9 @@ OnProgress = Callable[[int], None]
 class FetchLimits:
     """What one fetch may cost.
 
-    `max_bytes` received from one provider; `timeout_s` seconds in all; `stall_s` seconds without a byte, or with fewer
-    than `min_bytes_s` a second; `connect_s` seconds for a connection.
+    `max_bytes` received from one provider; `timeout_s` seconds in all, but for the start of a provider that is asked
+    late; `stall_s` seconds without a byte, or with fewer than `min_bytes_s` a second; `connect_s` seconds for a
+    connection.
     """
 
     max_bytes: int | None = 16 << 30
@@ -124,8 +125,11 @@ def _from_any(
     for provider in providers:
         if is_here():
             break
+        # One that is silent or slow uses up its own time alone: who comes next has some left, however late it is.
+        least = min(limits.timeout_s, limits.connect_s + limits.stall_s)
+        deadline = max(started + limits.timeout_s, time.monotonic() + least)
         try:
-            received = take(_base_url(provider), started + limits.timeout_s)
+            received = take(_base_url(provider), deadline)
         except (_Dropped, DataError) as error:
             rejected.append((provider, str(error)))
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last of a name that nobody resolves

@@ -23,6 +23,7 @@ from quorate.chain.signing import recover
 from quorate.messages import (
     MAX_BODY_BYTES,
     MAX_MAIL_BYTES,
+    MAX_PROVIDERS,
     ErrorDetail,
     ErrorMessage,
     ExtensionMessage,
@@ -213,9 +214,11 @@ class Api:
         if signed.kind is SignatureKind.ECDSA and recover(job_id, signed.signature) != signed.order.requester:
             raise OrderRefused("SIGNATURE", "the order is not signed by its requester for this deployment")
         # A signature costs nothing: orders that nobody paid for could push out the hints of those that are under way.
-        if not self._services.hints.get(job_id) and not is_posted(state, job_id):
+        known = self._services.hints.get(job_id)
+        if not known and not is_posted(state, job_id):
             raise OrderRefused("UNKNOWN_JOB", "hints about an order are taken once it is posted")
-        self._services.hints.put(job_id, message.providers)
+        # The chain shows an order and its signature to all: whoever repeats them adds, and replaces nothing.
+        self._services.hints.put(job_id, list(dict.fromkeys([*known, *message.providers]))[:MAX_PROVIDERS])
         return JSONResponse({"taken": True}, 202)
 
     async def leaves(self, request: Request) -> Response:
