@@ -116,7 +116,9 @@ class Performer:
             outcome = await self._tools.execution.run(instruction)
         except UnrecoverableError:
             raise
-        except QuorateError as error:
+        except Exception as error:  # the core must hear of it, be it a stranger's trick: else it waits for ever
+            if not isinstance(error, QuorateError):
+                self._log.error("execution broke", job=job, error=repr(error), exc_info=True)
             outcome = st.BundleFailed(instruction.key, f"{type(error).__name__}: {error}", retry=True)
         if isinstance(outcome, st.BundleFailed):
             self._metrics.count("executions", "failed")

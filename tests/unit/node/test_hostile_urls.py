@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 from starlette.applications import Starlette
@@ -15,6 +16,7 @@ from starlette.routing import Route
 from tests.unit.node.simulation import Network0
 from tests.unit.node.test_edge import altered, make_client, make_collator
 
+from quorate.chain.gateway import ChainGateway
 from quorate.delivery import send_hints
 from quorate.messages import MAX_PROVIDERS, OrderMessage
 from quorate.protocol.encoding import compute_job_id
@@ -30,7 +32,11 @@ from quorate_node.core.stimuli import BundleExecuted, BundleFailed
 from quorate_node.core.views import ChainView, OperatorView
 from quorate_node.execution import ExecutionService
 from quorate_node.executor.base import Executor
+from quorate_node.journal import Journal
+from quorate_node.mailbox import Mailbox
 from quorate_node.messaging import HttpMessenger
+from quorate_node.metrics import Metrics
+from quorate_node.performer import LeafShelf, Performer, Tools
 from quorate_node.providers import check_url
 
 NOBODY = Address(bytes(20))
@@ -126,3 +132,30 @@ async def test_nobody_else_replaces_what_a_requester_said_of_its_input(tmp_path:
         await client.post("/quorate/v1/hints", content=copied)
         hints = (await client.get(f"/quorate/v1/hints/{job_id}")).json()["providers"]
         assert hints[:1] == ["http://127.0.0.1:1"]
+
+
+def test_whatever_breaks_an_execution_the_core_hears_of_it(tmp_path: Path) -> None:
+    net = Network0()
+    node, heard = net.nodes[0], list[object]()
+    order = net.order().order
+    instruction = Execute((1, 0), JobId(bytes(32)), order, 0, (), (), 5)
+
+    def trip(_: bytes) -> list[str]:
+        raise RuntimeError("nobody thought of this")
+
+    async def perform() -> None:
+        messenger = HttpMessenger(ChainView(), is_local=True)
+        with closing(EmbeddedStore(tmp_path)) as store:
+            service = ExecutionService(store, no_executor, messenger, "http://127.0.0.1:1", is_local=True, hints=trip)
+            mailbox = Mailbox(lambda: node.core.state, heard.append)
+            tools = Tools(
+                cast(ChainGateway, None), messenger, mailbox, service, Metrics(), LeafShelf(), "", lambda *_: None
+            )
+            performer = Performer(node.core, node.key, Journal(tmp_path / "journal"), tools, heard.append)
+            await performer.perform(instruction)
+            await messenger.close()
+
+    asyncio.run(perform())
+    (outcome,) = heard
+    assert isinstance(outcome, BundleFailed)
+    assert outcome.retry
