@@ -2,6 +2,7 @@
 
 Each setting comes from the first of: an argument, the environment, QUORATE_HOME/config.json, and the config that
 `quorate devnet up` wrote to QUORATE_HOME/devnet. A passphrase is never an argument: other users see command lines.
+A file's passphrase file opens that file's keystore and no other.
 
     QUORATE_HOME             folder of keys, jobs and content; ~/.quorate
     QUORATE_RPC_URL          the chain's JSON-RPC endpoint
@@ -24,11 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quorate.chain.account import SigningAccount, load_keystore, read_passphrase
+from quorate.chain.account import SigningAccount, check_readable, load_keystore, read_passphrase
 from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.types import Deployment
 from quorate.protocol.errors import ConfigurationError
 
+PASSPHRASE = "QUORATE_PASSPHRASE"
 HINT = "start a local network with `quorate devnet up`, or set"
 
 
@@ -69,12 +71,13 @@ class Config:
         """The requester's key. Raises ConfigurationError or, for a wrong passphrase, DataError."""
         if self.keystore is None:
             raise ConfigurationError(f"no key is configured: {HINT} QUORATE_KEYSTORE to a keystore file")
+        check_readable(self.keystore)  # before anybody is asked for its passphrase
         return load_keystore(self.keystore, self._passphrase(self.keystore))
 
     def _passphrase(self, keystore: Path) -> bytes:
         if self.passphrase_file is not None:
             return read_passphrase(self.passphrase_file)
-        if (given := os.environ.get("QUORATE_PASSPHRASE")) is not None:
+        if (given := os.environ.get(PASSPHRASE)) is not None:
             return given.encode()
         if not sys.stdin.isatty():
             raise ConfigurationError("no passphrase: set QUORATE_PASSPHRASE_FILE, or QUORATE_PASSPHRASE")
@@ -85,14 +88,23 @@ def load_config(home: Path | None = None, overrides: Mapping[str, Any] | None = 
     """Read the configuration. `overrides` maps names of Config's fields to arguments; None there means not given."""
     environment = os.environ
     home = (home or Path(environment.get("QUORATE_HOME") or Path.home() / ".quorate")).expanduser().absolute()
-    values = _read(home / "devnet" / "config.json") | _read(home / "config.json")
     names = ("rpc_url", "deployment", "keystore", "passphrase_file", "store")
-    values |= {name: text for name in names if (text := environment.get(f"QUORATE_{name.upper()}"))}
+    named: dict[str, Any] = {name: text for name in names if (text := environment.get(f"QUORATE_{name.upper()}"))}
     if collators := environment.get("QUORATE_COLLATORS"):
-        values["collators"] = [url.strip() for url in collators.split(",") if url.strip()]
-    if "keystore" in (given := {k: v for k, v in (overrides or {}).items() if v is not None}):
-        values.pop("passphrase_file", None)  # that of another key
-    return _build(home, values | given)
+        named["collators"] = [url.strip() for url in collators.split(",") if url.strip()]
+    # The environment's passphrase stays with an option's keystore: whoever named both means both.
+    named |= {name: value for name, value in (overrides or {}).items() if value is not None}
+    values = _put_over(_read(home / "devnet" / "config.json"), _read(home / "config.json"))
+    values = _put_over(values, named)
+    if "passphrase_file" not in named and PASSPHRASE in environment:
+        values.pop("passphrase_file", None)
+    return _build(home, values)
+
+
+def _put_over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those that come first put over the others; a passphrase file stays with its keystore."""
+    kept = {name: lower[name] for name in lower if name != "passphrase_file" or "keystore" not in upper}
+    return {**kept, **upper}
 
 
 def _read(path: Path) -> dict[str, Any]:

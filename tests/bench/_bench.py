@@ -8,21 +8,54 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Type of an argument: a whole number within bounds."""
+    bounds = f"a whole number from {least} " + ("on" if most is None else f"to {most}")
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {bounds}") from error
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{text} is not {bounds}")
+        return number
+
+    return parse
+
+
+def share(text: str) -> float:
+    """Type of an argument: a part of a whole, which may be nothing but not all."""
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
+    if not 0 <= number < 1:  # nan is neither
+        raise argparse.ArgumentTypeError(f"{text} is not at least 0 and below 1")
+    return number
+
+
 class Bench:
     """One run of a benchmark.
 
     Rows go to out/bench/NAME/*.jsonl as they are measured; figures are to be computed from `rows` alone, so that
-    whoever doubts a figure can recompute it from the file.
+    whoever doubts a figure can recompute it from the file. `check` says what is wrong with arguments together.
     """
 
-    def __init__(self, name: str, description: str, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        arguments: Mapping[str, Mapping[str, Any]] | None = None,
+        check: Callable[[argparse.Namespace], str | None] | None = None,
+    ) -> None:
         parser = argparse.ArgumentParser(prog=f"scripts/bench {name}", description=description)
         parser.add_argument("--json", action="store_true", help="print one JSON object as the last line of stdout")
         parser.add_argument("--seed", type=int, default=1, help="seed of all that is random (default: %(default)s)")
@@ -31,6 +64,8 @@ class Bench:
         self.args = parser.parse_args()
         self.name, self.prefix = name, ""
         self.folder = ROOT / "out" / "bench" / name
+        if check is not None and (problem := check(self.args)):
+            parser.error(problem)
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in self.folder.glob("*.jsonl"):
             old.unlink()

@@ -6,27 +6,33 @@ Every figure is computed from the rows in out/bench/adversary-*.jsonl.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from _bench import ROOT, Bench
+from _bench import ROOT, Bench, share, whole
 from tests.adversarial.batch_play import Plan, Row
 from tests.adversarial.chance import compute_interval
 from tests.adversarial.economy import Economy
 from tests.adversarial.onchain import Attack
+from tests.adversarial.population import split_equally, split_liars
 from tests.adversarial.strategies import STRATEGIES
 
+from quorate.protocol.params import LOCAL, MAX_MEMBERS, MAX_UNITS, MAX_VOTERS
+
 PICTURE = ROOT / "out" / "adversary.png"
+LEAST_SPLIT_SHARE = 0.001
+"""A smaller share of the stake is less than a unit for each of the liars."""
 UNANIMOUS = ("lie_if_unanimous", "split_liars", "always_lie")
 """Strategies whose wrong results are exactly the committees that were wholly theirs."""
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "--nodes": {"type": int, "default": 100, "help": "operators of the class (default: 100)"},
-    "--share": {"type": float, "default": 0.25, "help": "the liars' share of its stake (default: 0.25)"},
-    "--k": {"type": int, "default": None, "help": "seats of a committee (default: 21, or half the operators)"},
-    "--rounds": {"type": int, "default": 2, "help": "fresh rounds after the first (default: 2)"},
+    "--nodes": {"type": whole(2, MAX_MEMBERS), "default": 100, "help": "operators of the class (default: 100)"},
+    "--share": {"type": share, "default": 0.25, "help": "the liars' share of its stake (default: 0.25)"},
+    "--k": {"type": whole(1), "default": None, "help": "seats of a committee (default: 21, or half the operators)"},
+    "--rounds": {"type": whole(0), "default": 2, "help": "fresh rounds after the first (default: 2)"},
     "--strategy": {"choices": sorted(STRATEGIES), "default": "lie_if_unanimous", "help": "what the liars do"},
-    "--bundles": {"type": int, "default": 1000, "help": "bundles posted (default: 1000)"},
+    "--bundles": {"type": whole(1), "default": 1000, "help": "bundles posted (default: 1000)"},
     "--model": {"action": "store_true", "help": "let the pure model play all parties: no chain, no nodes"},
     "--deplete": {"action": "store_true", "help": "do not replace liars that were ejected or slashed"},
 }
@@ -127,11 +133,33 @@ def keep(bench: Bench, rows: Iterable[Row]) -> None:
             bench.say(f"era {row['era']}: {row['bundles']} bundles, void {row['void_share']:.0%}")
 
 
+def find_problem(a: argparse.Namespace) -> str | None:
+    """What is wrong with the arguments together, by the limits that the contracts have."""
+    seats = choose_seats(a)
+    if 2 * seats > a.nodes:
+        return f"argument --k: {seats} seats are more than half of the {a.nodes} --nodes"
+    if (voters := seats * (1 + a.rounds)) > MAX_VOTERS:
+        return f"argument --k: {seats} seats in {1 + a.rounds} rounds are {voters} votes, above {MAX_VOTERS}"
+    if not a.model and a.rounds > LOCAL.max_rounds:
+        return f"argument --rounds: contracts allow {LOCAL.max_rounds}"
+    if a.strategy == "split_liars" and (a.nodes < 3 or a.share < LEAST_SPLIT_SHARE):
+        return f"argument --strategy: split_liars needs 3 or more --nodes and a --share from {LEAST_SPLIT_SHARE} on"
+    split = (split_liars if a.strategy == "split_liars" else split_equally)(a.nodes, a.share)
+    if (units := sum(split.honest) + sum(split.liars)) > MAX_UNITS:
+        return f"argument --share: {units} units would split the stake so, and a class has {MAX_UNITS}"
+    return None
+
+
+def choose_seats(a: argparse.Namespace) -> int:
+    """Seats of a committee."""
+    return a.k if a.k is not None else min(21, a.nodes // 2)
+
+
 def main() -> None:
     """Run it."""
-    bench = Bench("adversary", __doc__ or "", ARGUMENTS)
+    bench = Bench("adversary", __doc__ or "", ARGUMENTS, find_problem)
     a = bench.args
-    seats = a.k if a.k is not None else min(21, a.nodes // 2)
+    seats = choose_seats(a)
     plan = Plan(a.nodes, a.share, seats, a.strategy, a.bundles, a.rounds, a.deplete, a.seed)
     how = "model" if a.model else "chain"
     bench.keep_as(f"{how}-{a.strategy}-n{a.nodes}-p{a.share:g}-k{seats}{'-deplete' if a.deplete else ''}")

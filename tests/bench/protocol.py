@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from _bench import Bench
+from _bench import Bench, whole
 from tests.differential.campaign import run_campaign
 from tests.differential.chain import running_chain
 from tests.differential.mutants import MUTANTS, make_mutant
@@ -46,10 +46,10 @@ def compute_figures(rows: list[dict[str, Any]], mutant: str | None) -> dict[str,
 def main() -> None:
     """Run it."""
     arguments: dict[str, dict[str, Any]] = {
-        "--actions": {"type": int, "default": 2000, "help": "actions to send in all (default: 2000)"},
+        "--actions": {"type": whole(1), "default": 2000, "help": "actions to send in all (default: 2000)"},
         "--mutant": {"choices": sorted(MUTANTS), "help": "plant this fault in the contracts first"},
         "--list-mutants": {"action": "store_true", "help": "name the faults that can be planted, and end"},
-        "--stop-at": {"type": int, "default": None, "help": "end after so many mismatches"},
+        "--stop-at": {"type": whole(1), "default": None, "help": "end after so many mismatches"},
     }
     bench = Bench("protocol", __doc__ or "", arguments)
     if bench.args.list_mutants:

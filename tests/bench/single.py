@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import wasmtime
-from _bench import ROOT, Bench, median
+from _bench import ROOT, Bench, median, whole
 
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
@@ -148,10 +148,11 @@ def main() -> None:
         "single",
         __doc__ or "",
         {
-            "--jobs": {"type": int, "default": 5, "help": "jobs that count, after one to warm up (default: 5)"},
-            "--nodes": {"type": int, "default": 6, "help": "nodes of the devnet (default: 6)"},
-            "--seats": {"type": int, "default": 3, "help": "operators that must agree (default: 3)"},
+            "--jobs": {"type": whole(1), "default": 5, "help": "jobs that count, after one to warm up (default: 5)"},
+            "--nodes": {"type": whole(2), "default": 6, "help": "nodes of the devnet (default: 6)"},
+            "--seats": {"type": whole(1), "default": 3, "help": "operators that must agree (default: 3)"},
         },
+        lambda a: None if 2 * a.seats <= a.nodes else f"--seats {a.seats} are more than half of --nodes {a.nodes}",
     )
     work = Path(tempfile.mkdtemp(prefix="quorate-bench-"))
     try:

@@ -94,6 +94,18 @@ def save_keystore(path: Path, account: SigningAccount, passphrase: bytes, scrypt
         os.fsync(file.fileno())
 
 
+def check_readable(path: Path) -> None:
+    """Raise ConfigurationError unless there is a keystore file that can be read."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise _no_keystore(path, error) from error
+
+
+def _no_keystore(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"cannot read the keystore {path}: {error.strerror}; make one first, or name another")
+
+
 def load_keystore(path: Path, passphrase: bytes) -> SigningAccount:
     """Open a keystore v3. Raises ConfigurationError when it is missing, DataError for a wrong passphrase or file."""
     try:
@@ -105,7 +117,7 @@ def load_keystore(path: Path, passphrase: bytes) -> SigningAccount:
         mac = bytes.fromhex(crypto["mac"])
         iv = bytes.fromhex(crypto["cipherparams"]["iv"])
     except OSError as error:
-        raise ConfigurationError(f"cannot read the keystore {path}: {error.strerror}; make one first") from error
+        raise _no_keystore(path, error) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a keystore of version 3 ({error!r})") from error
     if not hmac.compare_digest(mac, keccak(derived[16:32] + ciphertext)):

@@ -16,7 +16,10 @@ from quorate.protocol.errors import ChainUnavailable, RecoverableError
 
 MAX_BATCH = 500
 RETRY_PAUSES_S = (0.1, 0.3, 1.0)
-HOW_TO_START = "start one with `quorate devnet up`, or name another with --rpc-url or QUORATE_RPC_URL"
+HOW_TO_START = (
+    "start one with `quorate devnet up`, or name another "
+    "(quorate: --rpc-url or QUORATE_RPC_URL; quorate-node: rpc_url in its config.json)"
+)
 
 RpcCall = tuple[str, Sequence[Any]]
 """A method and its parameters."""

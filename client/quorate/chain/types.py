@@ -100,7 +100,8 @@ class Deployment:
             return cls(int(values["chain_id"]), **addresses, block=int(values["block"]))
         except OSError as error:
             raise ConfigurationError(
-                f"no deployment at {path}: start one with `quorate devnet up`, or name its file with QUORATE_DEPLOYMENT"
+                f"no deployment at {path}: start one with `quorate devnet up`, or name its file "
+                "(quorate: QUORATE_DEPLOYMENT; quorate-node: init --deployment, or its config.json)"
             ) from error
         except (ValueError, KeyError, TypeError, ConfigurationError) as error:
             raise ConfigurationError(f"{path} is not a deployment file ({error!r}): deploy again") from error

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quorate.chain import calls
 from quorate.chain.account import SigningAccount
-from quorate.chain.calls import Call
 from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.types import Deployment, parse_address, to_hex, write_atomically
-from quorate.cli.output import format_ether
 from quorate.cli.output import parse_amount as parse_amount  # for quorate_node.cli.main
-from quorate.protocol.errors import ConfigurationError, ProtocolViolation, ValidationError
+from quorate.protocol.errors import ConfigurationError, ValidationError
 from quorate.protocol.types import Address
-from quorate_node.cli.transfers import MINED_S, fund, send_on
+from quorate_node.cli import stakes
+from quorate_node.cli.transfers import fund
 from quorate_node.config import CONFIG_FILE, KEYSTORE_FILE, NodeConfig, build_config, load_config
 from quorate_node.keystore import create_key, derive_keys, get_passphrase, open_key, read_address, read_addresses
-
-Action = Callable[[SigningAccount], dict[str, Any]]
-"""What a command does with one operator's key, and what it tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,99 +81,41 @@ def _open_owners(home: Path, operators: int | None = None) -> tuple[JsonRpcGatew
     return gateway, derive_keys(key, config)
 
 
-def _for_each(keys: list[SigningAccount], action: Action) -> dict[str, Any]:
-    """What one operator's command tells; for a farm, that of each operator."""
-    found = [action(key) for key in keys]
-    return found[0] if len(found) == 1 else {"operators": found}
-
-
-def _try_each(gateway: JsonRpcGateway, keys: list[SigningAccount], action: Action) -> dict[str, Any]:
-    """The same, but where a farm's operator is refused the others go on. Raises ValidationError when all are."""
-    if len(keys) == 1:
-        return action(keys[0])
-    found: list[dict[str, Any]] = []
-    refused: list[ValidationError] = []
-    for key in keys:
-        told: dict[str, Any] = {"operator_id": gateway.operator_of(key.address)}
-        try:
-            told |= action(key)
-        except ValidationError as error:
-            refused.append(error)
-            told["problem"] = str(error)
-        found.append(told)
-    if len(refused) == len(keys):
-        raise ValidationError(f"all {len(keys)} operators are refused; the first: {refused[0]}") from refused[0]
-    return {"operators": found}
-
-
-def _send(gateway: JsonRpcGateway, key: SigningAccount, call: Call, value: int = 0) -> str:
-    transaction = gateway.send(key, call, value=value)
-    gateway.wait(transaction, MINED_S)
-    return to_hex(transaction)
-
-
 def stake(
     home: Path, wei: int, class_id: int, units: int, ask: int, capacity: int, operators: int | None = None
 ) -> dict[str, Any]:
-    """Register or stake, and join a class when `units` is above 0; a farm's first key pays for the others."""
+    """Register or stake, and join a class when `units` is above 0; a farm's first key pays for the others.
+
+    What can be refused is refused before any money moves; of a farm, those that are not refused go on.
+    """
     gateway, keys = _open_owners(home, operators)
-    if gateway.balance(keys[0].address) < wei:
-        held = format_ether(gateway.balance(keys[0].address))
-        raise ValidationError(f"{to_hex(keys[0].address)} holds {held}: send it stake and gas for each operator first")
-    for key in keys[1:]:
-        fund(gateway, keys[0], key.address, wei)
-    return _for_each(keys, lambda key: _stake(gateway, key, wei, class_id, units, ask, capacity))
+    wish = stakes.StakeWish(wei, class_id, units, ask, capacity)
+    wish.check(gateway)
+    refusals = {key.address: stakes.find_refusal(gateway, key, wish) for key in keys}
+    if able := [key for key in keys if refusals[key.address] is None]:
+        stakes.check_money(gateway, keys[0], able, wei)
 
+    def stake_one(key: SigningAccount) -> dict[str, Any]:
+        if (refusal := refusals[key.address]) is not None:
+            raise refusal
+        if key is not keys[0]:
+            fund(gateway, keys[0], key.address, wei)
+        return stakes.stake(gateway, key, wish)
 
-def _stake(
-    gateway: JsonRpcGateway, key: SigningAccount, wei: int, class_id: int, units: int, ask: int, capacity: int
-) -> dict[str, Any]:
-    operator_id = gateway.operator_of(key.address)
-    if units:
-        _check_units(gateway, operator_id, wei, class_id, units)  # before any money moves
-    call = calls.stake(operator_id) if operator_id else calls.register(key.address)
-    found: dict[str, Any] = {"transaction": _send(gateway, key, call, wei)}
-    operator_id = operator_id or gateway.operator_of(key.address)
-    if units:
-        found["joined"] = _send(gateway, key, calls.join(class_id, units, ask, capacity))
-        found["class"] = class_id
-    info = gateway.operator(operator_id)
-    return found | {"operator_id": operator_id, "stake_wei": info.stake, "allocated_wei": info.allocated}
-
-
-def _check_units(gateway: JsonRpcGateway, operator_id: int, wei: int, class_id: int, units: int) -> None:
-    if not 1 <= class_id <= gateway.class_count():
-        raise ValidationError(f"there is no class {class_id} here: this deployment has {gateway.class_count()}")
-    info = gateway.operator(operator_id) if operator_id else None
-    free = wei + (info.stake - info.allocated if info else 0)
-    unit_wei = gateway.class_info(class_id).unit_wei
-    if units < 0 or units * unit_wei > free:
-        raise ValidationError(
-            f"{units} units of class {class_id} need {units * unit_wei} wei ({unit_wei} each), "
-            f"but {free} would be free: stake more, or ask for fewer units"
-        )
+    return stakes.try_each(gateway, keys, stake_one)
 
 
 def unstake(home: Path, wei: int, leave: bool) -> dict[str, Any]:
     """Begin to unbond; `leave` first takes the operator out of all its classes, whose units hold stake."""
     gateway, keys = _open_owners(home)
-    return _try_each(gateway, keys, lambda key: _unstake(gateway, key, wei, leave))
-
-
-def _unstake(gateway: JsonRpcGateway, key: SigningAccount, wei: int, leave: bool) -> dict[str, Any]:
-    operator_id = gateway.operator_of(key.address)
-    for class_id in range(1, gateway.class_count() + 1) if leave else ():
-        if operator_id in gateway.class_members(class_id):
-            _send(gateway, key, calls.leave(class_id))
-    transaction = _send(gateway, key, calls.unstake(wei))
-    info = gateway.operator(operator_id)
-    return {"transaction": transaction, "unbonding_wei": info.unbonding, "release_at": info.release_at}
+    return stakes.try_each(gateway, keys, lambda key: stakes.unstake(gateway, key, wei, leave))
 
 
 def withdraw(home: Path, to: str | None = None, sweep: bool = False) -> dict[str, Any]:
     """Take unbonded stake out, and bring it to one address: `to`, or that of a farm's first operator.
 
-    With `sweep` all that the other operators' addresses hold comes along, be there unbonded stake or not.
+    With `sweep` all that the other operators' addresses hold comes along, be there unbonded stake or not; only those
+    whose stake still unbonds keep it, for the withdraw that is to come.
     """
     gateway, keys = _open_owners(home)
     target = parse_address(to) if to else keys[0].address
@@ -187,40 +123,13 @@ def withdraw(home: Path, to: str | None = None, sweep: bool = False) -> dict[str
         raise ValidationError("nobody has the address 0x0: what is sent there is lost")
     if sweep and all(key.address == target for key in keys):
         raise ValidationError("--sweep empties the addresses of a farm's other operators: say where to with --to")
-    return _try_each(gateway, keys, lambda key: _withdraw(gateway, key, target, sweep))
-
-
-def _withdraw(gateway: JsonRpcGateway, key: SigningAccount, target: Address, sweep: bool) -> dict[str, Any]:
-    unbonding = gateway.operator(gateway.operator_of(key.address)).unbonding
-    found: dict[str, Any] = {}
-    try:
-        found |= {"transaction": _send(gateway, key, calls.withdraw()), "withdrawn_wei": unbonding}
-    except ProtocolViolation:
-        if not sweep or key.address == target:
-            raise
-    if key.address == target:
-        return found
-    try:
-        sent, transaction = send_on(gateway, key, target, None if sweep else unbonding)
-    except ValidationError as error:
-        if not found:
-            raise
-        return found | {"problem": f"{error}: what was withdrawn is there, and --sweep brings it"}
-    return found | {"sent_wei": sent, "sent_to": to_hex(target), "sent_transaction": transaction}
+    return stakes.try_each(gateway, keys, lambda key: stakes.withdraw(gateway, key, target, sweep))
 
 
 def rejoin(home: Path) -> dict[str, Any]:
     """Have operators drawn again whose jail is over."""
     gateway, keys = _open_owners(home)
-    return _try_each(gateway, keys, lambda key: _rejoin(gateway, key))
-
-
-def _rejoin(gateway: JsonRpcGateway, key: SigningAccount) -> dict[str, Any]:
-    operator_id = gateway.operator_of(key.address)
-    found: dict[str, Any] = {"operator_id": operator_id}
-    if not gateway.faults(operator_id).jailed_until:
-        return found | {"problem": "it is not in jail"}
-    return found | {"transaction": _send(gateway, key, calls.rejoin())}
+    return stakes.try_each(gateway, keys, lambda key: stakes.rejoin(gateway, key))
 
 
 def status(home: Path) -> dict[str, Any]:

@@ -85,8 +85,8 @@ def stake(
     home: HomeOption = DEFAULT_HOME,
     class_id: Annotated[int, typer.Option("--class", help="Class to join with --units.")] = 1,
     units: Annotated[int, typer.Option(min=0, help="Units of stake to allocate to the class; 0: join none.")] = 0,
-    ask: Annotated[int, typer.Option(help="Wei for 1e9 fuel that you ask.")] = 10**12,
-    capacity: Annotated[int, typer.Option(help="Fuel a second that you offer.")] = 10**9,
+    ask: Annotated[int, typer.Option(min=1, help="Wei for 1e9 fuel that you ask.")] = 10**12,
+    capacity: Annotated[int, typer.Option(min=1, help="Fuel a second that you offer.")] = 10**9,
     operators: OperatorsOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:

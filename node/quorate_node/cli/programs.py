@@ -148,7 +148,11 @@ def parse_limits(fuel: int, items: Sequence[str], module_bytes: int) -> Limits:
 
 
 def inspect(module: ModuleArgument, output: OutputOption = Output.TEXT) -> None:
-    """Name a module's imports, exports and memory, and what the profile refuses and why."""
+    """Name a module's imports, exports and memory, and what the profile refuses and why.
+
+    The exit code is 0 whatever is found, for what was asked is told: `refused` lists the reasons, and is empty for a
+    module that may run. It is 2 where there is no such file.
+    """
     from quorate_node.executor.inspection import inspect_module, summarize
     from quorate_node.executor.trial import read_module
 

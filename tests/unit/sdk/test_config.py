@@ -68,6 +68,46 @@ def test_a_key_opens_by_file_or_environment_but_never_waits_without_a_terminal(
     assert load_config().open_account() == key
 
 
+def test_a_passphrase_that_the_user_names_stays_with_the_key_that_the_user_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The devnet's passphrase file opens the devnet's keystore, and no other."""
+    devnet, mine = SigningAccount.create(), SigningAccount.create()
+    save_keystore(tmp_path / "devnet" / "key.json", devnet, b"of the devnet", 2)
+    save_keystore(tmp_path / "mine.json", mine, b"of mine", 2)
+    (tmp_path / "devnet" / "word").write_text("of the devnet\n")
+    (tmp_path / "word").write_text("of mine\n")
+    write(tmp_path / "devnet" / "config.json", keystore="devnet/key.json", passphrase_file="devnet/word")
+    option = {"keystore": tmp_path / "mine.json"}
+    assert load_config().open_account() == devnet
+    monkeypatch.setenv("QUORATE_PASSPHRASE_FILE", str(tmp_path / "word"))
+    assert load_config(overrides=option).open_account() == mine
+    monkeypatch.delenv("QUORATE_PASSPHRASE_FILE")
+    monkeypatch.setenv("QUORATE_PASSPHRASE", "of mine")
+    assert load_config(overrides=option).open_account() == mine
+    with pytest.raises(DataError, match="does not open"):
+        load_config().open_account()  # named, so it is what counts
+    monkeypatch.setenv("QUORATE_KEYSTORE", "mine.json")
+    assert load_config().open_account() == mine
+    monkeypatch.delenv("QUORATE_PASSPHRASE")
+    with pytest.raises(ConfigurationError, match="no passphrase"):
+        load_config().open_account()
+    monkeypatch.delenv("QUORATE_KEYSTORE")
+    write(tmp_path / "config.json", keystore="mine.json", passphrase_file="word")
+    assert load_config().open_account() == mine
+    write(tmp_path / "config.json", keystore="mine.json")
+    assert load_config().passphrase_file is None
+
+
+def test_a_keystore_that_is_not_there_is_named_before_a_passphrase_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda *_, **__: pytest.fail("it was asked for"))
+    with pytest.raises(ConfigurationError, match=r"cannot read the keystore .*gone\.json"):
+        load_config(overrides={"keystore": tmp_path / "gone.json"}).open_account()
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"collators": "http://x"}', '{"collators": ["x"]}'])
 def test_broken_files_are_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)

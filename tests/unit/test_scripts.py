@@ -1,0 +1,62 @@
+"""Commands in scripts/ and benchmarks: help runs nothing, and what cannot be is one line and exit code 2."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _copy(folder: Path, name: str) -> Path:
+    """A script with nothing beside it: whatever it began to run would fail."""
+    (folder / "scripts").mkdir()
+    (folder / "tests" / "bench").mkdir(parents=True)
+    (folder / "tests" / "bench" / "gas.py").touch()
+    return Path(shutil.copy(ROOT / "scripts" / name, folder / "scripts" / name))
+
+
+@pytest.mark.parametrize("name", ["test", "check", "bench"])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_is_shown_and_nothing_is_run(tmp_path: Path, name: str, flag: str) -> None:
+    script = _copy(tmp_path, name)
+    done = subprocess.run([script, flag], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"scripts/{name}" in done.stdout
+    assert "#" not in done.stdout
+    assert "set -" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["check", "bench"])
+def test_an_unknown_option_is_refused_before_anything_is_run(tmp_path: Path, name: str) -> None:
+    script = _copy(tmp_path, name)
+    done = subprocess.run([script, "--hlep"], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("adversary --model --bundles 0", "--bundles: 0 is not a whole number from 1 on"),
+        ("adversary --model --share 1.5", "--share: 1.5 is not at least 0 and below 1"),
+        ("adversary --model --nodes 20 --k 11", "--k: 11 seats are more than half of the 20 --nodes"),
+        ("adversary --model --nodes 2 --strategy split_liars", "split_liars needs 3 or more --nodes"),
+        ("adversary --rounds 3", "--rounds: contracts allow 2"),
+        ("protocol --actions -5", "--actions: -5 is not a whole number from 1 on"),
+        ("gas --operators 30", "--operators: 30 is not a whole number from 42 to 1024"),
+        ("single --seats 4", "--seats 4 are more than half of --nodes 6"),
+    ],
+)
+def test_a_benchmark_refuses_arguments_in_one_line(words: str, said: str) -> None:
+    name, *arguments = words.split()
+    command = [sys.executable, str(ROOT / "tests" / "bench" / f"{name}.py"), *arguments]
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'client'}:{ROOT / 'node'}", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    assert said in done.stderr.splitlines()[-1]
