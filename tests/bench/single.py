@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import wasmtime
-from _bench import ROOT, Bench, median, whole
+from _bench import Bench, median, whole
+from _scenes import EXAMPLES, MODULE, NativeWasi, make_scene
 
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
@@ -24,16 +24,7 @@ from quorate.progress import JobStage
 from quorate.protocol.spec import Limits
 from quorate.sdk import QuorateClient
 
-EXAMPLES = ROOT / "client" / "examples"
-EXAMPLE = EXAMPLES / "cloud-detection"
 GAS_OF = {"post": "post", "assign": "prove_beacon", "commit": "commit", "accept": "settle"}
-
-
-def make_scene(folder: Path, seed: int) -> Path:
-    """A synthetic scene of about 10 MB."""
-    maker = [sys.executable, str(EXAMPLE / "make_scene.py"), str(folder), "--seed", str(seed)]
-    subprocess.run(maker, check=True, stdout=subprocess.DEVNULL)
-    return folder
 
 
 def time_native(binary: Path, scene: Path, outputs: Path) -> float:
@@ -43,39 +34,12 @@ def time_native(binary: Path, scene: Path, outputs: Path) -> float:
     return time.perf_counter() - began
 
 
-class BareWasm:
-    """The module in wasmtime as it comes: default engine, native WASI, compiled beforehand."""
-
-    def __init__(self, module: Path) -> None:
-        self._engine = wasmtime.Engine()
-        self._module = wasmtime.Module.from_file(self._engine, str(module))
-
-    def time(self, scene: Path, outputs: Path) -> float:
-        """Seconds of one run."""
-        began = time.perf_counter()
-        linker, store, wasi = wasmtime.Linker(self._engine), wasmtime.Store(self._engine), wasmtime.WasiConfig()
-        linker.define_wasi()
-        wasi.argv = ("cloud-detection",)
-        wasi.preopen_dir(str(scene), "/inputs")
-        wasi.preopen_dir(str(outputs), "/outputs")
-        wasi.stdout_file = str(outputs / "stdout")
-        store.set_wasi(wasi)
-        start = linker.instantiate(store, self._module).exports(store)["_start"]
-        assert isinstance(start, wasmtime.Func)
-        try:
-            start(store)
-        except wasmtime.ExitTrap as trap:
-            if trap.code != 0:
-                raise
-        return time.perf_counter() - began
-
-
 def run_job(bench: Bench, client: QuorateClient, scene: Path, number: int) -> None:
     """One job, with a row of what it took. Each job has content of its own, so that nobody has it before."""
     (scene / "run.txt").write_text(f"{number}\n")
     began = time.perf_counter()
     prepared = client.prepare(
-        str(EXAMPLE / "cloud-detection.wasm"),
+        str(MODULE),
         str(scene),
         env=[f"RUN={number}"],
         limits=Limits(fuel=2_000_000_000, memory_bytes=256 << 20),
@@ -159,7 +123,7 @@ def main() -> None:
         scene, outputs, binaries = make_scene(work / "scene", bench.args.seed), work / "outputs", work / "bin"
         outputs.mkdir()
         subprocess.run([sys.executable, str(EXAMPLES / "build.py"), "--native", str(binaries)], check=True, stdout=2)
-        bare = BareWasm(EXAMPLE / "cloud-detection.wasm")
+        bare = NativeWasi(MODULE)
         with Devnet(DevnetOptions(home=work / "devnet", nodes=bench.args.nodes), bench.say) as devnet:
             with QuorateClient.open(devnet.make_config(work / "client")) as client:
                 for number in range(bench.args.jobs + 1):
