@@ -7,6 +7,7 @@ blocks (files, directories, CARs) is UnixFS, by the profile that the caller name
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -59,8 +60,11 @@ class ImportReport:
 class Session(Protocol):
     """A run of writes that becomes durable as a whole when it ends, even by an error: what it took was verified."""
 
-    new_blocks: int
-    new_bytes: int
+    @property
+    def new_blocks(self) -> int: ...
+
+    @property
+    def new_bytes(self) -> int: ...
 
     def put(self, cid: Cid, block: bytes, *, is_chunk: bool = False) -> None:
         """Take a block that was checked; `is_chunk` asks to lay it beside the chunk before it."""
@@ -71,7 +75,23 @@ class Session(Protocol):
         ...
 
 
-class BlobStore(Protocol):
+class Additions(Protocol):
+    """What takes new content: a store, or several additions to one that become durable together."""
+
+    def put_raw(self, data: bytes) -> Cid:
+        """Keep one raw block of at most 2 MiB."""
+        ...
+
+    def add_bytes(self, data: bytes) -> Cid:
+        """Keep a UnixFS file of the default profile."""
+        ...
+
+    def add_tree(self, entries: Mapping[str, bytes | Path | Cid]) -> Cid:
+        """Keep a directory of the default profile. Keys are names, or paths with '/'; a `Cid` is linked as it is."""
+        ...
+
+
+class BlobStore(Additions, Protocol):
     """Content by CID.
 
     Methods block and may be called from any thread; several processes may open one embedded store. Errors: DataError
@@ -95,12 +115,8 @@ class BlobStore(Protocol):
         """Keep one block after checking it; DataError when it is not what the CID says or is over 2 MiB."""
         ...
 
-    def put_raw(self, data: bytes) -> Cid:
-        """Keep one raw block of at most 2 MiB."""
-        ...
-
-    def add_bytes(self, data: bytes) -> Cid:
-        """Keep a UnixFS file of the default profile."""
+    def adding(self) -> AbstractContextManager[Additions]:
+        """Additions that become durable once, when the block ends, even by an error. They belong to one thread."""
         ...
 
     def add_path(self, path: Path, profile: str = DEFAULT_PROFILE) -> Cid:
@@ -108,10 +124,6 @@ class BlobStore(Protocol):
 
         Where the store can, it remembers where the bytes lie instead of copying them: the files must then stay.
         """
-        ...
-
-    def add_tree(self, entries: Mapping[str, bytes | Path | Cid]) -> Cid:
-        """Keep a directory of the default profile. Keys are names, or paths with '/'; a `Cid` is linked as it is."""
         ...
 
     def read(self, cid: Cid, max_bytes: int = MAX_READ_BYTES) -> bytes:

@@ -6,8 +6,8 @@ A store adds `has`, `get`, `size`, and a session that takes verified blocks; see
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from quorate.protocol.errors import DataError
@@ -15,13 +15,14 @@ from quorate.storage import adding, car, exporting, reader
 from quorate.storage.base import (
     DEFAULT_PROFILE,
     MAX_READ_BYTES,
+    Additions,
     BlockNotFound,
     Entry,
     ImportReport,
     Scope,
     Session,
 )
-from quorate.storage.cid import RAW, Cid
+from quorate.storage.cid import DAG_PB, RAW, Cid
 from quorate.storage.traversal import MAX_DEPTH, Traversal
 from quorate.storage.unixfs import DEFAULT, check_block_size, profile_named
 
@@ -61,15 +62,12 @@ class DagStore(ABC):
             session.put(cid, data)
 
     def put_raw(self, data: bytes) -> Cid:
-        check_block_size(data)
-        cid = Cid.of(data, RAW)
-        with self.session() as session:
-            session.put(cid, data)
-        return cid
+        with self.adding() as additions:
+            return additions.put_raw(data)
 
     def add_bytes(self, data: bytes) -> Cid:
-        with self.session() as session:
-            return adding.add_bytes(session, data, DEFAULT).cid
+        with self.adding() as additions:
+            return additions.add_bytes(data)
 
     def add_path(self, path: Path, profile: str = DEFAULT_PROFILE) -> Cid:
         chosen = profile_named(profile)
@@ -77,8 +75,13 @@ class DagStore(ABC):
             return adding.add_path(session, path, chosen).cid
 
     def add_tree(self, entries: Mapping[str, bytes | Path | Cid]) -> Cid:
+        with self.adding() as additions:
+            return additions.add_tree(entries)
+
+    @contextmanager
+    def adding(self) -> Iterator[Additions]:
         with self.session() as session:
-            return adding.add_tree(session, self.get, entries, DEFAULT).cid
+            yield _Additions(session, self.get)
 
     def read(self, cid: Cid, max_bytes: int = MAX_READ_BYTES) -> bytes:
         size = reader.file_size(self.get, cid)
@@ -144,3 +147,43 @@ class DagStore(ABC):
 
     def export_car(self, root: Cid, *, scope: Scope = "all", dups: bool = False) -> Iterator[bytes]:
         return car.write(Traversal(root, scope=scope, dups=dups), root, self.get)
+
+
+class _Additions:
+    """Additions to one session. It notes nodes, since those cannot be read from the store before the session ends."""
+
+    def __init__(self, session: Session, get: Callable[[Cid], bytes]) -> None:
+        self._session, self._get = session, get
+        self._nodes: dict[bytes, bytes] = {}
+
+    @property
+    def new_blocks(self) -> int:
+        return self._session.new_blocks
+
+    @property
+    def new_bytes(self) -> int:
+        return self._session.new_bytes
+
+    def put(self, cid: Cid, block: bytes, *, is_chunk: bool = False) -> None:
+        if cid.codec == DAG_PB:
+            self._nodes[cid.multihash] = block
+        self._session.put(cid, block, is_chunk=is_chunk)
+
+    def refer(self, cid: Cid, path: Path, offset: int, length: int) -> bool:
+        return self._session.refer(cid, path, offset, length)
+
+    def put_raw(self, data: bytes) -> Cid:
+        check_block_size(data)
+        cid = Cid.of(data, RAW)
+        self.put(cid, data)
+        return cid
+
+    def add_bytes(self, data: bytes) -> Cid:
+        return adding.add_bytes(self, data, DEFAULT).cid
+
+    def add_tree(self, entries: Mapping[str, bytes | Path | Cid]) -> Cid:
+        return adding.add_tree(self, self._read, entries, DEFAULT).cid
+
+    def _read(self, cid: Cid) -> bytes:
+        node = self._nodes.get(cid.multihash)
+        return self._get(cid) if node is None else node

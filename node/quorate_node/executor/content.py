@@ -6,7 +6,7 @@ from pathlib import Path
 
 from quorate.protocol.spec import JobSpec
 from quorate.storage import unixfs
-from quorate.storage.base import BlobStore, BlockNotFound
+from quorate.storage.base import Additions, BlobStore, BlockNotFound
 from quorate.storage.base import Entry as StoredEntry
 from quorate.storage.cid import RAW, Cid
 from quorate_node.executor.wasi.tree import MAX_NAME_BYTES, MAX_PATH_BYTES, Directory, File, Node, OverLimit, Usage
@@ -126,7 +126,7 @@ def collect_outputs(root: Directory, usage: Usage) -> dict[str, bytes | None]:
     return found
 
 
-def store_outputs(store: BlobStore, files: dict[str, bytes | None]) -> str:
+def store_outputs(store: Additions, files: dict[str, bytes | None]) -> str:
     """Keep outputs as a UnixFS directory and return its CID."""
     entries: dict[str, bytes | Path | Cid] = {path: data for path, data in files.items() if data is not None}
     if len(entries) < len(files):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from quorate.protocol.errors import ConfigurationError
 from quorate.protocol.spec import GIB, JobSpec, canonical_json
-from quorate.storage.base import BlobStore
+from quorate.storage.base import Additions, BlobStore
 from quorate.storage.cid import Cid
 from quorate_node.executor.content import collect_outputs, store_outputs
 from quorate_node.executor.wasi.host import Preopen
@@ -63,7 +63,7 @@ class FolderWorld:
         usage.max_files = usage.files + spec.limits.output_files
         return Mounted(preopens, usage)
 
-    def keep(self, mounted: Mounted, store: BlobStore) -> str:
+    def keep(self, mounted: Mounted, store: Additions) -> str:
         """The CID of the listing."""
         outputs = mounted.find(OUTPUTS)
         if outputs is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from quorate.protocol.errors import Busy, ContentUnavailable, DataError
 from quorate.protocol.result import EXIT_OVER_LIMIT, EXIT_REFUSED, TaskResult, TaskStatus, compute_task_id
 from quorate.protocol.spec import JobSpec, compute_raw_cid
-from quorate.storage.base import BlobStore
+from quorate.storage.base import Additions, BlobStore
 from quorate.storage.cid import Cid
 from quorate_node.executor.base import Executed, ExecutionTask, FailureReason, LocalFailure
 from quorate_node.executor.cache import ModuleCache
@@ -65,7 +65,7 @@ class TaskRunner:
         )
         if program.module is None:
             ending = Ending(TaskStatus.FAILED, EXIT_REFUSED, 0, program.refusal)
-            return self._finish(task, digest, ending, b"", None, started)
+            return self._finish(task, digest, ending, (b"", b""), None, started)
         mounted = self._world.mount(spec, self._store)
         host: Host | None = None
 
@@ -78,33 +78,44 @@ class TaskRunner:
         if isinstance(outcome, LocalFailure):
             return outcome
         assert host is not None
-        outcome, outputs = self._keep_outputs(outcome, mounted)
-        executed = self._finish(task, digest, outcome, bytes(host.stdout.data), outputs, started)
-        return Executed(executed.result, executed.fuel_used, executed.seconds, bytes(host.stderr.data), executed.detail)
-
-    def _keep_outputs(self, ending: Ending, mounted: Mounted) -> tuple[Ending, str | None]:
-        """Outputs of a program that ended by itself; over a limit they turn its ending into a failure."""
-        if ending.exit_code < 0:
-            return ending, None
-        try:
-            return ending, self._world.keep(mounted, self._store)
-        except OverLimit as error:
-            return Ending(TaskStatus.FAILED, EXIT_OVER_LIMIT, ending.fuel_used, str(error)), None
+        streams = bytes(host.stdout.data), bytes(host.stderr.data)
+        return self._finish(task, digest, outcome, streams, mounted, started)
 
     def _finish(
-        self, task: ExecutionTask, digest: bytes, ending: Ending, stdout: bytes, outputs: str | None, started: float
+        self,
+        task: ExecutionTask,
+        digest: bytes,
+        ending: Ending,
+        streams: tuple[bytes, bytes],
+        mounted: Mounted | None,
+        started: float,
     ) -> Executed:
-        """Store what the task left and describe it; the result itself becomes a block, too."""
-        result = TaskResult(
-            spec=compute_raw_cid(digest),
-            task_index=task.task_index,
-            status=ending.status,
-            exit_code=ending.exit_code,
-            stdout_cid=str(self._store.add_bytes(stdout)),
-            outputs_cid=outputs or store_outputs(self._store, {}),
-        )
-        self._store.put_raw(result.to_bytes())
-        return Executed(result, ending.fuel_used, time.perf_counter() - started, detail=ending.detail)
+        """Store what the task left and describe it; the result itself becomes a block, too.
+
+        All of it becomes durable at once: to wait for the disk three times would cost more than a small task does.
+        """
+        stdout, stderr = streams
+        with self._store.adding() as additions:
+            ending, outputs = self._keep_outputs(ending, mounted, additions)
+            result = TaskResult(
+                spec=compute_raw_cid(digest),
+                task_index=task.task_index,
+                status=ending.status,
+                exit_code=ending.exit_code,
+                stdout_cid=str(additions.add_bytes(stdout)),
+                outputs_cid=outputs or store_outputs(additions, {}),
+            )
+            additions.put_raw(result.to_bytes())
+        return Executed(result, ending.fuel_used, time.perf_counter() - started, stderr, ending.detail)
+
+    def _keep_outputs(self, ending: Ending, mounted: Mounted | None, additions: Additions) -> tuple[Ending, str | None]:
+        """Outputs of a program that ended by itself; over a limit they turn its ending into a failure."""
+        if ending.exit_code < 0 or mounted is None:
+            return ending, None
+        try:
+            return ending, self._world.keep(mounted, additions)
+        except OverLimit as error:
+            return Ending(TaskStatus.FAILED, EXIT_OVER_LIMIT, ending.fuel_used, str(error)), None
 
 
 def build_host(

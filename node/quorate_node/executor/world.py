@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from quorate.protocol.spec import JobSpec
-from quorate.storage.base import BlobStore
+from quorate.storage.base import Additions, BlobStore
 from quorate_node.executor.content import collect_outputs, mount_input, store_outputs
 from quorate_node.executor.wasi.host import Preopen
 from quorate_node.executor.wasi.tree import Directory, Usage
@@ -32,7 +32,7 @@ class World(Protocol):
     def mount(self, spec: JobSpec, store: BlobStore) -> Mounted:
         """Make the folders of one run."""
 
-    def keep(self, mounted: Mounted, store: BlobStore) -> str:
+    def keep(self, mounted: Mounted, store: Additions) -> str:
         """Store what a program that ended by itself left; its CID. OverLimit if it left what is no agreed content."""
 
 
@@ -50,7 +50,7 @@ class JobWorld:
         )
         return Mounted([Preopen(path, directory) for path, directory in folders], usage)
 
-    def keep(self, mounted: Mounted, store: BlobStore) -> str:
+    def keep(self, mounted: Mounted, store: Additions) -> str:
         """The CID of /outputs."""
         outputs = mounted.find(OUTPUTS)
         assert outputs is not None
