@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from quorate.protocol.errors import ContentUnavailable
+from quorate.storage.cid import RAW, Cid
 from quorate.storage.embedded import EmbeddedStore
 
 
@@ -26,7 +27,12 @@ def test_additions_are_there_once_the_block_ends_and_give_the_same_cids(tmp_path
 
 def test_an_error_keeps_what_was_added_before_it(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path)
-    with pytest.raises(RuntimeError), store.adding() as additions:
-        kept = additions.put_raw(b"before")
-        raise RuntimeError
-    assert store.get(kept) == b"before"
+
+    def add_and_fail() -> None:
+        with store.adding() as additions:
+            additions.put_raw(b"before")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        add_and_fail()
+    assert store.get(Cid.of(b"before", RAW)) == b"before"
