@@ -1,4 +1,7 @@
-"""Gas of a job at full size stays what is committed, within 2 %, or 6 % where the draw decides; scripts/bench gas measures the rest."""
+"""Gas of a job at full size stays what is committed, within 2 %, or 6 % where the draw decides.
+
+scripts/bench gas measures the rest.
+"""
 
 from __future__ import annotations
 
