@@ -9,9 +9,8 @@ from typing import Any
 
 SNAPSHOT = Path(__file__).resolve().parents[1] / "bench" / "gas.json"
 TOLERANCE = 0.02
-DRAWN_TOLERANCE = 0.06
-"""Of calls whose cost hangs on how many operators the beacon draws: each has a list to be checked, and is paid."""
-DRAWN = ("commit", "settle")
+BATCHES = 6
+"""Whose mean counts: a beacon draws more operators or fewer, each with a list to be checked (1 % of a batch)."""
 
 
 def compare_with_snapshot(figures: Mapping[str, Any]) -> list[str]:
@@ -23,13 +22,9 @@ def compare_with_snapshot(figures: Mapping[str, Any]) -> list[str]:
     differs = [
         f"{name}: {committed.get(name)} in {SNAPSHOT.name}, {have:g} now"
         for name, have in flatten(figures)
-        if name not in committed or abs(have - committed[name]) > _tolerance_of(name) * committed[name]
+        if name not in committed or abs(have - committed[name]) > TOLERANCE * committed[name]
     ]
     return ["gas is not as committed; if that is meant: scripts/bench gas --write", *differs] if differs else []
-
-
-def _tolerance_of(name: str) -> float:
-    return DRAWN_TOLERANCE if name.rpartition(".")[2] in DRAWN else TOLERANCE
 
 
 def flatten(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
