@@ -212,7 +212,7 @@ class Attack:
                 table=devnet.gateway.table(CLASS_ID, batch.table),
                 domain=partial(find_domain, batch),
                 honest=batch.roots.__getitem__,
-                extends=lambda bundle, batch=batch: self._was_extended(batch, bundle),  # type: ignore[misc]
+                extends=partial(self._was_extended, batch),
             )
             play = BatchPlay(self.plan, self.model.strategy, self.model.people, feed)
             for bundle, row in enumerate(play_as_far_as_drawn(play, batch)):

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,15 +71,20 @@ def compile_c(source: Path, output: Path, compiler: str = "cc", *flags: str) -> 
     return output.read_bytes()
 
 
-def run_on_both(wasm: bytes, **fields: object) -> tuple[TrialOutcome, bytes]:
+def keep(chunks: list[bytes], chunk: memoryview) -> None:
+    """A chunk is only good until the next one."""
+    chunks.append(bytes(chunk))
+
+
+def run_on_both(wasm: bytes, **fields: Any) -> tuple[TrialOutcome, bytes]:
     """Run on both engines, which must agree; what it printed."""
     from quorate_node.executor.runner import Echo
 
     outcomes, printed = [], []
     for engine in EngineName:
         chunks: list[bytes] = []
-        echo = Echo(lambda chunk, to=chunks: to.append(bytes(chunk)), lambda chunk: None)  # type: ignore[misc]
-        outcomes.append(run_trial(Trial(wasm, engine=engine, **fields), echo))  # type: ignore[arg-type]
+        echo = Echo(partial(keep, chunks), lambda chunk: None)
+        outcomes.append(run_trial(Trial(wasm, engine=engine, **fields), echo))
         printed.append(b"".join(chunks))
     assert outcomes[0].result == outcomes[1].result
     assert outcomes[0].fuel == outcomes[1].fuel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.integration.network import (
     expect,
     find_events,
     find_logged,
+    has_event,
     lying_farm,
     requester,
     run_to_dispute,
@@ -159,7 +161,7 @@ def test_a_lie_that_was_accepted_is_found_again(tmp_path: Path, doubt: str) -> N
             job = people.submit(seats=1)
             assert people.client.wait(job, timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
             is_lie = people.client.describe(job)["seats"][0]["operator"] in LIARS
-            if is_lie and wait_for(lambda s=start: bool(find_events(devnet, events.DisputeOpened, s)), 12):  # type: ignore[misc]
+            if is_lie and wait_for(partial(has_event, devnet, events.DisputeOpened, start), 12):
                 break
         for phase in phases:
             undo(devnet, phase, start)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tests.adversarial.lying_node import LyingCore, stand_by
 from tests.unit.node.simulation import Network0
 
@@ -195,7 +197,7 @@ def run_through_a_dispute(net: Network0) -> None:
     for _ in range(20):
         settled = len(net.found(ev.BatchSettled))
         net.submit(net.order())
-        assert net.run(300, lambda n=settled: is_settled(net, n + 1))  # type: ignore[misc]
+        assert net.run(300, partial(is_settled, net, settled + 1))
         if net.found(ev.DisputeOpened):
             break
     assert net.run(300, lambda: bool(net.found(ev.DisputeSettled)))
@@ -284,7 +286,7 @@ class TestFarm:
         for _ in range(20):
             settled = len(net.found(ev.BatchSettled))
             net.submit(net.order(), net.order(tasks=300))
-            assert net.run(300, lambda n=settled: is_settled(net, n + 1))  # type: ignore[misc]
+            assert net.run(300, partial(is_settled, net, settled + 1))
             if net.found(ev.DisputeOpened):
                 break
         net.reorganise(0)
