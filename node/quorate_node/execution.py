@@ -38,7 +38,7 @@ LEAST_BYTES_S = 32 * 1024
 
 FAILURES: dict[FailureReason, tuple[AbstainReason, bool]] = {
     FailureReason.TIMEOUT: (AbstainReason.TIME, False),
-    FailureReason.COMPILE_TIMEOUT: (AbstainReason.TIME, True),
+    FailureReason.COMPILE_TIMEOUT: (AbstainReason.TIME, False),
     FailureReason.HOST_MEMORY: (AbstainReason.RESOURCES, True),
     FailureReason.STACK_OVERFLOW: (AbstainReason.RESOURCES, False),
     # A block that rotted is forgotten when it is found: the next try fetches it again.

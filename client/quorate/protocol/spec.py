@@ -42,7 +42,11 @@ CEILINGS: Mapping[str, tuple[int, int]] = {
     "output_bytes": (0, GIB),
     "output_files": (0, 65_536),
     "open_files": (8, 4096),
+    "path_bytes": (1, 4096),
     "stdout_bytes": (0, 16 * MIB),
+    "stderr_bytes": (0, 512 * KIB),
+    "stack_bytes": (16 * KIB, 2 * MIB),
+    "compile_seconds": (1, 600),
 }
 
 
@@ -81,10 +85,15 @@ def shallow(record: DataclassInstance) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a task may use. All of it is metered alike on every host, so that running into a limit is an agreed result.
+    """What a task may use. What is metered alike on every host makes an agreed result where the program runs into it.
 
     `fuel` counts executed instructions and host calls; `output_bytes` and `output_files` bound all that the program
-    keeps in /outputs and /tmp together at any moment; `open_files` counts descriptors.
+    keeps in /outputs and /tmp together at any moment; `open_files` counts descriptors; a path longer than `path_bytes`
+    is refused to the program, and ends it where it is found in /outputs; of standard error, which is no part of the
+    result, `stderr_bytes` are kept.
+
+    Not metered alike: `stack_bytes` of machine stack hold more or fewer calls from engine to engine, and
+    `compile_seconds` of processor time are longer on one machine than on another. Who runs into these abstains.
     """
 
     fuel: int = 10_000_000_000
@@ -94,7 +103,11 @@ class Limits:
     output_bytes: int = 64 * MIB
     output_files: int = 4096
     open_files: int = 256
+    path_bytes: int = 4096
     stdout_bytes: int = MIB
+    stderr_bytes: int = 64 * KIB
+    stack_bytes: int = MIB
+    compile_seconds: int = 60
 
     def __post_init__(self) -> None:
         for name, (least, most) in CEILINGS.items():

@@ -23,9 +23,14 @@ class FailureReason(StrEnum):
     HOST_MEMORY = "HOST_MEMORY"  # this host could not give memory that the spec allows
     STACK_OVERFLOW = "STACK_OVERFLOW"  # depth differs from engine to engine
     DATA_UNAVAILABLE = "DATA_UNAVAILABLE"  # spec, module or input is not (all) in this node's store
-    COMPILE_TIMEOUT = "COMPILE_TIMEOUT"  # compiling is not metered, so its limit is this host's own
+    COMPILE_TIMEOUT = "COMPILE_TIMEOUT"  # it took more processor time than `compile_seconds`, here
     WORKER_DIED = "WORKER_DIED"  # killed, or crashed
     INTERNAL = "INTERNAL"  # a bug of ours; the detail says where
+
+
+# Compiling is limited in processor time, of which a busy machine gives less in a second; this times the limit it may
+# take in all.
+COMPILE_WALL_FACTOR = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class ExecutionTask:
 class Executed:
     """An agreed result. Only `result` is voted on; the rest is this host's observation.
 
-    `fuel_used` is deterministic too; `seconds` are wall time in the worker; `stderr` is at most STDERR_BYTES;
+    `fuel_used` is deterministic too; `seconds` are wall time in the worker; `stderr` is at most `stderr_bytes`;
     `detail` says in words why a task did not end well.
     """
 

@@ -11,6 +11,7 @@ import hmac
 import os
 import platform
 import secrets
+import stat
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -21,7 +22,7 @@ from pathlib import Path
 import wasmtime
 
 from quorate.protocol.errors import ConfigurationError
-from quorate.protocol.spec import GIB, WASM_PROFILE
+from quorate.protocol.spec import GIB, WASM_PROFILE, Limits
 from quorate_node.executor.wasm import ProgramRefused, check_module, compile_module
 
 MAC_BYTES = 32
@@ -55,8 +56,28 @@ def load_secret(path: Path) -> bytes:
     return secret
 
 
+def _read_private(path: Path) -> bytes | None:
+    """A file's bytes, none if it is a link or no file, or if others own it or may write to it; None if it is not there.
+
+    The mark in it would tell what others wrote; but where they can write at all something is wrong with the folder.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return b""
+    status = os.fstat(handle)
+    is_private = status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
+    if not is_private or not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        return b""
+    with os.fdopen(handle, "rb") as file:
+        return file.read()
+
+
 class ModuleCache:
-    """Modules by CID. `compiling` wraps each compilation: the worker puts its time limit there.
+    """Modules by CID. `compiling(seconds)` wraps each compilation: who can end one puts the time limit there.
 
     `compiled` and `refused_files` count what a cold or poisoned cache has cost.
     """
@@ -66,27 +87,34 @@ class ModuleCache:
         engine: wasmtime.Engine,
         directory: Path,
         secret: bytes,
-        compiling: Callable[[], AbstractContextManager[object]] = nullcontext,
+        compiling: Callable[[float], AbstractContextManager[object]] = nullcontext,
         target: str | None = None,
     ) -> None:
         self._engine, self._directory, self._secret, self._compiling = engine, directory, secret, compiling
         depends = f"{WASM_PROFILE} wasmtime-{version('wasmtime')} {platform.machine()} {target}"
         self._engine_key = hashlib.sha256(depends.encode()).hexdigest()[:16]
-        self._programs: OrderedDict[str, Program] = OrderedDict()
+        self._programs: OrderedDict[tuple[str, wasmtime.Engine], Program] = OrderedDict()
         self.compiled = self.refused_files = 0
 
-    def get(self, cid: str, read: Callable[[], bytes | None], max_bytes: int) -> Program:
-        """The program of module `cid`; `read` gives its bytes, or None if it is longer than `max_bytes`."""
-        program = self._programs.get(cid)
+    def get(
+        self, cid: str, read: Callable[[], bytes | None], limits: Limits, engine: wasmtime.Engine | None = None
+    ) -> Program:
+        """The program of module `cid`; `read` gives its bytes, or None if it is longer than `module_bytes`.
+
+        `engine` is one with another stack than the cache's own.
+        """
+        engine, max_bytes = engine or self._engine, limits.module_bytes
+        key = cid, engine
+        program = self._programs.get(key)
         if program is None:
             wasm = read()
             if wasm is None:
                 return Program(None, max_bytes + 1, f"the module is longer than module_bytes = {max_bytes}")
-            program = self._load(wasm)
-            self._programs[cid] = program
+            program = self._load(engine, wasm, limits.compile_seconds)
+            self._programs[key] = program
             if len(self._programs) > MAX_MODULES:
                 self._programs.popitem(last=False)
-        self._programs.move_to_end(cid)
+        self._programs.move_to_end(key)
         if program.size > max_bytes:
             return Program(None, program.size, f"the module is longer than module_bytes = {max_bytes}")
         return program
@@ -95,13 +123,13 @@ class ModuleCache:
         """Where a module's artifact is kept."""
         return self._directory / f"{hashlib.sha256(wasm).hexdigest()}-{self._engine_key}.cwasm"
 
-    def _load(self, wasm: bytes) -> Program:
+    def _load(self, engine: wasmtime.Engine, wasm: bytes, compile_seconds: float) -> Program:
         path = self.path_of(wasm)
-        module = self._read_artifact(path)
+        module = self._read_artifact(engine, path)
         if module is None:
             try:
-                with self._compiling():
-                    module = compile_module(self._engine, wasm)
+                with self._compiling(compile_seconds):
+                    module = compile_module(engine, wasm)
             except ProgramRefused as error:
                 return Program(None, len(wasm), str(error))
             self.compiled += 1
@@ -111,18 +139,18 @@ class ModuleCache:
     def _mac(self, path: Path, artifact: bytes) -> bytes:
         return hmac.digest(self._secret, path.name.encode() + b"\0" + artifact, "sha256")
 
-    def _read_artifact(self, path: Path) -> wasmtime.Module | None:
-        try:
-            content = path.read_bytes()
-        except OSError:
+    def _read_artifact(self, engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:
+        content = _read_private(path)
+        if content is None:
             return None
         artifact = content[MAC_BYTES:]
         if not hmac.compare_digest(content[:MAC_BYTES], self._mac(path, artifact)):
             self.refused_files += 1
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
             return None
         try:
-            module = wasmtime.Module.deserialize(self._engine, artifact)
+            module = wasmtime.Module.deserialize(engine, artifact)
             check_module(module)
             os.utime(path)
         except (wasmtime.WasmtimeError, OSError):  # made for another processor, or pruned meanwhile
@@ -134,7 +162,8 @@ class ModuleCache:
         partial = path.with_suffix(f".{os.getpid()}.part")
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            partial.write_bytes(self._mac(path, artifact) + artifact)
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(self._mac(path, artifact) + artifact)
             partial.replace(path)
             self._prune()
         except OSError:

@@ -9,7 +9,7 @@ from quorate.storage import unixfs
 from quorate.storage.base import Additions, BlobStore, BlockNotFound
 from quorate.storage.base import Entry as StoredEntry
 from quorate.storage.cid import RAW, Cid
-from quorate_node.executor.wasi.tree import MAX_NAME_BYTES, MAX_PATH_BYTES, Directory, File, Node, OverLimit, Usage
+from quorate_node.executor.wasi.tree import MAX_NAME_BYTES, Directory, File, Node, OverLimit, Usage
 
 MAX_OUTPUT_DEPTH = 64  # directories below /outputs: well within what the store takes, which must never decide
 
@@ -108,9 +108,9 @@ def collect_outputs(root: Directory, usage: Usage) -> dict[str, bytes | None]:
         prefix, directory = pending.pop()
         for name, node in directory.entries.items():
             path = prefix + name
-            if len(path) > MAX_PATH_BYTES or path.count(b"/") >= MAX_OUTPUT_DEPTH:
+            if len(path) > usage.max_path or path.count(b"/") >= MAX_OUTPUT_DEPTH:
                 raise OverLimit(
-                    f"a path in /outputs is longer than {MAX_PATH_BYTES} bytes or deeper than {MAX_OUTPUT_DEPTH}"
+                    f"a path in /outputs is longer than path_bytes = {usage.max_path} or deeper than {MAX_OUTPUT_DEPTH}"
                 )
             total += node.size
             if total > usage.max_bytes:

@@ -61,6 +61,7 @@ class FolderWorld:
         preopens = [Preopen(folder.guest, copies[place]) for place, folder in enumerate(self.folders)]
         usage.max_bytes = usage.bytes + spec.limits.output_bytes
         usage.max_files = usage.files + spec.limits.output_files
+        usage.max_path = spec.limits.path_bytes
         return Mounted(preopens, usage)
 
     def keep(self, mounted: Mounted, store: Additions) -> str:

@@ -17,26 +17,38 @@ from types import TracebackType
 from typing import Any, Self
 
 from quorate.protocol.errors import Busy, DataError
-from quorate.protocol.spec import GIB
-from quorate_node.executor.base import Executed, ExecutionTask, FailureReason, LocalFailure, WorkerCrashed
+from quorate.protocol.spec import CEILINGS, GIB
+from quorate_node.executor.base import (
+    COMPILE_WALL_FACTOR,
+    Executed,
+    ExecutionTask,
+    FailureReason,
+    LocalFailure,
+    WorkerCrashed,
+)
 from quorate_node.executor.cache import load_secret
 from quorate_node.executor.messages import LENGTH_BYTES, decode_outcome, encode_task, frame_length, pack, unpack
 
 START_SECONDS = 60.0
 GRACE_SECONDS = 10.0  # past the time-out, for storing outputs; then the worker is killed
 CLOSE_SECONDS = 2.0
+MAX_COMPILE_SECONDS = float(CEILINGS["compile_seconds"][1])
 # Of the environment only this reaches a worker: a node's passwords have no business there.
 PASSED_VARIABLES = ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TMPDIR")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What a worker is told. `compile_s` seconds a compilation may take, `address_space` bytes a worker may map."""
+    """What a worker is told.
+
+    `compile_s` seconds of processor time a compilation may take whatever a spec says, `address_space` bytes a worker
+    may map.
+    """
 
     store_dir: Path
     cache_dir: Path
     secret: bytes
-    compile_s: float = 60.0
+    compile_s: float = MAX_COMPILE_SECONDS
     address_space: int = 16 * GIB
 
     def to_message(self) -> dict[str, Any]:
@@ -125,7 +137,13 @@ class WorkerPool:
     """
 
     def __init__(
-        self, count: int, store_dir: Path, cache_dir: Path, *, secret: bytes | None = None, compile_s: float = 60.0
+        self,
+        count: int,
+        store_dir: Path,
+        cache_dir: Path,
+        *,
+        secret: bytes | None = None,
+        compile_s: float = MAX_COMPILE_SECONDS,
     ) -> None:
         secret = load_secret(cache_dir / "secret") if secret is None else secret
         self._config = WorkerConfig(store_dir, cache_dir, secret, compile_s)
@@ -190,7 +208,8 @@ class WorkerPool:
                 self._launch()
 
     async def _run(self, worker: Worker, task: ExecutionTask, timeout_s: float) -> Executed | LocalFailure:
-        limit = timeout_s + self._config.compile_s + GRACE_SECONDS
+        compile_s = min(task.spec.limits.compile_seconds, self._config.compile_s)
+        limit = timeout_s + compile_s * COMPILE_WALL_FACTOR + GRACE_SECONDS
         self._busy.add(worker)
         try:
             async with asyncio.timeout(limit):
@@ -199,7 +218,7 @@ class WorkerPool:
             status = await (worker.kill() if isinstance(error, TimeoutError) else worker.reap())
             if isinstance(error, TimeoutError):
                 return LocalFailure(FailureReason.TIMEOUT, f"the worker did not answer in {limit:.0f} s and was killed")
-            return _judge_death(status, self._config.compile_s)
+            return _judge_death(status, compile_s)
         except DataError as error:
             await worker.kill()
             return LocalFailure(FailureReason.WORKER_DIED, str(error))
@@ -226,7 +245,8 @@ class WorkerPool:
 
 
 def _judge_death(status: int, compile_s: float) -> LocalFailure:
-    if status == -signal.SIGALRM:
-        return LocalFailure(FailureReason.COMPILE_TIMEOUT, f"compiling the module took longer than {compile_s:.0f} s")
+    if status in (-signal.SIGPROF, -signal.SIGALRM):
+        text = f"compiling the module takes over {compile_s:g} s of processor time (compile_seconds)"
+        return LocalFailure(FailureReason.COMPILE_TIMEOUT, text)
     cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     return LocalFailure(FailureReason.WORKER_DIED, f"the worker died in mid-task ({cause})")

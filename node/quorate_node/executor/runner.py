@@ -15,7 +15,7 @@ from quorate_node.executor.base import Executed, ExecutionTask, FailureReason, L
 from quorate_node.executor.cache import ModuleCache
 from quorate_node.executor.content import read_bounded, store_outputs
 from quorate_node.executor.wasi.descriptors import Stream
-from quorate_node.executor.wasi.host import STDERR_BYTES, Host, RandomStream
+from quorate_node.executor.wasi.host import Host, RandomStream
 from quorate_node.executor.wasi.tree import OverLimit
 from quorate_node.executor.wasm import Ending, Runtime
 from quorate_node.executor.world import JobWorld, Mounted, World
@@ -60,8 +60,9 @@ class TaskRunner:
     def _run(self, task: ExecutionTask, timeout_s: float, started: float) -> Executed | LocalFailure:
         spec, limits, digest = task.spec, task.spec.limits, task.spec.digest
         cid = Cid.parse(spec.module)
+        engine = self._runtime.engine_for(limits)
         program = self._cache.get(
-            spec.module, lambda: read_bounded(self._store, cid, limits.module_bytes), limits.module_bytes
+            spec.module, lambda: read_bounded(self._store, cid, limits.module_bytes), limits, engine
         )
         if program.module is None:
             ending = Ending(TaskStatus.FAILED, EXIT_REFUSED, 0, program.refusal)
@@ -130,7 +131,7 @@ def build_host(
         usage=mounted.usage,
         random=RandomStream(task_id),
         stdout=Stream(limits.stdout_bytes, is_strict=True, echo=echo.stdout if echo else None),
-        stderr=Stream(STDERR_BYTES, is_strict=False, echo=echo.stderr if echo else None),
+        stderr=Stream(limits.stderr_bytes, is_strict=False, echo=echo.stderr if echo else None),
         max_open=limits.open_files,
         spend=spend,
     )

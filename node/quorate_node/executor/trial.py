@@ -31,7 +31,6 @@ CODE_REFUSED = 126  # as a shell says that something cannot be executed
 CODE_TIMEOUT = 124  # as of timeout(1)
 CODE_NO_RESULT = 125
 MAX_CODE = 255
-COMPILE_SECONDS = 120.0
 
 
 class EngineName(StrEnum):
@@ -110,11 +109,12 @@ def run_trial(trial: Trial, echo: Echo | None = None) -> TrialOutcome:
     store = MemoryStore()
     spec = _describe(trial, store)
     target = PULLEY if trial.engine is EngineName.PULLEY else None
-    runtime = Runtime(build_engine(target))
+    runtime = Runtime(build_engine(target), target)
     cache = ModuleCache(runtime.engine, *_open_cache(trial.cache_dir), _limit_compilation, target)
     runner = TaskRunner(store, cache, runtime, world=world, echo=echo)
     began = time.perf_counter()
-    cache.get(spec.module, lambda: trial.wasm, spec.limits.module_bytes)  # now, so that it is not part of the run
+    engine = runtime.engine_for(spec.limits)
+    cache.get(spec.module, lambda: trial.wasm, spec.limits, engine)  # now, so that it is not part of the run
     compile_s = time.perf_counter() - began
     with _ticking(runtime):
         outcome = runner.run(ExecutionTask(spec), trial.timeout_s)
@@ -152,17 +152,18 @@ def _open_cache(directory: Path | None) -> tuple[Path, bytes]:
 
 
 @contextlib.contextmanager
-def _limit_compilation() -> Iterator[None]:
+def _limit_compilation(seconds: float) -> Iterator[None]:
     """End the process when compiling takes too long: it is native code that nothing else can stop.
 
     Counted is processor time, of which a machine that is busy with other things gives less in a second.
     """
-    done, limit = threading.Event(), time.process_time() + COMPILE_SECONDS
+    done, limit = threading.Event(), time.process_time() + seconds
 
     def watch() -> None:
-        while not done.wait(1.0):
+        while not done.wait(min(1.0, seconds / 4)):
             if time.process_time() > limit:
-                print(f"error: compiling the module takes over {COMPILE_SECONDS:.0f} s", file=sys.stderr, flush=True)
+                text = f"compiling takes over {seconds:g} s of processor time: raise --limit compile_seconds=N"
+                print(f"error: {text}", file=sys.stderr, flush=True)
                 os._exit(CODE_TIMEOUT)
 
     watcher = threading.Thread(target=watch, daemon=True, name="compile-limit")

@@ -13,7 +13,7 @@ import wasmtime
 
 from quorate.protocol.errors import ProgramError
 from quorate.protocol.result import EXIT_OUT_OF_FUEL, EXIT_OVER_LIMIT, EXIT_REFUSED, EXIT_TRAP, TaskStatus
-from quorate.protocol.spec import GIB, MIB, Limits
+from quorate.protocol.spec import GIB, Limits
 from quorate_node.executor.base import FailureReason, LocalFailure
 from quorate_node.executor.wasi.abi import MODULE
 from quorate_node.executor.wasi.host import GuestTrap, Host, OutOfFuel, ProgramExit
@@ -23,9 +23,10 @@ from quorate_node.executor.wasi.tree import OverLimit
 
 WASM_MAGIC = b"\0asm\x01\0\0\0"
 TICK_SECONDS = 0.02  # how often the epoch advances, so the precision of time-outs
-MAX_WASM_STACK = 1 * MIB
+MAX_ENGINES = 4  # kept at a time, of those for other stacks than the usual one
 MAX_TABLES = 100
 PULLEY = "pulley64"
+DEFAULT_STACK = Limits().stack_bytes
 LETTERS = {"i32": "i", "i64": "I"}  # as in SIGNATURES
 NO_START = "the module exports no function _start() without parameters: build it as a WASI command"
 WASM_FEATURES = ("simd", "bulk_memory", "multi_value", "reference_types", "tail_call")
@@ -35,10 +36,10 @@ WASM_NOT_FEATURES = (
 )  # fmt: skip
 
 
-def build_engine(target: str | None = None) -> wasmtime.Engine:
+def build_engine(target: str | None = None, stack_bytes: int = DEFAULT_STACK) -> wasmtime.Engine:
     """The profile's engine: Cranelift for this machine, or `target=PULLEY` for the interpreter.
 
-    The two give the same results and the same fuel, at different speed.
+    The two give the same results and the same fuel, at different speed. Machine code fits engines of every stack.
     """
     config = wasmtime.Config()
     if target is not None:
@@ -47,7 +48,7 @@ def build_engine(target: str | None = None) -> wasmtime.Engine:
     config.consume_fuel = True
     config.epoch_interruption = True
     config.cranelift_nan_canonicalization = True
-    config.max_wasm_stack = MAX_WASM_STACK
+    config.max_wasm_stack = stack_bytes
     # Whole 32-bit memories are reserved, so growing only changes protection: it never moves and the host never
     # refuses it, which would be a result that other hosts do not see.
     config.memory_reservation = 4 * GIB
@@ -129,26 +130,57 @@ class Ending:
 REFUSED = TaskStatus.FAILED, EXIT_REFUSED
 
 
-class Runtime:
-    """Runs modules one at a time on one thread. Someone else must call `tick` every TICK_SECONDS while a task runs."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An engine, the size of its stacks, and the host functions for it."""
 
-    def __init__(self, engine: wasmtime.Engine) -> None:
-        self.engine = engine
-        self._wasi = WasiLinker(engine)
+    stack_bytes: int
+    engine: wasmtime.Engine
+    wasi: WasiLinker
+
+
+class Runtime:
+    """Runs modules one at a time on one thread. Someone else must call `tick` every TICK_SECONDS while a task runs.
+
+    `engine` has the usual stack; those for other stacks are built for `target` when they are first asked for.
+    """
+
+    def __init__(self, engine: wasmtime.Engine, target: str | None = None) -> None:
+        self.engine, self._target = engine, target
+        # Replaced and never changed, for `tick` looks at it from another thread. The one used last comes last.
+        self._places: tuple[_Place, ...] = (_Place(DEFAULT_STACK, engine, WasiLinker(engine)),)
 
     def tick(self) -> None:
         """Advance the time that time-outs are measured in; from any thread."""
-        self.engine.increment_epoch()
+        for place in self._places:
+            place.engine.increment_epoch()
+
+    def engine_for(self, limits: Limits) -> wasmtime.Engine:
+        """The engine that a module must belong to which is run under these limits."""
+        return self._place_for(limits.stack_bytes).engine
+
+    def _place_for(self, stack_bytes: int) -> _Place:
+        usual, *others = self._places
+        if stack_bytes == DEFAULT_STACK:
+            return usual
+        found = next((place for place in others if place.stack_bytes == stack_bytes), None)
+        if found is None:
+            engine = build_engine(self._target, stack_bytes)
+            found = _Place(stack_bytes, engine, WasiLinker(engine))
+        kept = [place for place in others if place is not found][1 - MAX_ENGINES :]
+        self._places = (usual, *kept, found)
+        return found
 
     def run(
         self, module: wasmtime.Module, limits: Limits, make_host: Callable[[Callable[[int], None]], Host],
         *, timeout_s: float,
     ) -> Ending | LocalFailure:  # fmt: skip
-        """Run `_start`. `make_host` gets the function that takes fuel for host calls.
+        """Run `_start` of a module of `engine_for(limits)`. `make_host` gets the function that takes fuel for calls.
 
         Errors of the store behind the host's files pass through.
         """
-        store = wasmtime.Store(self.engine)
+        place = self._place_for(limits.stack_bytes)
+        store, wasi = wasmtime.Store(place.engine), place.wasi
         store.set_limits(limits.memory_bytes, limits.table_elements, 1, MAX_TABLES, 1)
         store.set_fuel(limits.fuel)
         store.set_epoch_deadline(max(1, math.ceil(timeout_s / TICK_SECONDS)) + 1)
@@ -161,11 +193,11 @@ class Runtime:
             store.set_fuel(left - fuel)
 
         try:
-            self._wasi.begin(make_host(spend), store)
-            outcome = self._start(store, module)
+            wasi.begin(make_host(spend), store)
+            outcome = _start(store, module, wasi)
             fuel_used = limits.fuel - store.get_fuel()
         finally:
-            self._wasi.end()
+            wasi.end()
             # Exceptions out of host calls form cycles that hold the store; left to the collector, a few of these
             # reservations of 4 GiB exhaust the worker's address space.
             store.close()
@@ -174,27 +206,30 @@ class Runtime:
         status, code, detail = outcome
         return Ending(status, code, fuel_used, detail)
 
-    def _start(self, store: wasmtime.Store, module: wasmtime.Module) -> tuple[TaskStatus, int, str] | LocalFailure:
-        try:
-            instance = self._wasi.linker.instantiate(store, module)
-            start = instance.exports(store)["_start"]
-            assert isinstance(start, wasmtime.Func)
-            start(store)
-        except ProgramExit as end:
-            return (TaskStatus.OK, 0, "") if end.code == 0 else (TaskStatus.FAILED, end.code, f"exit code {end.code}")
-        except OutOfFuel:
-            return TaskStatus.OUT_OF_FUEL, EXIT_OUT_OF_FUEL, "out of fuel in a host call"
-        except OverLimit as end:
-            return TaskStatus.FAILED, EXIT_OVER_LIMIT, str(end)
-        except (GuestFault, GuestTrap) as end:
-            return TaskStatus.FAILED, EXIT_TRAP, str(end)
-        except wasmtime.Trap as trap:
-            return _judge_trap(trap)
-        except wasmtime.WasmtimeError as error:
-            return _judge_error(error)
-        except MemoryError:
-            return LocalFailure(FailureReason.HOST_MEMORY, "this host ran out of memory in a host call")
-        return TaskStatus.OK, 0, ""
+
+def _start(
+    store: wasmtime.Store, module: wasmtime.Module, wasi: WasiLinker
+) -> tuple[TaskStatus, int, str] | LocalFailure:
+    try:
+        instance = wasi.linker.instantiate(store, module)
+        start = instance.exports(store)["_start"]
+        assert isinstance(start, wasmtime.Func)
+        start(store)
+    except ProgramExit as end:
+        return (TaskStatus.OK, 0, "") if end.code == 0 else (TaskStatus.FAILED, end.code, f"exit code {end.code}")
+    except OutOfFuel:
+        return TaskStatus.OUT_OF_FUEL, EXIT_OUT_OF_FUEL, "out of fuel in a host call"
+    except OverLimit as end:
+        return TaskStatus.FAILED, EXIT_OVER_LIMIT, str(end)
+    except (GuestFault, GuestTrap) as end:
+        return TaskStatus.FAILED, EXIT_TRAP, str(end)
+    except wasmtime.Trap as trap:
+        return _judge_trap(trap)
+    except wasmtime.WasmtimeError as error:
+        return _judge_error(error)
+    except MemoryError:
+        return LocalFailure(FailureReason.HOST_MEMORY, "this host ran out of memory in a host call")
+    return TaskStatus.OK, 0, ""
 
 
 def _judge_trap(trap: wasmtime.Trap) -> tuple[TaskStatus, int, str] | LocalFailure:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from quorate_node.executor.base import FailureReason, LocalFailure
+from quorate_node.executor.base import COMPILE_WALL_FACTOR, FailureReason, LocalFailure
 from quorate_node.executor.messages import LENGTH_BYTES, decode_task, encode_outcome, frame_length, pack, unpack
 
 CPU_GRACE_SECONDS = 60  # the kernel ends a worker whose processor time runs this far past its tasks' time-outs
@@ -71,13 +71,21 @@ class Ticker(threading.Thread):
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Die of SIGALRM when the block takes longer: compiling is native code that nothing else can stop."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    """Die when the block takes longer: compiling is native code that nothing else can stop.
+
+    Of SIGPROF after `seconds` of processor time of all threads, which do not depend on what else the machine does; of
+    SIGALRM where it hardly gets any.
+    """
+    timers = {signal.ITIMER_PROF: seconds, signal.ITIMER_REAL: seconds * COMPILE_WALL_FACTOR}
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    for timer, limit in timers.items():
+        signal.setitimer(timer, limit)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for timer in timers:
+            signal.setitimer(timer, 0)
 
 
 def _confine(address_space: int) -> None:
@@ -113,7 +121,7 @@ def serve(channel: Channel) -> None:
     runtime = Runtime(build_engine())
     compile_s = float(config["compile_s"])
     secret = bytes.fromhex(config["secret"])
-    cache = ModuleCache(runtime.engine, Path(config["cache_dir"]), secret, lambda: time_limit(compile_s))
+    cache = ModuleCache(runtime.engine, Path(config["cache_dir"]), secret, lambda s: time_limit(min(s, compile_s)))
     runner = TaskRunner(EmbeddedStore(Path(config["store_dir"])), cache, runtime)
     ticker = Ticker(runtime.tick, TICK_SECONDS)
     ticker.start()

@@ -28,10 +28,10 @@ Outcome = Executed | LocalFailure
 class Bench:
     """Runs modules written as text, or bytes, over a store in memory."""
 
-    def __init__(self, cache_dir: Path, engine: wasmtime.Engine) -> None:
+    def __init__(self, cache_dir: Path, engine: wasmtime.Engine, target: str | None = None) -> None:
         self.store = MemoryStore()
-        self.runtime = Runtime(engine)
-        self.cache = ModuleCache(engine, cache_dir, b"s" * 32)
+        self.runtime = Runtime(engine, target)
+        self.cache = ModuleCache(engine, cache_dir, b"s" * 32, target=target)
         self.runner = TaskRunner(self.store, self.cache, self.runtime)
 
     def spec(self, module: str | bytes, limits: dict[str, int] | None = None, **fields: Any) -> JobSpec:
@@ -93,6 +93,7 @@ class Guest:
             usage=usage,
             random=RandomStream(bytes(32)),
             stdout=Stream(1000, is_strict=True),
+            stderr=Stream(1000, is_strict=False),
             max_open=32,
             spend=self._spend,
         )

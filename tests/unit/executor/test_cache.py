@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 import wasmtime
 
 from quorate.protocol.errors import ConfigurationError
+from quorate.protocol.spec import Limits
 from quorate_node.executor.cache import ModuleCache, load_secret
+from quorate_node.executor.wasm import PULLEY, build_engine
 
 WASM = bytes(wasmtime.wat2wasm('(module (func (export "_start")))'))
 OTHER = bytes(wasmtime.wat2wasm('(module (func (export "_start") unreachable))'))
@@ -21,7 +24,7 @@ def cache_of(engine: wasmtime.Engine, folder: Path, secret: bytes = b"s" * 32) -
 
 
 def get(cache: ModuleCache, wasm: bytes = WASM) -> Any:
-    return cache.get(str(hash(wasm)), lambda: wasm, 1 << 20)
+    return cache.get(str(hash(wasm)), lambda: wasm, Limits())
 
 
 def test_a_module_is_compiled_once(engine: wasmtime.Engine, tmp_path: Path) -> None:
@@ -42,6 +45,58 @@ def test_a_poisoned_file_is_refused_and_replaced(engine: wasmtime.Engine, tmp_pa
         assert (cache.compiled, cache.refused_files) == (1, 1)
         assert get(cache_of(engine, tmp_path)).module is not None
         assert cache_of(engine, tmp_path).refused_files == 0
+
+
+def spoil(file: Path, how: str) -> None:
+    """Leave good machine code where it must not be believed."""
+    if how == "link":
+        file.replace(file.with_suffix(".kept"))
+        file.symlink_to(file.with_suffix(".kept"))
+    elif how == "others write":
+        file.chmod(0o666)
+    elif how == "group writes":
+        file.chmod(0o620)
+    elif how == "pipe":
+        file.unlink()
+        os.mkfifo(file, 0o600)
+    else:
+        file.unlink()
+        file.mkdir()
+
+
+@pytest.mark.parametrize("how", ["link", "others write", "group writes", "pipe", "folder"])
+def test_what_others_could_have_put_there_is_not_read(engine: wasmtime.Engine, tmp_path: Path, how: str) -> None:
+    get(cache_of(engine, tmp_path))
+    (file,) = tmp_path.glob("*.cwasm")
+    spoil(file, how)
+    cache = cache_of(engine, tmp_path)
+    assert get(cache).module is not None
+    assert (cache.compiled, cache.refused_files) == (1, 1)
+    if how != "folder":  # which stays: nobody removes what may hold something
+        assert stat.S_ISREG(file.lstat().st_mode)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        again = cache_of(engine, tmp_path)
+        assert get(again).module is not None
+        assert (again.compiled, again.refused_files) == (0, 0)
+
+
+def test_no_link_is_written_through(engine: wasmtime.Engine, tmp_path: Path) -> None:
+    cache, target = cache_of(engine, tmp_path / "cache"), tmp_path / "precious"
+    (tmp_path / "cache").mkdir()
+    target.write_bytes(b"mine")
+    cache.path_of(WASM).with_suffix(f".{os.getpid()}.part").symlink_to(target)
+    assert get(cache).module is not None
+    assert target.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("target", [None, PULLEY])
+def test_machine_code_serves_engines_of_every_stack(tmp_path: Path, target: str | None) -> None:
+    cache = ModuleCache(build_engine(target), tmp_path, b"s" * 32, target=target)
+    other = build_engine(target, 64 << 10)
+    usual, small = (cache.get("x", lambda: WASM, Limits(), engine) for engine in (None, other))
+    assert usual.module is not small.module
+    assert cache.compiled == 1
+    wasmtime.Instance(wasmtime.Store(other), small.module, [])
 
 
 def test_another_modules_artifact_does_not_pass(engine: wasmtime.Engine, tmp_path: Path) -> None:
@@ -76,7 +131,7 @@ def test_refusals_are_remembered(engine: wasmtime.Engine, tmp_path: Path) -> Non
         return b"no module"
 
     for _ in range(3):
-        assert "not a WebAssembly module" in cache.get("bad", read, 100).refusal
+        assert "not a WebAssembly module" in cache.get("bad", read, Limits(module_bytes=100)).refusal
     assert reads == 1
 
 

@@ -6,13 +6,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from quorate_node.executor.wasi.abi import DIRECTORY_RIGHTS, FILE_RIGHTS, STREAM_RIGHTS, Right
+from quorate_node.executor.wasi.abi import DIRECTORY_RIGHTS, FILE_RIGHTS, STREAM_RIGHTS, Errno, Right, WasiError
 from quorate_node.executor.wasi.descriptors import Descriptor, Descriptors, Stream
 from quorate_node.executor.wasi.memory import GuestMemory
 from quorate_node.executor.wasi.tree import Directory, Place, Usage, locate
 
 CLOCK_STEP_NS = 10_000  # each reading advances the clocks, so that a program which waits for time to pass ends
-STDERR_BYTES = 64 * 1024
 RANDOM_DOMAIN = b"quorate-wasm-1/random\0"
 RANDOM_BLOCK = 4096
 
@@ -81,9 +80,9 @@ class Host:
     usage: Usage
     random: RandomStream
     stdout: Stream
+    stderr: Stream
     max_open: int
     spend: Callable[[int], None]
-    stderr: Stream = field(default_factory=lambda: Stream(STDERR_BYTES, is_strict=False))
     memory: GuestMemory = field(init=False)
     elapsed_ns: int = 0
     fds: Descriptors = field(init=False)
@@ -123,6 +122,8 @@ class Host:
         return locate(directory, path, follow=False, charge=self.charge_steps, is_entry=True)
 
     def read_path(self, pointer: int, length: int) -> bytes:
-        """A path in guest memory; cut where it would be refused as too long anyway."""
+        """A path in guest memory; WasiError if it is too long, before any of it is read."""
         self.memory.span(pointer, length)
-        return self.memory.read(pointer, min(length, 8192))
+        if length > self.usage.max_path:
+            raise WasiError(Errno.NAMETOOLONG)
+        return self.memory.read(pointer, length)

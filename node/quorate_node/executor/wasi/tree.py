@@ -24,10 +24,11 @@ class OverLimit(Exception):
 
 @dataclass(slots=True)
 class Usage:
-    """Bytes and nodes that the program holds, with their limits; also the counter of inodes."""
+    """Bytes and nodes that the program holds, with their limits; also the longest path, and the counter of inodes."""
 
     max_bytes: int
     max_files: int
+    max_path: int = MAX_PATH_BYTES
     bytes: int = 0
     files: int = 0
     inodes: count[int] = field(default_factory=lambda: count(1))
