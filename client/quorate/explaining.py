@@ -10,8 +10,8 @@ from quorate.protocol.types import AbstainReason, OrderSkip
 
 REASON_MEANINGS = {
     "NO_DATA": "nobody could give them the program or the input",
-    "RESOURCES": "more memory or stack than they have, as by recursion without end",
-    "TIME": "it was not done in time",
+    "RESOURCES": "more memory or stack than they have, as by recursion without end, or than their operators allow",
+    "TIME": "it was not compiled or not done in time",
     "DATA_MISMATCH": "the data is not what its order says",
 }
 
@@ -32,7 +32,7 @@ SKIP_HINTS = {
 
 ENDINGS = {
     EXIT_TRAP: "it trapped",
-    EXIT_OVER_LIMIT: "it ran into a limit of its order (memory, output, open files)",
+    EXIT_OVER_LIMIT: "it ran into a limit of its order (standard output, bytes or files, paths in /outputs)",
     EXIT_REFUSED: "the module is not one that operators run: no WebAssembly, an unknown import, or no _start",
     EXIT_OUT_OF_FUEL: "it used up its fuel; ask for more with --fuel",
 }

@@ -177,6 +177,8 @@ class QuorateClient:
         collators = self.config.collators
         if not providers:
             providers = self._push(prepared)
+        elif replace(prepared.spec.limits, fuel=Limits().fuel) != Limits():
+            self._show_spec(prepared)
         deployment = self.gateway.deployment
         nonce = self.book.reserve_nonce(deployment, requester, self.gateway.nonces(requester))
         order = replace(order_without_nonce, nonce=nonce)
@@ -201,6 +203,12 @@ class QuorateClient:
         wanted = self.config.collators if collators is None else collators
         url = send_order(record.signed, record.job_id, wanted, record.providers)
         return self.book.update(record, collator=url)
+
+    def _show_spec(self, prepared: PreparedSpec) -> None:
+        """Let the collator see limits that are not the usual ones: it refuses at once what it would not execute."""
+        for url in self.config.collators[:1]:
+            with suppress(RecoverableError, ValidationError):  # the order itself tells what is wrong there
+                push_content(self.store, [Cid.parse(prepared.spec.cid)], url)
 
     def _push(self, prepared: PreparedSpec) -> list[str]:
         if not self.config.collators:

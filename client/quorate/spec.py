@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quorate.protocol.errors import ConfigurationError, DataError, ValidationError
-from quorate.protocol.spec import DEFAULT_INPUT_NAME, JobSpec, Limits
+from quorate.protocol.spec import CEILINGS, DEFAULT_INPUT_NAME, JobSpec, Limits
 from quorate.storage.base import BlobStore, BlockNotFound
 from quorate.storage.cid import Cid
 
@@ -60,6 +60,18 @@ def prepare_spec(
     store.put_raw(spec.to_bytes())
     known = None if module_bytes is None or input_bytes is None else module_bytes + input_bytes
     return PreparedSpec(spec, known, tuple(cid for cid in (module_cid, input_cid) if cid))
+
+
+def parse_limits(base: Limits, items: Sequence[str]) -> Limits:
+    """`base`, changed by `NAME=NUMBER` items. Raises ValidationError."""
+    changed: dict[str, int] = {}
+    names = [name for name in CEILINGS if name != "fuel"]
+    for item in items:
+        name, _, number = item.partition("=")
+        if name not in names or not number.isdecimal() or not number.isascii():
+            raise ValidationError(f"a limit is given as NAME=NUMBER, not {item!r}; names are {', '.join(names)}")
+        changed[name] = int(number)
+    return replace(base, **changed)
 
 
 def parse_env(items: Sequence[str]) -> dict[str, str]:

@@ -15,11 +15,14 @@ from collections.abc import Sequence
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.signing import recover
 from quorate.protocol.encoding import compute_job_id
-from quorate.protocol.errors import Busy
+from quorate.protocol.errors import Busy, DataError, ValidationError
+from quorate.protocol.spec import JobSpec
 from quorate.protocol.types import Address, JobId, SignatureKind, SignedOrder
+from quorate.storage.base import BlobStore, BlockNotFound
+from quorate.storage.cid import Cid
 from quorate_node.core.collation import count_queued
 from quorate_node.core.core import Core
-from quorate_node.core.intake import Account, OrderRefused, judge_extension, judge_order
+from quorate_node.core.intake import Account, OrderRefused, judge_extension, judge_order, judge_spec
 from quorate_node.core.state import SignedExtension
 from quorate_node.core.stimuli import ExtensionQueued, OrdersQueued
 from quorate_node.hints import Hints
@@ -32,8 +35,8 @@ FRESH_BLOCKS = 20
 class Collator:
     """Takes orders for a core."""
 
-    def __init__(self, core: Core, gateway: ChainGateway, hints: Hints) -> None:
-        self._core, self._gateway = core, gateway
+    def __init__(self, core: Core, gateway: ChainGateway, hints: Hints, store: BlobStore) -> None:
+        self._core, self._gateway, self._store = core, gateway, store
         self._accounts: dict[Address, Account] = {}
         self._reading: dict[Address, asyncio.Task[Account]] = {}
         self._mined: dict[Address, dict[int, int]] = {}
@@ -45,6 +48,7 @@ class Collator:
         state = self._core.state
         if count_queued(state) >= MAX_QUEUED:
             raise Busy(f"{MAX_QUEUED} orders wait already: try again in a moment, or another collator")
+        await asyncio.to_thread(self._judge_spec, signed.order.spec_hash)
         requester = signed.order.requester
         account = self._accounts.get(requester)
         if account is None or state.chain.head.number > account.block + FRESH_BLOCKS:
@@ -68,6 +72,14 @@ class Collator:
             self._remember(job_id, providers)
             self._core.handle(OrdersQueued((signed,)))
         return job_id
+
+    def _judge_spec(self, spec_hash: bytes) -> None:
+        """Refuse what this node would not execute, where the spec is here. A senseless one all nodes refuse alike."""
+        try:
+            spec = JobSpec.from_bytes(self._store.get(Cid.from_digest(spec_hash)))
+        except (BlockNotFound, DataError, ValidationError):
+            return
+        judge_spec(self._core.state, spec.limits)
 
     def accept_extension(self, extension: SignedExtension) -> None:
         """Queue an extension. Raises OrderRefused with the reason."""

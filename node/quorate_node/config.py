@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from quorate.chain.types import write_atomically
-from quorate.protocol.errors import ConfigurationError
+from quorate.protocol.errors import ConfigurationError, ValidationError
+from quorate.protocol.spec import Limits
+from quorate_node.core.policy import CEILING_NAMES, DEFAULT_CEILINGS
 
 CONFIG_FILE = "config.json"
 KEYSTORE_FILE = "keystore.json"
@@ -28,6 +30,7 @@ class NodeConfig:
     under which others reach it, None: http://LISTEN. `collator` takes orders, for `fee_wei` a bundle.
     `operators` is how many of them this process runs, with keys that are derived from the keystore's; the first one
     uses the keystore's own. With `share_executions` those drawn for the same bundle execute it once.
+    `ceilings` bound what a job's spec may ask for, by the names of its limits; a task above them is not executed.
     `max_fuel` bounds one task, `max_input_bytes` one bundle's input, `import_bytes` all content that others may push.
     `challenge_budget_wei` bounds the bonds of challenges in one run (0: none), `watch_bps` is the share of accepted
     bundles that are executed without a seat to find wrong ones, `reveal_depth` how many blocks deep a commitment must
@@ -55,6 +58,7 @@ class NodeConfig:
     watch_bps: int = 0
     reveal_depth: int = 0
     log_file: Path | None = None
+    ceilings: Limits = DEFAULT_CEILINGS
 
     def journal(self, index: int) -> Path:
         """Journal of one of the operators."""
@@ -131,8 +135,21 @@ def build_config(home: Path, values: dict[str, Any], where: str) -> NodeConfig:
     return config
 
 
+def _check_ceilings(value: Any, where: str) -> Limits:
+    """The default ceilings with those that are set."""
+    if not isinstance(value, dict) or (unknown := sorted(value.keys() - set(CEILING_NAMES))):
+        what = f"has unknown names: {', '.join(unknown)}" if isinstance(value, dict) else "must be an object"
+        raise ConfigurationError(f"{where}: ceilings {what}; they are {', '.join(CEILING_NAMES)} (for fuel: max_fuel)")
+    try:
+        return replace(DEFAULT_CEILINGS, **value)
+    except ValidationError as error:
+        raise ConfigurationError(f"{where}: ceilings: {error}") from error
+
+
 def _check(home: Path, name: str, type_: str, value: Any, where: str) -> Any:
     wanted: type = str
+    if type_ == "Limits":
+        return _check_ceilings(value, where)
     if type_ == "int":
         wanted = int
     elif type_ == "bool":

@@ -19,13 +19,16 @@ from functools import partial
 from quorate.protocol.errors import ContentUnavailable, DataError, ValidationError
 from quorate.protocol.partition import tasks_of_bundle
 from quorate.protocol.result import EXIT_REFUSED, TaskResult, TaskStatus, compute_merkle_root
-from quorate.protocol.spec import JobSpec, compute_raw_cid
+from quorate.protocol.spec import JobSpec, Limits, compute_raw_cid
 from quorate.protocol.types import AbstainReason, JobOrder, Vote
-from quorate.storage.base import BlobStore
-from quorate.storage.cid import Cid
+from quorate.storage.base import MAX_BLOCK_BYTES, BlobStore
+from quorate.storage.cid import RAW, Cid
+from quorate.storage.fetch import FetchLimits, fetch_block, fetch_dag
 from quorate_node.core.instructions import Execute
+from quorate_node.core.policy import DEFAULT_CEILINGS, explain_excess
 from quorate_node.core.stimuli import BundleExecuted, BundleFailed
 from quorate_node.executor.base import ExecutionTask, Executor, FailureReason, LocalFailure
+from quorate_node.executor.content import StoredFile
 from quorate_node.messaging import Messenger
 from quorate_node.providers import check_url
 
@@ -40,6 +43,7 @@ FAILURES: dict[FailureReason, tuple[AbstainReason, bool]] = {
     FailureReason.TIMEOUT: (AbstainReason.TIME, False),
     FailureReason.COMPILE_TIMEOUT: (AbstainReason.TIME, False),
     FailureReason.HOST_MEMORY: (AbstainReason.RESOURCES, True),
+    FailureReason.HOST_DISK: (AbstainReason.RESOURCES, True),
     FailureReason.STACK_OVERFLOW: (AbstainReason.RESOURCES, False),
     # A block that rotted is forgotten when it is found: the next try fetches it again.
     FailureReason.DATA_UNAVAILABLE: (AbstainReason.NO_DATA, True),
@@ -47,6 +51,11 @@ FAILURES: dict[FailureReason, tuple[AbstainReason, bool]] = {
     FailureReason.INTERNAL: (AbstainReason.OTHER, False),
 }
 """Reason of the abstention, and whether another try may help."""
+
+
+class _AboveCeilings(Exception):
+    """The spec asks for more than this node's operator gives."""
+
 
 GetExecutor = Callable[[], Awaitable[Executor]]
 
@@ -56,7 +65,7 @@ class ExecutionService:
     """Runs Execute instructions. `get_executor` starts the workers when they are first needed.
 
     `hints` gives the providers of a job that this node was told. With `is_shared` operators of this
-    process that are drawn for the same bundle share its execution.
+    process that are drawn for the same bundle share its execution. A spec above the operator's `ceilings` is not run.
     """
 
     store: BlobStore
@@ -66,6 +75,7 @@ class ExecutionService:
     is_local: bool
     hints: Callable[[bytes], list[str]]
     is_shared: bool = True
+    ceilings: Limits = DEFAULT_CEILINGS
     fetchers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MAX_FETCHES, "fetch"))
     running: dict[Hashable, asyncio.Task[BundleExecuted | BundleFailed]] = field(default_factory=dict)
     done: OrderedDict[Hashable, BundleExecuted] = field(default_factory=OrderedDict)
@@ -93,6 +103,8 @@ class ExecutionService:
         order, began = instruction.order, time.monotonic()
         try:
             spec = await self._find_content(instruction)
+        except _AboveCeilings as error:
+            return BundleFailed(instruction.key, str(error), False, AbstainReason.RESOURCES)
         except ContentUnavailable as error:
             return BundleFailed(instruction.key, f"content is not to be had: {error}", True, AbstainReason.NO_DATA)
         except DataError as error:
@@ -134,13 +146,27 @@ class ExecutionService:
             return None
         if spec.task_count != order.task_count or spec.limits.fuel > order.fuel_limit:
             return None
+        if (excess := explain_excess(spec.limits, self.ceilings)) is not None:
+            raise _AboveCeilings(excess)
         for text in filter(None, (spec.module, spec.input)):
             content = Cid.parse(text)
             if not await asyncio.to_thread(self.store.is_complete, content):
                 providers = providers or await self._find_providers(instruction)
+                if text == spec.module and await self._is_too_long(spec, providers, instruction.period_s):
+                    continue
                 most = order.input_bytes * 11 // 10 + INPUT_SLACK_BYTES
                 await self._fetch(content, providers, most, instruction.period_s)
         return spec
+
+    async def _is_too_long(self, spec: JobSpec, providers: list[str], period_s: float) -> bool:
+        """Whether the module's first block says that it is over `module_bytes`: all refuse it, and fetch no more."""
+        cid = Cid.parse(spec.module)
+        if cid.codec == RAW:  # one block
+            return False
+        limits = FetchLimits(MAX_BLOCK_BYTES, float(period_s), stall_s=STALL_S, min_bytes_s=LEAST_BYTES_S)
+        fetch = partial(fetch_block, self.store, cid, providers, limits=limits)
+        await asyncio.get_running_loop().run_in_executor(self.fetchers, fetch)
+        return await asyncio.to_thread(StoredFile(self.store, cid).size) > spec.limits.module_bytes
 
     async def _find_providers(self, instruction: Execute) -> list[str]:
         """Gateways in the order in which they are asked, each once, without those that must not be asked."""
@@ -160,8 +186,6 @@ class ExecutionService:
         return good
 
     async def _fetch(self, cid: Cid, providers: list[str], max_bytes: int, period_s: float) -> None:
-        from quorate.storage.fetch import FetchLimits, fetch_dag
-
         limits = FetchLimits(max_bytes, float(period_s), stall_s=STALL_S, min_bytes_s=LEAST_BYTES_S)
         fetch = partial(fetch_dag, self.store, cid, providers, limits=limits)
         # In threads of their own: those of the loop are for the chain, which must not wait for a stranger.

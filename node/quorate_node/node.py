@@ -112,7 +112,7 @@ class Node:
 
     def _settings(self, index: int) -> Settings:
         config = self._config
-        limits = Limits(max_fuel=config.max_fuel, max_input_bytes=config.max_input_bytes)
+        limits = Limits(config.max_fuel, config.max_input_bytes, ceilings=config.ceilings)
         return Settings(
             config.classes, config.collator and index == 0, config.fee_wei, limits,
             config.challenge_budget_wei, config.watch_bps, config.reveal_depth,
@@ -126,7 +126,8 @@ class Node:
                 home = self._config.home
                 # Machine code in the cache is believed only with our key's mark.
                 secret = keccak(b"quorate-code-cache" + self._keys[0].key)
-                pool = WorkerPool(self._config.workers, home / "store", home / "code", secret=secret)
+                most = float(self._config.ceilings.compile_seconds)
+                pool = WorkerPool(self._config.workers, home / "store", home / "code", secret=secret, compile_s=most)
                 await pool.start()
                 self._pool = pool
         return self._pool
@@ -161,7 +162,7 @@ class Node:
         """Everything that runs beside the cores; afterwards they know what their journals held."""
         config, first, metrics, leaves = self._config, self._farm.first, self._metrics, LeafShelf()
         hints = Hints(config.home / "hints.jsonl")
-        collator = Collator(first, self._gateway, hints) if config.collator else None
+        collator = Collator(first, self._gateway, hints, store) if config.collator else None
         mailbox = Mailbox(lambda: first.state, partial(self._agent.feed, first))
 
         def on_posted(post: Post, block: int) -> None:
@@ -169,8 +170,9 @@ class Node:
                 collator.on_posted(post.orders, block)
 
         execution = ExecutionService(
-            store, self._get_executor, self._messenger, config.url, self._is_local, hints.get, config.share_executions
-        )
+            store, self._get_executor, self._messenger, config.url, self._is_local, hints.get, config.share_executions,
+            config.ceilings,
+        )  # fmt: skip
         tools = Tools(
             self._gateway, self._messenger, mailbox, execution, metrics, leaves, config.url, on_posted
         )  # fmt: skip

@@ -128,19 +128,6 @@ async def test_closing_ends_all_workers_at_once(site: Site) -> None:
     assert set(children_of(os.getpid())) <= before
 
 
-def slow_to_compile(functions: int = 4000) -> str:
-    step = "(local.set $x (i64.mul (i64.add (local.get $x) (i64.const 7)) (local.get $x)))" * 60
-    body = f"(param $x i64) (result i64) {step} (local.get $x)"
-    return f'(module {"".join(f"(func {body})" for _ in range(functions))} (func (export "_start")))'
-
-
-async def test_compiling_has_a_time_limit(site: Site) -> None:
-    async with site.pool(compile_s=0.2) as pool:
-        failure = failed(await pool.execute(site.task(slow_to_compile()), timeout_s=10))
-        assert failure.reason is FailureReason.COMPILE_TIMEOUT
-        assert ended(await pool.execute(site.task(HELLO), timeout_s=10)).result.status is TaskStatus.OK
-
-
 async def test_a_poisoned_cache_is_not_run(site: Site) -> None:
     task = site.task(HELLO)
     async with site.pool() as pool:

@@ -12,12 +12,14 @@ from quorate.cli.common import get_config
 from quorate.cli.job import FinalOption, TimeoutOption, check_folder, finish, follow
 from quorate.cli.output import OutputFormat, OutputOption, format_ether, guarded, print_result, say
 from quorate.orders import OrderWishes
-from quorate.protocol.spec import Limits
+from quorate.protocol.spec import CEILINGS, Limits
 from quorate.sdk import QuorateClient
+from quorate.spec import parse_limits
 
 app = typer.Typer(help="Run WebAssembly programs (profile quorate-wasm-1).", no_args_is_help=True)
 DEFAULT_FUEL = 5_000_000_000
 MIB = 1 << 20
+LIMIT_HELP = f"NAME=NUMBER, another limit; repeat. Names: {', '.join(sorted(CEILINGS.keys() - {'fuel'}))}."
 
 RUN_EXAMPLE = "Example: quorate wasm run cloudmask.wasm -i scene/ --seats 3 --arg /inputs --wait --to out/"
 
@@ -42,6 +44,7 @@ def run(
     ] = None,
     fuel: Annotated[int, typer.Option(min=1, help="Most instructions and host calls of a task.")] = DEFAULT_FUEL,
     memory: Annotated[int, typer.Option(min=1, help="Most memory in MiB.")] = 512,
+    limit: Annotated[list[str] | None, typer.Option(help=LIMIT_HELP)] = None,
     arg: Annotated[list[str] | None, typer.Option("--arg", "-a", help="An argument; may be repeated.")] = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; may be repeated.")] = None,
     max_price: Annotated[int | None, typer.Option(help="Highest wei for a billion fuel (twice the present).")] = None,
@@ -59,7 +62,7 @@ def run(
     result makes exit code 4, with the reason; a result that says that the program failed makes 5.
     """
     wishes = OrderWishes(seats, rounds, confidence, adversary, max_price=max_price, input_bytes=input_bytes)
-    limits = Limits(fuel=fuel, memory_bytes=memory * MIB)
+    limits = parse_limits(Limits(fuel=fuel, memory_bytes=memory * MIB), limit or ())
     wait = wait or final or to is not None
     if to is not None:
         check_folder(to)

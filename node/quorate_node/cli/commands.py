@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class InitOptions:
     collator: bool
     workers: int
     operators: int = 1
+    ceilings: Sequence[str] = ()
 
 
 def init(home: Path, options: InitOptions) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def init(home: Path, options: InitOptions) -> dict[str, Any]:
         "operators": options.operators,
         "classes": list(options.classes),
         "owner": to_hex(parse_address(options.owner)) if options.owner else None,
+        "ceilings": _parse_ceilings(options.ceilings),
     }
     values = {name: value for name, value in values.items() if value is not None}
     config = build_config(home, values, "init")
@@ -61,6 +64,14 @@ def init(home: Path, options: InitOptions) -> dict[str, Any]:
     account = create_key(config.keystore, get_passphrase(config.passphrase_file, confirm=True))
     write_atomically(path, json.dumps(values, indent=1) + os.linesep)
     return {"address": to_hex(account.address), "keystore": str(config.keystore), "config": str(path)}
+
+
+def _parse_ceilings(items: Sequence[str]) -> dict[str, int] | None:
+    """NAME=NUMBER items as a setting; names and sizes are checked with all others."""
+    pairs = [item.partition("=") for item in items]
+    if wrong := [name + sign + number for name, sign, number in pairs if not number.isdecimal()]:
+        raise ConfigurationError(f"a ceiling is given as NAME=NUMBER, not {wrong[0]!r}")
+    return {name: int(number) for name, _, number in pairs} or None
 
 
 def _open(home: Path, operators: int | None = None) -> tuple[NodeConfig, JsonRpcGateway]:

@@ -48,6 +48,10 @@ def init(
     collator: Annotated[bool, typer.Option(help="Also take orders and post them.")] = False,
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
     operators: Annotated[int, typer.Option(help="Operators to run, each with a key derived from the keystore's.")] = 1,
+    ceiling: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=NUMBER, the most of a limit that a job may ask for here, as memory_bytes; repeat."),
+    ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Make a key and a configuration in the home folder."""
@@ -64,6 +68,7 @@ def init(
         collator,
         workers,
         operators,
+        tuple(ceiling or ()),
     )
     made = commands.init(home.expanduser(), options)
     show(made, output)

@@ -135,16 +135,13 @@ class Tap:
 
 def parse_limits(fuel: int, items: Sequence[str], module_bytes: int) -> Limits:
     """Limits from NAME=NUMBER items; a large module gets the limit that it needs. Raises ValidationError."""
-    changed = {}
-    for item in items:
-        name, _, number = item.partition("=")
-        if name not in LIMITS or not number.isdecimal():
-            raise ValidationError(f"a limit is given as NAME=NUMBER, not {item!r}; names are {', '.join(LIMITS)}")
-        changed[name] = int(number)
-    if "module_bytes" not in changed and module_bytes > Limits().module_bytes:
+    from quorate.spec import parse_limits as parse
+
+    base = Limits(fuel=fuel)
+    if module_bytes > base.module_bytes and not any(item.startswith("module_bytes=") for item in items):
         print(f"note: a job with this module needs the limit module_bytes = {module_bytes}", file=sys.stderr)
-        changed["module_bytes"] = module_bytes
-    return replace(Limits(fuel=fuel), **changed)
+        base = replace(base, module_bytes=module_bytes)
+    return parse(base, items)
 
 
 def inspect(module: ModuleArgument, output: OutputOption = Output.TEXT) -> None:
@@ -160,11 +157,26 @@ def inspect(module: ModuleArgument, output: OutputOption = Output.TEXT) -> None:
     show(found if output is Output.JSON else summarize(found), output)
 
 
-def doctor(output: OutputOption = Output.TEXT) -> None:
-    """Tell what this host can run. The exit code is 1 if it is not even WebAssembly."""
-    from quorate_node.executor.diagnosis import diagnose
+def doctor(
+    home: Annotated[
+        Path | None, typer.Option("--home", help="A node's folder, for its ceilings.", envvar="QUORATE_NODE_HOME")
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Tell what this host can run, and what a job may ask for. The exit code is 1 if it is not even WebAssembly.
 
-    found = diagnose()
+    The ceilings are those of the node in --home, or what a node has that was told nothing else.
+    """
+    from quorate_node.config import load_config
+    from quorate_node.core.policy import DEFAULT_LIMITS, Limits
+    from quorate_node.executor.diagnosis import diagnose
+    from quorate_node.gateway.status import describe_ceilings
+
+    limits = DEFAULT_LIMITS
+    if home is not None:
+        config = load_config(home.expanduser())
+        limits = Limits(config.max_fuel, config.max_input_bytes, ceilings=config.ceilings)
+    found = diagnose() | {"ceilings": describe_ceilings(limits)}
     show(found, output)
     if not found["wasm"]["ok"]:
         raise typer.Exit(1)

@@ -8,21 +8,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quorate.protocol import spec
 from quorate.protocol.types import AbstainReason, JobOrder
 
 GIB = 1 << 30
+# All that the protocol allows, except the time that nobody pays for.
+DEFAULT_CEILINGS = spec.Limits(
+    **{name: most for name, (_, most) in spec.CEILINGS.items()} | {"compile_seconds": spec.Limits().compile_seconds}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """An operator's ceilings: fuel of one task, input bytes of one bundle, executions waiting or running."""
+    """An operator's ceilings: fuel of one task, input bytes of one bundle, executions waiting or running.
+
+    `ceilings` are those for what a spec asks for; its fuel is judged by the order, against `max_fuel`.
+    """
 
     max_fuel: int = 10**13
     max_input_bytes: int = 4 * GIB
     max_executions: int = 4096
+    ceilings: spec.Limits = DEFAULT_CEILINGS
 
 
 DEFAULT_LIMITS = Limits()
+CEILING_NAMES = tuple(name for name in spec.CEILINGS if name != "fuel")
+
+
+def explain_excess(wanted: spec.Limits, ceilings: spec.Limits) -> str | None:
+    """Which limits of a spec are above an operator's ceilings, or None where none is."""
+    pairs = ((name, getattr(wanted, name), getattr(ceilings, name)) for name in CEILING_NAMES)
+    found = [
+        f"limits.{name} = {value} is above this node's ceiling {most}" for name, value, most in pairs if value > most
+    ]
+    return "; ".join(found) or None
 
 
 def compute_refusal(order: JobOrder, limits: Limits, executions: int) -> tuple[AbstainReason, str] | None:

@@ -22,6 +22,7 @@ class FailureReason(StrEnum):
     TIMEOUT = "TIMEOUT"  # the wall clock ran out before the fuel
     HOST_MEMORY = "HOST_MEMORY"  # this host could not give memory that the spec allows
     STACK_OVERFLOW = "STACK_OVERFLOW"  # depth differs from engine to engine
+    HOST_DISK = "HOST_DISK"  # this host could not store what the task left
     DATA_UNAVAILABLE = "DATA_UNAVAILABLE"  # spec, module or input is not (all) in this node's store
     COMPILE_TIMEOUT = "COMPILE_TIMEOUT"  # it took more processor time than `compile_seconds`, here
     WORKER_DIED = "WORKER_DIED"  # killed, or crashed

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from quorate.protocol.errors import Busy, ContentUnavailable, DataError
+from quorate.protocol.errors import Busy, ContentUnavailable, DataError, UnrecoverableError
 from quorate.protocol.result import EXIT_OVER_LIMIT, EXIT_REFUSED, TaskResult, TaskStatus, compute_task_id
 from quorate.protocol.spec import JobSpec, compute_raw_cid
 from quorate.storage.base import Additions, BlobStore
@@ -32,6 +33,19 @@ class Echo:
     stderr: Callable[[memoryview], object]
 
 
+class _NotStored(Exception):
+    """The store refused what was to be kept."""
+
+
+@contextmanager
+def _storing() -> Iterator[None]:
+    """Tell what goes wrong in writing from what is wrong with data that was read: the disk is full, or broken."""
+    try:
+        yield
+    except (Busy, DataError, UnrecoverableError, OSError) as error:
+        raise _NotStored(str(error)) from error
+
+
 class TaskRunner:
     """Runs tasks one after the other. The runtime's `tick` must be called from elsewhere."""
 
@@ -54,6 +68,8 @@ class TaskRunner:
             return self._run(task, timeout_s, started)
         except (ContentUnavailable, DataError, Busy) as error:
             return LocalFailure(FailureReason.DATA_UNAVAILABLE, str(error))
+        except _NotStored as error:
+            return LocalFailure(FailureReason.HOST_DISK, f"this host cannot keep the result: {error}")
         except MemoryError:
             return LocalFailure(FailureReason.HOST_MEMORY, "this host ran out of memory around the run")
 
@@ -96,7 +112,7 @@ class TaskRunner:
         All of it becomes durable at once: to wait for the disk three times would cost more than a small task does.
         """
         stdout, stderr = streams
-        with self._store.adding() as additions:
+        with _storing(), self._store.adding() as additions:
             ending, outputs = self._keep_outputs(ending, mounted, additions)
             result = TaskResult(
                 spec=compute_raw_cid(digest),

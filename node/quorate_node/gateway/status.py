@@ -8,6 +8,7 @@ from typing import Any
 
 from quorate import __version__
 from quorate_node.core.collation import count_queued
+from quorate_node.core.policy import CEILING_NAMES, Limits
 from quorate_node.core.rounds import get_committee
 from quorate_node.core.state import State, WorkStatus
 from quorate_node.core.views import find_member
@@ -37,8 +38,14 @@ def describe_status(states: Sequence[State], is_ready: bool) -> dict[str, Any]:
             "fee_wei": state.settings.fee_wei,
             "queued": count_queued(state),
         },
+        "ceilings": describe_ceilings(state.settings.limits),
         "notes": list(dict.fromkeys(notes)),
     }
+
+
+def describe_ceilings(limits: Limits) -> dict[str, int]:
+    """The most that a task may ask for here, by the names of a spec's limits."""
+    return {"fuel": limits.max_fuel} | {name: getattr(limits.ceilings, name) for name in CEILING_NAMES}
 
 
 def _describe_class(states: Sequence[State], class_id: int) -> dict[str, Any]:

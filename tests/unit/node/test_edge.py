@@ -19,8 +19,11 @@ from quorate.messages import CommitmentsMessage, OpeningsMessage, OrderMessage
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.params import LOCAL
+from quorate.protocol.spec import JobSpec, Limits
 from quorate.protocol.types import CommitItem, CommitList, Opening, SignatureKind, SignedOrder, Vote
+from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
+from quorate.storage.memory import MemoryStore
 from quorate_node.cli.commands import parse_amount
 from quorate_node.collator import Collator
 from quorate_node.core.collation import count_queued
@@ -106,7 +109,8 @@ class FakeGateway:
 def make_collator(net: Network0, tmp_path: Path) -> tuple[Collator, FakeGateway]:
     net.step()
     gateway = FakeGateway(net)
-    return Collator(net.nodes[0].core, gateway, Hints(tmp_path / "hints")), gateway  # type: ignore[arg-type]
+    hints = Hints(tmp_path / "hints")
+    return Collator(net.nodes[0].core, gateway, hints, MemoryStore()), gateway  # type: ignore[arg-type]
 
 
 def altered(net: Network0, **changes: Any) -> SignedOrder:
@@ -116,6 +120,24 @@ def altered(net: Network0, **changes: Any) -> SignedOrder:
 
 
 class TestCollator:
+    def test_what_its_operator_would_not_run_is_refused_where_the_spec_is_known(self, tmp_path: Path) -> None:
+        net = Network0(8)
+        collator, _ = make_collator(net, tmp_path)
+        module = str(Cid.of(b"module"))
+        heavy = JobSpec(module, limits=Limits(compile_seconds=61))
+        collator._store.put_raw(heavy.to_bytes())
+        collator._store.put_raw(JobSpec(module).to_bytes())
+
+        def order_of(spec: JobSpec, nonce: int) -> SignedOrder:
+            return altered(net, spec_hash=spec.digest, nonce=nonce, valid_until=2_000_000_000)
+
+        with pytest.raises(OrderRefused, match="compile_seconds = 61 is above this node's ceiling 60") as caught:
+            asyncio.run(collator.accept(order_of(heavy, 0), []))
+        assert caught.value.code == "CEILING"
+        asyncio.run(collator.accept(order_of(JobSpec(module), 1), []))
+        unseen = JobSpec(module, limits=Limits(compile_seconds=62))
+        asyncio.run(collator.accept(order_of(unseen, 2), []))
+
     def test_hundreds_of_orders_are_judged_with_one_reading(self, tmp_path: Path) -> None:
         net = Network0(8)
         collator, gateway = make_collator(net, tmp_path)

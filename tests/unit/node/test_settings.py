@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from quorate.protocol.errors import ConfigurationError, DataError
+from quorate.protocol.spec import CEILINGS, Limits
 from quorate_node.config import build_config
+from quorate_node.core.policy import CEILING_NAMES, DEFAULT_CEILINGS, explain_excess
 from quorate_node.keystore import create_key, open_key
 from quorate_node.providers import check_url
 
@@ -33,11 +36,33 @@ class TestConfig:
             ({"collator": 1}, "collator"),
             ({"classes": [0]}, "classes"),
             ({"rpc_url": ""}, "rpc_url"),
+            ({"ceilings": 5}, "must be an object"),
+            ({"ceilings": {"fuel": 5}}, "for fuel: max_fuel"),
+            ({"ceilings": {"stack": 5}}, "unknown names: stack"),
+            ({"ceilings": {"memory_bytes": "1"}}, "memory_bytes must be an integer"),
+            ({"ceilings": {"memory_bytes": 1}}, "memory_bytes = 1 is out of range"),
+            ({"ceilings": {"memory_bytes": 1 << 60}}, "out of range"),
         ],
     )
     def test_a_wrong_setting_is_named(self, tmp_path: Path, change: dict[str, Any], word: str) -> None:
         with pytest.raises(ConfigurationError, match=word):
             build_config(tmp_path, MINIMAL | change, "test")
+
+    def test_ceilings_are_the_protocols_where_none_is_set(self, tmp_path: Path) -> None:
+        config = build_config(tmp_path, MINIMAL | {"ceilings": {"memory_bytes": 1 << 20}}, "test")
+        assert config.ceilings == replace(DEFAULT_CEILINGS, memory_bytes=1 << 20)
+        assert build_config(tmp_path, MINIMAL, "test").ceilings == DEFAULT_CEILINGS
+        assert explain_excess(Limits(), DEFAULT_CEILINGS) is None, "what a spec asks for unless told is never too much"
+
+
+@pytest.mark.parametrize("name", CEILING_NAMES)
+def test_a_spec_is_within_a_ceiling_or_above_it(name: str) -> None:
+    least = CEILINGS[name][0]
+    ceilings = replace(DEFAULT_CEILINGS, **{name: least})
+    within = replace(Limits(), **{each: CEILINGS[each][0] for each in CEILING_NAMES})
+    assert explain_excess(within, ceilings) is None
+    excess = explain_excess(replace(within, **{name: least + 1}), ceilings)
+    assert excess == f"limits.{name} = {least + 1} is above this node's ceiling {least}"
 
 
 class TestKeystore:
