@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from quorate.protocol.errors import ConfigurationError, DataError
+from quorate.protocol.errors import ConfigurationError, DataError, ValidationError
 from quorate.protocol.spec import CEILINGS, Limits
+from quorate.spec import parse_limits
+from quorate_node.cli.commands import _parse_ceilings
 from quorate_node.config import build_config
 from quorate_node.core.policy import CEILING_NAMES, DEFAULT_CEILINGS, explain_excess
 from quorate_node.keystore import create_key, open_key
@@ -111,3 +116,41 @@ class TestProviders:
 
     def test_public_addresses_are_asked(self) -> None:
         assert check_url("https://8.8.8.8", is_local=False) == "https://8.8.8.8"
+
+
+class TestCommandLine:
+    def run(self, *words: object) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "quorate_node.cli.main", *map(str, words)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    def test_the_doctor_tells_a_nodes_ceilings(self, tmp_path: Path) -> None:
+        settings = MINIMAL | {"max_fuel": 77, "ceilings": {"memory_bytes": 1 << 20}}
+        (tmp_path / "config.json").write_text(json.dumps(settings))
+        code, told, _ = self.run("doctor", "--home", tmp_path, "--output", "json")
+        ceilings = json.loads(told)["ceilings"]
+        assert code == 0
+        assert (ceilings["fuel"], ceilings["memory_bytes"], ceilings["compile_seconds"]) == (77, 1 << 20, 60)
+        assert set(ceilings) == set(CEILINGS)
+        (tmp_path / "config.json").write_text(json.dumps(MINIMAL | {"ceilings": {"memory": 1}}))
+        code, told, why = self.run("doctor", "--home", tmp_path)
+        assert (code, told) == (2, "")
+        assert "unknown names: memory" in why
+
+    def test_limits_of_a_job_are_given_by_name(self) -> None:
+        base = Limits(fuel=5)
+        assert parse_limits(base, ["path_bytes=7", "stack_bytes=65536"]) == replace(
+            base, path_bytes=7, stack_bytes=65536
+        )
+        for wrong in ("path_bytes", "path_bytes=-1", "path_bytes=x", "fuel=1", "paths=1", "path_bytes=0", "=1"):
+            with pytest.raises(ValidationError, match="limit"):
+                parse_limits(base, [wrong])
+
+    def test_ceilings_are_given_by_name(self) -> None:
+        assert _parse_ceilings(["memory_bytes=5", "open_files=9"]) == {"memory_bytes": 5, "open_files": 9}
+        assert _parse_ceilings([]) is None
+        for wrong in ("memory_bytes", "memory_bytes=x", "memory_bytes=-1"):
+            with pytest.raises(ConfigurationError, match="NAME=NUMBER"):
+                _parse_ceilings([wrong])
