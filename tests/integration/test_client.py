@@ -168,6 +168,16 @@ def test_wishes_that_post_would_skip_are_refused_before_signing(client: QuorateC
         client.submit(heavy, providers=["http://127.0.0.1:1"])
 
 
+def test_limits_above_the_collators_ceilings_are_refused_before_anything_is_locked(
+    client: QuorateClient, module: str
+) -> None:
+    greedy, free = client.prepare(module, limits=replace(LIMITS, compile_seconds=61)), client.balance().free
+    for providers in ([], ["http://127.0.0.1:1"]):
+        with pytest.raises(ValidationError, match="compile_seconds = 61 is above this node's ceiling 60: ask for less"):
+            client.submit(greedy, OrderWishes(seats=1), providers=providers)
+    assert client.balance().free == free
+
+
 def test_a_wallet_without_a_deposit(devnet: Devnet, config: Config, module: str) -> None:
     with QuorateClient.open(config) as client:
         client.__dict__["account"] = poor = SigningAccount.create()

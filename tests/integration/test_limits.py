@@ -4,6 +4,7 @@ module that is too long is not even fetched."""
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import signal
 import subprocess
@@ -100,6 +101,18 @@ def test_compile_time_is_processor_time(seconds: float, block: str, status: int)
         f"import time\nfrom quorate_node.executor.worker import time_limit\nwith time_limit({seconds}):\n  {block}"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == status
+
+
+def test_a_trial_says_so_too(tmp_path: Path) -> None:
+    """`exec` ends by itself, with the code of a time-out, and says which limit it was."""
+    (tmp_path / "bomb.wasm").write_bytes(compile_bomb(30_000))
+    command = [sys.executable, "-m", "quorate_node.cli.main", "exec", str(tmp_path / "bomb.wasm")]
+    env = os.environ | {"HOME": str(tmp_path)}
+    done = subprocess.run(
+        [*command, "--limit", "compile_seconds=1"], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 124
+    assert "raise --limit compile_seconds=N" in done.stderr
 
 
 async def test_a_full_disk_is_no_vote_and_the_worker_goes_on(tmp_path: Path) -> None:
