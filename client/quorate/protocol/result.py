@@ -17,6 +17,11 @@ Negative codes are out of reach for proc_exit, so a program cannot pretend to ha
 end by itself its outputs are left out (an empty directory): half-written files help nobody and would be one more
 thing to agree on. Its stdout is kept, up to where it got. Time-outs, memory of the host, depth of the stack and
 missing data are no results (`quorate_node.executor.base.LocalFailure`).
+
+Of a container (profile `quorate-docker-1`) there are fewer: OK, FAILED with 1 … 255, where 128 + n is death by
+signal n, and FAILED with EXIT_OVER_LIMIT for too much on stdout, for too much in /outputs and for what is neither file
+nor folder there. Out of memory, out of time, SIGKILL, an image that is not what its spec says and a program that is
+not there are no results.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from enum import StrEnum
 
 from eth_hash.auto import keccak
 
+from quorate.protocol.container import DOCKER_PROFILE
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.spec import WASM_PROFILE, canonical_json, check_cid, compute_raw_cid, parse_canonical, shallow
 
@@ -67,7 +73,7 @@ class TaskResult:
             if not isinstance(value, str):
                 raise ValidationError(f"the result's {name} must be a CID, not {value!r}")
             check_cid(value, f"the result's {name}")
-        if self.profile != WASM_PROFILE:
+        if self.profile not in (WASM_PROFILE, DOCKER_PROFILE):
             raise ValidationError(f"the result's profile {self.profile!r} is unknown")
         if type(self.task_index) is not int or not 0 <= self.task_index < MAX_TASKS:
             raise ValidationError(f"the result's task_index {self.task_index!r} is not a task's number")

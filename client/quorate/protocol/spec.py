@@ -83,6 +83,16 @@ def shallow(record: DataclassInstance) -> dict[str, Any]:
     return {f.name: getattr(record, f.name) for f in fields(record)}
 
 
+def check_ranges(limits: object, ceilings: Mapping[str, tuple[int, int]]) -> None:
+    """ValidationError unless every limit is an integer within its (least, most)."""
+    for name, (least, most) in ceilings.items():
+        value = getattr(limits, name)
+        if type(value) is not int:
+            raise ValidationError(f"limits.{name} must be an integer, not {value!r}")
+        if not least <= value <= most:
+            raise ValidationError(f"limits.{name} = {value} is out of range; choose {least} to {most}")
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a task may use. What is metered alike on every host makes an agreed result where the program runs into it.
@@ -110,12 +120,7 @@ class Limits:
     compile_seconds: int = 60
 
     def __post_init__(self) -> None:
-        for name, (least, most) in CEILINGS.items():
-            value = getattr(self, name)
-            if type(value) is not int:
-                raise ValidationError(f"limits.{name} must be an integer, not {value!r}")
-            if not least <= value <= most:
-                raise ValidationError(f"limits.{name} = {value} is out of range; choose {least} to {most}")
+        check_ranges(self, CEILINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +158,11 @@ class JobSpec:
             raise ValidationError(f"spec version {self.version!r} is unknown; this Quorate speaks {SPEC_VERSION}")
         if self.profile != WASM_PROFILE:
             raise ValidationError(f"profile {self.profile!r} is unknown; use {WASM_PROFILE!r}")
-        check_cid(_text(self.module, "module"), "module")
+        check_cid(check_text(self.module, "module"), "module")
         if self.input is not None:
-            check_cid(_text(self.input, "input"), "input")
-        _check_name(_text(self.input_name, "input_name"))
-        _check_words(self.args, self.env)
+            check_cid(check_text(self.input, "input"), "input")
+        check_name(check_text(self.input_name, "input_name"))
+        check_words(self.args, self.env)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON; the block at the spec's CID."""
@@ -171,8 +176,8 @@ class JobSpec:
     def from_bytes(cls, data: bytes) -> JobSpec:
         """Inverse of `to_bytes`; ValidationError for anything but the canonical bytes of a valid spec."""
         values = parse_canonical(data, "the spec", {f.name for f in fields(cls)})
-        limits = _object(values["limits"], "limits", {f.name for f in fields(Limits)})
-        partition = _object(values["partition"], "partition", {f.name for f in fields(Partition)})
+        limits = parse_object(values["limits"], "limits", {f.name for f in fields(Limits)})
+        partition = parse_object(values["partition"], "partition", {f.name for f in fields(Partition)})
         if not isinstance(values["args"], list) or not isinstance(values["env"], dict):
             raise ValidationError("the spec's args must be an array and env an object")
         changed = {"limits": Limits(**limits), "partition": Partition(**partition), "args": tuple(values["args"])}
@@ -193,6 +198,16 @@ class JobSpec:
         """Tasks that the job consists of."""
         return 1
 
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """CIDs that a node needs beside the spec."""
+        return tuple(filter(None, (self.module, self.input)))
+
+    @property
+    def class_profiles(self) -> tuple[str, ...]:
+        """Names of the profiles of classes that may run it."""
+        return (self.profile,)
+
 
 def parse_canonical(data: bytes, what: str, names: set[str]) -> dict[str, Any]:
     """A canonical JSON object with exactly the fields `names`; ValidationError says what is wrong."""
@@ -203,7 +218,7 @@ def parse_canonical(data: bytes, what: str, names: set[str]) -> dict[str, Any]:
         is_canonical = canonical_json(value) == data
     except ValueError as error:
         raise ValidationError(f"{what} is not JSON in UTF-8 with integers only: {error}") from error
-    found = _object(value, what, names)
+    found = parse_object(value, what, names)
     if not is_canonical:
         raise ValidationError(
             f"{what} is not canonical: sort the keys, once each, and leave out whitespace and escapes"
@@ -215,7 +230,8 @@ def _refuse_number(text: str) -> Any:
     raise ValueError(f"{text} is not an integer")
 
 
-def _object(value: Any, what: str, names: set[str]) -> dict[str, Any]:
+def parse_object(value: Any, what: str, names: set[str]) -> dict[str, Any]:
+    """`value`, if it is an object with exactly the fields `names`."""
     if not isinstance(value, dict):
         raise ValidationError(f"{what} must be a JSON object")
     if unknown := sorted(value.keys() - names):
@@ -225,7 +241,8 @@ def _object(value: Any, what: str, names: set[str]) -> dict[str, Any]:
     return value
 
 
-def _text(value: object, what: str) -> str:
+def check_text(value: object, what: str) -> str:
+    """`value`, if it is a string that a spec may hold."""
     if not isinstance(value, str):
         raise ValidationError(f"{what} must be a string, not {value!r}")
     try:
@@ -237,19 +254,21 @@ def _text(value: object, what: str) -> str:
     return value
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """ValidationError unless `name` can be that of a file in /inputs."""
     if name in ("", ".", "..") or "/" in name or len(name.encode()) > 255:
         raise ValidationError(f"input_name {name!r} must be a plain file name of at most 255 bytes")
 
 
-def _check_words(args: object, env: object) -> None:
+def check_words(args: object, env: object) -> None:
+    """ValidationError unless these can be arguments and variables."""
     if not isinstance(args, tuple) or len(args) > MAX_ARGS:
         raise ValidationError(f"args must be a tuple of at most {MAX_ARGS} strings")
     if not isinstance(env, Mapping) or len(env) > MAX_ENV:
         raise ValidationError(f"env must map at most {MAX_ENV} names to values")
     for index, arg in enumerate(args):
-        _text(arg, f"args[{index}]")
+        check_text(arg, f"args[{index}]")
     for name, value in env.items():
-        _text(value, f"env[{name!r}]")
-        if not _text(name, "a variable's name") or "=" in name:
+        check_text(value, f"env[{name!r}]")
+        if not check_text(name, "a variable's name") or "=" in name:
             raise ValidationError(f"a variable's name must not be empty or contain '=': {name!r}")

@@ -1,0 +1,1 @@
+"""Container images as content: read with hard bounds, written alike on every machine."""

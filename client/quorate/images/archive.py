@@ -1,0 +1,254 @@
+"""A docker-archive, checked before any daemon sees it.
+
+The form is narrower than what `docker save` may write, so that there is one reading of it: `manifest.json` with one
+image and no tags, the image's config, its layers as plain tar, and nothing else. The image's id is the sha256 of the
+config's bytes, computed here, and the config names each layer by its sha256: so the id stands for all content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+from quorate.images.tarformat import (
+    BLOCK,
+    CHARACTER,
+    FIFO,
+    FILE,
+    HARD_LINK,
+    SYMLINK,
+    TarEntry,
+    read_entries,
+    split_path,
+)
+from quorate.protocol.errors import DataError
+from quorate.protocol.jsontext import load_json
+
+MANIFEST = "manifest.json"
+MAX_JSON_BYTES = 1 << 20
+MAX_LAYERS = 125
+MAX_FILES = 500_000
+_PIECE = 1 << 20
+_OUTER = 3 * MAX_LAYERS
+
+
+class ImageRefused(DataError):
+    """An image that is not run; everybody who has its bytes refuses it alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What an image says of itself, as far as a container depends on it.
+
+    `id` is `sha256:` of the config's bytes, `diff_ids` those of its layers, `files` and `unpacked_bytes` what the
+    layers hold.
+    """
+
+    id: str
+    architecture: str
+    diff_ids: tuple[str, ...]
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    working_dir: str = ""
+    files: int = 0
+    unpacked_bytes: int = 0
+
+    def compute_command(self, entrypoint: tuple[str, ...] | None, args: tuple[str, ...]) -> tuple[str, ...]:
+        """What is executed: the image's own program and arguments where none are given. Raises ImageRefused."""
+        default = self.command if entrypoint is None and not args else ()
+        command = (self.entrypoint if entrypoint is None else entrypoint) + (args or default)
+        if not command or not command[0]:
+            raise ImageRefused("neither the image nor the job names a program: give one as entrypoint")
+        return command
+
+
+def verify_archive(file: BinaryIO, size: int, image_id: str | None, max_bytes: int) -> ImageConfig:
+    """Read a whole docker-archive. Raises ImageRefused unless it is well-formed, within bounds, and the image wanted.
+
+    `image_id` None takes whatever image it is.
+    """
+    if size > max_bytes:
+        raise ImageRefused(f"the image's archive has {size} bytes, over image_bytes = {max_bytes}")
+    try:
+        return _verify(file, size, image_id, max_bytes)
+    except ImageRefused:
+        raise
+    except DataError as error:
+        raise ImageRefused(f"the image's archive is refused: {error}") from error
+
+
+def _verify(file: BinaryIO, size: int, image_id: str | None, max_bytes: int) -> ImageConfig:
+    members = _list_members(file, size)
+    config_name, layer_names = _read_manifest(file, members)
+    expected = {MANIFEST, config_name, *layer_names}
+    if extra := sorted(members.keys() - expected):
+        raise ImageRefused(f"the archive holds what its manifest does not name: {', '.join(extra)[:200]}")
+    raw = _read_small(file, members, config_name)
+    found = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+    if image_id is not None and found != image_id:
+        raise ImageRefused(f"the archive holds the image {found}, not {image_id}")
+    config = parse_config(raw)
+    if len(config.diff_ids) != len(layer_names):
+        raise ImageRefused(f"the config names {len(config.diff_ids)} layers, the manifest {len(layer_names)}")
+    files = total = 0
+    for name, diff_id in zip(layer_names, config.diff_ids, strict=True):
+        layer = members[name]
+        if (digest := _hash(file, layer)) != diff_id:
+            raise ImageRefused(f"layer {name[:80]} has the digest {digest}, its config says {diff_id[:80]}")
+        count, amount = _check_layer(file, layer)
+        files, total = files + count, total + amount
+        if files > MAX_FILES or total > max_bytes:
+            raise ImageRefused(f"the layers hold more than {MAX_FILES} files or {max_bytes} bytes")
+    return replace(config, files=files, unpacked_bytes=total)
+
+
+def _list_members(file: BinaryIO, size: int) -> dict[str, TarEntry]:
+    members: dict[str, TarEntry] = {}
+    for entry in read_entries(file, 0, size):
+        if entry.kind != FILE:
+            raise ImageRefused(f"{entry.name[:200]!r} in the archive is no regular file")
+        name = "/".join(split_path(entry.name))
+        if name != entry.name:
+            raise ImageRefused(f"{entry.name[:200]!r} in the archive is not a plain name")
+        if name in members:
+            raise ImageRefused(f"the archive has {name[:200]!r} twice")
+        members[name] = entry
+        if len(members) > _OUTER:
+            raise ImageRefused(f"the archive has more than {_OUTER} members")
+    return members
+
+
+def _read_small(file: BinaryIO, members: Mapping[str, TarEntry], name: str) -> bytes:
+    entry = members.get(name)
+    if entry is None:
+        raise ImageRefused(f"the archive lacks {name[:200]!r}")
+    if entry.size > MAX_JSON_BYTES:
+        raise ImageRefused(f"{name[:200]!r} has {entry.size} bytes, over {MAX_JSON_BYTES}")
+    file.seek(entry.offset)
+    return file.read(entry.size)
+
+
+def _read_manifest(file: BinaryIO, members: Mapping[str, TarEntry]) -> tuple[str, list[str]]:
+    """The config's name and the layers' names."""
+    value = _load(_read_small(file, members, MANIFEST), MANIFEST)
+    if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], dict):
+        raise ImageRefused("manifest.json must be an array of one image")
+    image = value[0]
+    if unknown := sorted(image.keys() - {"Config", "Layers", "RepoTags"}):
+        raise ImageRefused(f"manifest.json has unknown fields: {', '.join(unknown)[:200]}")
+    config, layers = image.get("Config"), image.get("Layers")
+    if image.get("RepoTags"):
+        raise ImageRefused("manifest.json names tags, which would move those of the host: leave RepoTags out")
+    if not isinstance(config, str) or not isinstance(layers, list) or not all(isinstance(x, str) for x in layers):
+        raise ImageRefused("manifest.json must name a Config and an array of Layers")
+    if len(layers) > MAX_LAYERS or len({config, MANIFEST, *layers}) != len(layers) + 2:
+        raise ImageRefused(f"manifest.json must name at most {MAX_LAYERS} layers, each once")
+    if missing := [name for name in layers if name not in members]:
+        raise ImageRefused(f"the archive lacks the layer {missing[0][:200]!r}")
+    return config, layers
+
+
+def _load(data: bytes, what: str) -> Any:
+    try:
+        return load_json(data, object_pairs_hook=_unique)
+    except ValueError as error:
+        raise ImageRefused(f"{what[:80]} is not JSON that is read here: {error}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field is named twice")
+    return found
+
+
+def _get(values: Any, name: str) -> Any:
+    """A field as the daemon would find it: it does not mind the case of names, so two spellings are refused."""
+    if not isinstance(values, dict):
+        return None
+    found = [key for key in values if key.lower() == name.lower()]
+    if len(found) > 1:
+        raise ImageRefused(f"the image's config spells {name!r} in two ways")
+    return values[found[0]] if found else None
+
+
+def _words(value: Any, what: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(word, str) and "\0" not in word for word in value):
+        raise ImageRefused(f"{what} in the image's config must be an array of strings")
+    return tuple(value)
+
+
+def parse_config(raw: bytes) -> ImageConfig:
+    """An image's config. Raises ImageRefused for one that asks for more than a job may have."""
+    value = _load(raw, "the image's config")
+    image_id = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+    if _get(value, "os") != "linux" or not isinstance(_get(value, "architecture"), str):
+        raise ImageRefused("the image's config must name an architecture, and the os linux")
+    rootfs = _get(value, "rootfs")
+    if _get(rootfs, "type") != "layers":
+        raise ImageRefused("the image's config has no rootfs of layers")
+    return make_config(image_id, _get(value, "architecture"), _words(_get(rootfs, "diff_ids"), "diff_ids"),
+                       _get(value, "config"))  # fmt: skip
+
+
+def make_config(image_id: str, architecture: str, diff_ids: tuple[str, ...], values: Any) -> ImageConfig:
+    """What a daemon, or an archive, says of an image. Raises ImageRefused, for volumes too: those would fill disks."""
+    if _get(values, "Volumes"):
+        raise ImageRefused("the image declares volumes, which no limit would bound: build it without VOLUME")
+    folder = _get(values, "WorkingDir") or ""
+    if not isinstance(folder, str) or "\0" in folder:
+        raise ImageRefused("WorkingDir in the image's config must be a string")
+    env = tuple((name, text) for name, _, text in (item.partition("=") for item in _words(_get(values, "Env"), "Env")))
+    return ImageConfig(
+        image_id, architecture, diff_ids, _words(_get(values, "Entrypoint"), "Entrypoint"),
+        _words(_get(values, "Cmd"), "Cmd"), env, folder,
+    )  # fmt: skip
+
+
+def _hash(file: BinaryIO, entry: TarEntry) -> str:
+    digest, left = hashlib.sha256(), entry.size
+    file.seek(entry.offset)
+    while left and (piece := file.read(min(_PIECE, left))):
+        digest.update(piece)
+        left -= len(piece)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _check_layer(file: BinaryIO, layer: TarEntry) -> tuple[int, int]:
+    """Files and bytes of a layer; it must unpack in one way only, and within its root."""
+    seen: set[tuple[str, ...]] = set()
+    links: set[tuple[str, ...]] = set()
+    total = 0
+    for entry in read_entries(file, layer.offset, layer.offset + layer.size):
+        parts = split_path(entry.name)
+        if entry.kind in (CHARACTER, BLOCK, FIFO):
+            raise ImageRefused(f"{entry.name[:200]!r} in a layer is a device or a pipe")
+        if parts in seen:
+            raise ImageRefused(f"a layer has {entry.name[:200]!r} twice")
+        if any(parts[:depth] in links for depth in range(1, len(parts))):
+            raise ImageRefused(f"{entry.name[:200]!r} in a layer lies beyond a link")
+        seen.add(parts)
+        if len(seen) > MAX_FILES:
+            raise ImageRefused(f"a layer holds more than {MAX_FILES} files")
+        if entry.kind == SYMLINK:
+            links.add(parts)
+            _check_link(entry, len(parts) - 1)
+        elif entry.kind == HARD_LINK and split_path(entry.target) not in seen:
+            raise ImageRefused(f"the hard link {entry.name[:200]!r} in a layer leads to nothing before it")
+        total += entry.size
+    return len(seen), total
+
+
+def _check_link(entry: TarEntry, depth: int) -> None:
+    """An absolute target is taken from the container's root; a relative one must not climb over it."""
+    if entry.target.startswith("/"):
+        return
+    for part in entry.target.split("/"):
+        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
+        if depth < 0:
+            raise ImageRefused(f"the link {entry.name[:200]!r} in a layer leads out of the image")

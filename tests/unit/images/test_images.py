@@ -1,0 +1,201 @@
+"""Images as content: built alike everywhere, and refused before a daemon sees what they should not be."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quorate.images.archive import ImageRefused, verify_archive
+from quorate.images.build import ImageRecipe, build_image
+from quorate.protocol.container import ContainerSpec, Image, parse_spec
+from quorate.protocol.errors import DataError, ValidationError
+from quorate.protocol.spec import JobSpec, canonical_json
+
+CID = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
+ID = f"sha256:{'0' * 64}"
+
+
+def make_tar(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for info, data in members:
+            tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def member(name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, target: str = "") -> tuple[Any, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.linkname = len(data), kind, target
+    return info, data
+
+
+def make_archive(
+    layer: bytes, change: Callable[[dict[str, Any]], None] = lambda config: None, **manifest: Any
+) -> bytes:
+    config = {
+        "architecture": "amd64", "config": {"Entrypoint": ["/x"]}, "os": "linux",
+        "rootfs": {"diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"], "type": "layers"},
+    }  # fmt: skip
+    change(config)
+    raw = json.dumps(config).encode()
+    entry = {"Config": "c.json", "Layers": ["l.tar"]} | manifest
+    return make_tar(
+        [member("c.json", raw), member("l.tar", layer), member("manifest.json", json.dumps([entry]).encode())]
+    )
+
+
+def verify(archive: bytes, image_id: str | None = None, most: int = 1 << 20) -> Any:
+    return verify_archive(io.BytesIO(archive), len(archive), image_id, most)
+
+
+GOOD = make_tar(
+    [member("bin", kind=tarfile.DIRTYPE), member("bin/sh", b"x"), member("x", kind=tarfile.SYMTYPE, target="bin/sh")]
+)
+
+
+def test_a_good_archive_is_taken_by_its_id_alone() -> None:
+    found = verify(make_archive(GOOD))
+    assert found.entrypoint == ("/x",)
+    assert (found.files, found.unpacked_bytes) == (3, 1)
+    assert verify(make_archive(GOOD), found.id) == found
+    with pytest.raises(ImageRefused, match="not sha256:0000"):
+        verify(make_archive(GOOD), ID)
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        ([member("../x", b"x")], "leads out"),
+        ([member("/x", b"x")], "absolute"),
+        ([member("a/../../x", b"x")], "leads out"),
+        ([member("x", kind=tarfile.CHRTYPE)], "device"),
+        ([member("x", kind=tarfile.FIFOTYPE)], "device"),
+        ([member("x", b"1"), member("./x", b"2")], "twice"),
+        ([member("l", kind=tarfile.SYMTYPE, target="/etc"), member("l/x", b"2")], "beyond a link"),
+        ([member("l", kind=tarfile.SYMTYPE, target="../../x")], "out of the image"),
+        ([member("l", kind=tarfile.LNKTYPE, target="../x")], "leads out"),
+        ([member("l", kind=tarfile.LNKTYPE, target="x")], "nothing before"),
+        ([member("x", kind=b"S")], "type 'S'"),
+    ],
+)
+def test_a_hostile_layer_is_refused(layer: list[tuple[Any, bytes]], why: str) -> None:
+    with pytest.raises(ImageRefused, match=why):
+        verify(make_archive(make_tar(layer)))
+
+
+def set_in(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        for name in path[:-1]:
+            config = config.setdefault(name, {})
+        config[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (set_in("rootfs", "diff_ids", value=[ID]), "has the digest"),
+        (set_in("rootfs", "diff_ids", value=[]), "names 0 layers"),
+        (set_in("config", "Volumes", value={"/data": {}}), "volumes"),
+        (set_in("config", "vOLUMES", value={"/data": {}}), "volumes"),
+        (set_in("Config", value={}), "two ways"),
+        (set_in("os", value="windows"), "linux"),
+        (set_in("config", "Entrypoint", value="/x"), "array of strings"),
+    ],
+)
+def test_a_config_that_asks_for_too_much_is_refused(change: Callable[[dict[str, Any]], None], why: str) -> None:
+    with pytest.raises(ImageRefused, match=why):
+        verify(make_archive(GOOD, change))
+
+
+def test_an_archive_holds_its_image_and_nothing_else() -> None:
+    good = make_archive(GOOD)
+    for archive, why in (
+        (make_archive(GOOD, RepoTags=["debian:12"]), "tags"),
+        (make_archive(GOOD, Other=1), "unknown fields"),
+        (make_archive(GOOD, Layers=["l.tar", "l.tar"]), "each once"),
+        (make_archive(GOOD, Layers=["m.tar"]), "lacks the layer"),
+        (good[:-1024] + b"x" * 1024, "follow after the end"),
+        (good[:3000], "cut off"),
+        (b"\x1f\x8b" + good[2:], "checksum"),
+        (b"", "cut off"),
+        (make_tar([member("a", b"")]), "lacks 'manifest.json'"),
+        (make_tar([member("a", b""), member("a", b"")]), "twice"),
+        (make_tar([member("a", kind=tarfile.SYMTYPE, target="b")]), "no regular file"),
+    ):
+        with pytest.raises(ImageRefused, match=why):
+            verify(archive)
+    with pytest.raises(ImageRefused, match="over image_bytes"):
+        verify(good, most=100)
+
+
+def test_an_image_depends_on_content_alone(tmp_path: Path) -> None:
+    ids = []
+    for place, (mode, umask) in enumerate(((0o700, 0o077), (0o755, 0o022))):
+        before = os.umask(umask)
+        root = tmp_path / f"root{place}"
+        (root / "bin").mkdir(parents=True)
+        for name in ("b", "a") if place else ("a", "b"):
+            (root / "bin" / name).write_bytes(b"#!/bin/sh\n")
+            (root / "bin" / name).chmod(mode)
+        (root / "link").symlink_to("bin/a")
+        os.utime(root / "bin" / "a", (place, place))
+        os.umask(before)
+        out = tmp_path / f"{place}.tar"
+        ids.append((build_image(ImageRecipe(rootfs=root, entrypoint=("/bin/a",)), out).id, out.read_bytes()))
+    assert ids[0] == ids[1]
+
+
+def test_what_cannot_be_in_an_image_is_named(tmp_path: Path) -> None:
+    root, out = tmp_path / "root", tmp_path / "out.tar"
+    root.mkdir()
+    (root / "x").write_bytes(b"x")
+    for recipe, why in (
+        (ImageRecipe(rootfs=root), "needs --entrypoint"),
+        (ImageRecipe(rootfs=root, entrypoint=("/y",)), "no file in the image"),
+        (ImageRecipe(rootfs=root, entrypoint=("/x",)), "chmod"),
+        (ImageRecipe(binary=root), "not a file"),
+        (ImageRecipe(), "either"),
+    ):
+        with pytest.raises(DataError, match=why):
+            build_image(recipe, out)
+    os.mkfifo(root / "pipe")
+    with pytest.raises(DataError, match="a pipe"):
+        build_image(ImageRecipe(rootfs=root, entrypoint=("/x",)), out)
+    assert not out.exists()
+
+
+def test_a_container_spec_has_one_spelling() -> None:
+    spec = ContainerSpec(Image(CID, ID), input=CID, entrypoint=("/x",), args=("a",), env={"A": "b"})
+    assert parse_spec(spec.to_bytes()) == spec
+    assert spec.contents == (CID, CID)
+    assert spec.class_profiles == ("quorate-docker-1", f"quorate-docker-1@{ID}")
+    assert isinstance(parse_spec(JobSpec(CID).to_bytes()), JobSpec)
+    values = json.loads(spec.to_bytes())
+    for name, value in (
+        ("image", {"archive": CID, "id": None, "reference": None}),
+        ("image", {"archive": CID, "id": ID, "reference": f"a@{ID}"}),
+        ("image", {"archive": None, "id": None, "reference": "a:latest"}),
+        ("image", {"archive": None, "id": None}),
+        ("entrypoint", []),
+        ("entrypoint", "/x"),
+        ("args", None),
+        ("limits", values["limits"] | {"pids": 1}),
+        ("limits", values["limits"] | {"gpu": 1}),
+        ("profile", "quorate-docker-2"),
+    ):
+        with pytest.raises(ValidationError):
+            parse_spec(canonical_json(values | {name: value}))
+    with pytest.raises(ValidationError):
+        parse_spec(json.dumps(values).encode())
+    with pytest.raises(ValidationError):
+        parse_spec(b"\xff")
