@@ -22,7 +22,7 @@ from quorate_node.executor.wasi.abi import (
     Errno,
     WasiError,
 )
-from quorate_node.executor.wasi.host import CLOCK_STEP_NS, GuestTrap, OutOfFuel, ProgramExit
+from quorate_node.executor.wasi.host import CLOCK_STEP_NS, FUEL_PER_STEP, GuestTrap, OutOfFuel, ProgramExit
 from quorate_node.executor.wasi.linking import FUNCTIONS, SIGNATURES
 from quorate_node.executor.wasi.memory import GuestFault
 from quorate_node.executor.wasi.tree import OverLimit
@@ -79,6 +79,25 @@ def test_links_are_followed_within_the_root(guest: Any) -> None:
     paths.path_readlink(guest.host, OUT, *guest.put(b"l"), 8192, 3, 0)
     assert guest.host.memory.read(8192, guest.number()) == b"d/."
     refused(Errno.INVAL, paths.path_readlink, guest.host, OUT, *guest.put(b"d"), 8192, 3, 0)
+
+
+def test_dots_and_slashes_cost_as_much_as_names(guest: Any) -> None:
+    """Otherwise links full of them would keep a host busy for a thousandth of the fuel that the work is worth."""
+    create(guest, b"f")
+    dots = b"./" * 1000
+    paths.path_symlink(guest.host, *guest.put(dots + b"f"), OUT, *guest.put(b"l", 5000))
+    for path, parts in ((dots + b"f", 1001), (b"." + b"/" * 1000 + b"f", 1001), (b"l", 1002)):
+        before = guest.spent
+        assert stat_of(guest, path)["type"] == 4
+        assert guest.spent - before == parts * FUEL_PER_STEP, path[:4]
+
+
+def test_buffers_for_an_empty_input_cost_fuel(guest: Any) -> None:
+    table, _ = guest.put(bytes(8 * 1000), 16384)
+    before = guest.spent
+    files.fd_read(guest.host, 0, table, 1000, 8192)
+    assert guest.number(8192) == 0
+    assert guest.spent - before == 1000 * FUEL_PER_STEP
 
 
 def test_a_descriptor_on_a_subdirectory_confines_too(guest: Any) -> None:

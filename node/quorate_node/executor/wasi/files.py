@@ -162,6 +162,7 @@ def fd_read(host: Host, number: int, iovecs: int, count: int, result: int) -> No
     fd = host.fds[number]
     if fd.node is None:
         fd.require(Right.FD_READ)
+        host.charge_steps(count)
         host.memory.iovecs(iovecs, count)
         size = 0
     else:

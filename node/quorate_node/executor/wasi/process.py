@@ -26,6 +26,7 @@ MAX_SUBSCRIPTIONS = 4096
 
 def _put_strings(host: Host, strings: Sequence[bytes], pointers: int, buffer: int) -> None:
     host.charge_steps(len(strings))
+    host.charge_bytes(sum(map(len, strings)))
     for index, text in enumerate(strings):
         host.memory.write_u32(pointers + 4 * index, buffer)
         host.memory.write(buffer, text + b"\0")
@@ -33,6 +34,7 @@ def _put_strings(host: Host, strings: Sequence[bytes], pointers: int, buffer: in
 
 
 def _put_sizes(host: Host, strings: Sequence[bytes], count: int, size: int) -> None:
+    host.charge_steps(len(strings))
     host.memory.write_u32(count, len(strings))
     host.memory.write_u32(size, sum(len(text) + 1 for text in strings))
 
