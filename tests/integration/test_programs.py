@@ -63,6 +63,37 @@ func main() {
 	os.Exit(9)
 }
 """
+RUST = """
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use std::{env, fs, io, process, thread};
+fn main() -> io::Result<()> {
+    let began = Instant::now();
+    thread::sleep(Duration::from_secs(3600));
+    let mut counts = BTreeMap::new();
+    for word in env::args().skip(1) {
+        *counts.entry(word).or_insert(0) += 1;
+    }
+    for (word, count) in &counts {
+        fs::write(format!("/outputs/{word}"), format!("{count}"))?;
+    }
+    fs::rename("/outputs/a", "/outputs/c")?;
+    let missing = fs::read("/inputs/none").unwrap_err();
+    println!("{:?} {} {}", counts, began.elapsed().as_secs() >= 3600, missing.kind() == io::ErrorKind::NotFound);
+    process::exit(7)
+}
+"""
+
+
+def find_rust() -> list[str] | None:
+    """A Rust compiler with a WASI target (of Debian with `libstd-rust-dev-wasm32`, of rustup after `target add`)."""
+    for compiler in filter(None, (shutil.which("rustc"), shutil.which("/usr/bin/rustc"))):
+        for target in ("wasm32-wasip1", "wasm32-wasi"):
+            command = [compiler, "--target", target]
+            found = subprocess.run([*command, "--print", "target-libdir"], capture_output=True, text=True, check=False)
+            if found.returncode == 0 and Path(found.stdout.strip()).is_dir():
+                return command
+    return None
 
 
 def compile_c(source: Path, output: Path, compiler: str = "cc", *flags: str) -> bytes:
@@ -116,3 +147,15 @@ def test_go_programs_run(tmp_path: Path) -> None:
     outcome, printed = run_on_both((tmp_path / "main.wasm").read_bytes(), out=tmp_path / "out")
     assert (outcome.code, printed) == (9, b"4950 true true\n")
     assert (tmp_path / "out" / "sum").read_bytes() == b"4950"
+
+
+def test_rust_programs_run(tmp_path: Path) -> None:
+    command = find_rust()
+    if command is None:
+        pytest.skip("no Rust compiler with a WASI target here (Debian: apt install rustc libstd-rust-dev-wasm32 lld)")
+    (tmp_path / "main.rs").write_text(RUST)
+    subprocess.run([*command, "-O", "main.rs", "-o", "main.wasm"], cwd=tmp_path, check=True)
+    wasm = (tmp_path / "main.wasm").read_bytes()
+    outcome, printed = run_on_both(wasm, args=("b", "a", "b"), out=tmp_path / "out")
+    assert (outcome.code, printed) == (7, b'{"a": 1, "b": 2} true true\n')
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {"b": b"2", "c": b"1"}
