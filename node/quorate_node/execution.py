@@ -197,5 +197,8 @@ class ExecutionService:
         return TaskResult(spec, index, TaskStatus.FAILED, EXIT_REFUSED, empty, nothing)
 
     def _keep(self, results: list[TaskResult]) -> None:
-        for result in results:
-            self.store.put_raw(result.to_bytes())
+        """Make all that the bundle's tasks left durable, before a vote says that it is here: once, not task by task."""
+        with self.store.adding(is_durable=False) as additions:
+            for result in results:
+                additions.put_raw(result.to_bytes())
+        self.store.sync()

@@ -115,8 +115,15 @@ class BlobStore(Additions, Protocol):
         """Keep one block after checking it; DataError when it is not what the CID says or is over 2 MiB."""
         ...
 
-    def adding(self) -> AbstractContextManager[Additions]:
-        """Additions that become durable once, when the block ends, even by an error. They belong to one thread."""
+    def adding(self, *, is_durable: bool = True) -> AbstractContextManager[Additions]:
+        """Additions that are kept once, when the block ends, even by an error. They belong to one thread.
+
+        Without `is_durable` they outlive the process at once, and a power cut only after the next `sync`.
+        """
+        ...
+
+    def sync(self) -> None:
+        """Return when all that was kept before, by whatever process, outlives a power cut."""
         ...
 
     def add_path(self, path: Path, profile: str = DEFAULT_PROFILE) -> Cid:

@@ -40,8 +40,11 @@ class DagStore(ABC):
     def size(self, cid: Cid) -> int | None: ...
 
     @abstractmethod
-    def session(self) -> AbstractContextManager[Session]:
+    def session(self, *, is_durable: bool = True) -> AbstractContextManager[Session]:
         """For many writes at once; it belongs to one thread."""
+
+    @abstractmethod
+    def sync(self) -> None: ...
 
     @abstractmethod
     def pin(self, cid: Cid) -> None: ...
@@ -79,8 +82,8 @@ class DagStore(ABC):
             return additions.add_tree(entries)
 
     @contextmanager
-    def adding(self) -> Iterator[Additions]:
-        with self.session() as session:
+    def adding(self, *, is_durable: bool = True) -> Iterator[Additions]:
+        with self.session(is_durable=is_durable) as session:
             yield _Additions(session, self.get)
 
     def read(self, cid: Cid, max_bytes: int = MAX_READ_BYTES) -> bytes:

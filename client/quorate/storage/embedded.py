@@ -71,12 +71,15 @@ class EmbeddedStore(DagStore):
         return block
 
     @contextmanager
-    def session(self) -> Iterator[EmbeddedSession]:
-        session = EmbeddedSession(self._index, self._segments)
+    def session(self, *, is_durable: bool = True) -> Iterator[EmbeddedSession]:
+        session = EmbeddedSession(self._index, self._segments, is_durable=is_durable)
         try:
             yield session
         finally:
             session.close()
+
+    def sync(self) -> None:
+        self._index.sync()
 
     def map_file(self, cid: Cid) -> memoryview | None:
         places = self._chunks(cid)

@@ -1,4 +1,4 @@
-"""The embedded store's index: which block lies where. SQLite, write-ahead log, every commit durable.
+"""The embedded store's index: which block lies where. SQLite, write-ahead log; a commit is durable by default.
 
 A row either holds a small block itself, or names a plain file, an offset and a length. Files are the store's own
 segments, which never change once a row names them, or somebody else's ("external"), which may change or vanish:
@@ -132,10 +132,15 @@ class Index:
             row = connection.execute(_LOCATE, (multihash,)).fetchone()
         return Place(*row) if row else None
 
-    def keep(self, rows: Iterable[Row], files: Mapping[str, File]) -> tuple[int, int]:
-        """Commit rows whose bytes are durable already; returns how many blocks and bytes were new."""
+    def keep(self, rows: Iterable[Row], files: Mapping[str, File], *, is_durable: bool = True) -> tuple[int, int]:
+        """Commit rows whose bytes are durable already; returns how many blocks and bytes were new.
+
+        Without `is_durable` the commit does not wait for the disk; see `sync`.
+        """
         new_blocks = new_bytes = 0
         with self.connection() as connection:
+            if not is_durable:
+                connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 numbers = {path: self._file_number(connection, path, file) for path, file in files.items()}
@@ -149,7 +154,23 @@ class Index:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
+            finally:
+                if not is_durable:
+                    connection.execute("PRAGMA synchronous = FULL")
         return new_blocks, new_bytes
+
+    def sync(self) -> None:
+        """Make every commit so far durable: what is not in the log any more was synced when it left it."""
+        try:
+            log = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            os.fdatasync(log)
+        except OSError as error:
+            raise Busy(f"the store cannot be written: {error.strerror}; make room on its disk") from error
+        finally:
+            os.close(log)
 
     @staticmethod
     def _file_number(connection: sqlite3.Connection, path: str, file: File) -> int:

@@ -35,8 +35,11 @@ class MemoryStore(DagStore):
         return len(self.get(cid)) if self.has(cid) else None
 
     @contextmanager
-    def session(self) -> Iterator[_MemorySession]:
+    def session(self, *, is_durable: bool = True) -> Iterator[_MemorySession]:
         yield _MemorySession(self._blocks)
+
+    def sync(self) -> None:
+        """Nothing here outlives the process."""
 
     def pin(self, cid: Cid) -> None:
         self._pins[cid] = None

@@ -29,10 +29,13 @@ _Task = Callable[[], None]
 
 
 class EmbeddedSession:
-    """Collects rows; appends large blocks to a segment of its own; all is durable once it is closed."""
+    """Collects rows; appends large blocks to a segment of its own; all is durable once it is closed.
 
-    def __init__(self, index: Index, segments: Path) -> None:
-        self._index, self._segments = index, segments
+    Without `is_durable` the rows, not the segment, still wait for `Index.sync` to outlive a power cut.
+    """
+
+    def __init__(self, index: Index, segments: Path, *, is_durable: bool = True) -> None:
+        self._index, self._segments, self._is_durable = index, segments, is_durable
         self._file = -1
         self._name = ""
         self._end = self._unflushed = self._inline_bytes = 0
@@ -119,7 +122,7 @@ class EmbeddedSession:
                 os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
             found = os.fstat(self._file)
             files[f"segments/{self._name}"] = File(True, found.st_size, found.st_mtime_ns)
-        blocks, size = self._index.keep(rows, files)
+        blocks, size = self._index.keep(rows, files, is_durable=self._is_durable)
         self.new_blocks += blocks
         self.new_bytes += size
 

@@ -109,10 +109,10 @@ class TaskRunner:
     ) -> Executed:
         """Store what the task left and describe it; the result itself becomes a block, too.
 
-        All of it becomes durable at once: to wait for the disk three times would cost more than a small task does.
+        It becomes durable when the caller syncs the store: to wait for the disk would cost more than a small task does.
         """
         stdout, stderr = streams
-        with _storing(), self._store.adding() as additions:
+        with _storing(), self._store.adding(is_durable=False) as additions:
             ending, outputs = self._keep_outputs(ending, mounted, additions)
             result = TaskResult(
                 spec=compute_raw_cid(digest),

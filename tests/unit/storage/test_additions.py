@@ -36,3 +36,27 @@ def test_an_error_keeps_what_was_added_before_it(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         add_and_fail()
     assert store.get(Cid.of(b"before", RAW)) == b"before"
+
+
+def test_additions_that_do_not_wait_for_the_disk_are_there_for_other_processes(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path)
+    with store.adding(is_durable=False) as additions:
+        cid = additions.put_raw(b"soon")
+    store.sync()
+    assert EmbeddedStore(tmp_path).get(cid) == b"soon"
+
+
+def test_other_commits_still_wait_for_the_disk(tmp_path: Path) -> None:
+    """The connection is used again: what follows must not lose its durability."""
+    store = EmbeddedStore(tmp_path)
+    with store.adding(is_durable=False) as additions:
+        additions.put_raw(b"soon")
+    with store._index.connection() as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+def test_there_is_something_to_sync_even_where_nothing_was_kept(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path)
+    store.close()  # the last connection takes the log away
+    store.sync()
+    assert not list(tmp_path.glob("*-wal"))
