@@ -258,6 +258,29 @@ contract ClassVoteTest is ClassVotes {
         assertNoPots();
     }
 
+    /// @dev The mistake is in task 3: a challenge of task 0 fails, and excuses nobody of the one that is right.
+    function test_AChallengeThatFailsExcusesNobody() public {
+        Vote memory wrong = challenge(rootOf(bad), 0, keccak256("no mistake here"));
+        Vote memory right = challenge(rootOf(bad), 3, good[3]);
+        bytes32[][] memory one_ = new bytes32[][](1);
+        one_[0] = bad;
+        publishAndAsk(wrong, one_);
+        publishAndAsk(right, one_);
+        ClassBallot[] memory all = classBallots(wrong, keccak256(abi.encodePacked(good[0])));
+        commitClass(wrong, all);
+        settleClass(wrong, all);
+        assertDecided(1, rootOf(bad));
+        vm.assertEq(stakeOf(1), STAKE);
+        all = classBallots(right, keccak256(abi.encodePacked(good[3])));
+        commitClass(right, all);
+        settleClass(right, all);
+        assertDecided(4, 0);
+        for (uint24 op = 1; op <= 3; ++op) {
+            vm.assertEq(stakeOf(op), 0, "together: all");
+        }
+        assertNoPots();
+    }
+
     function test_WhoClaimsWhatWasAcceptedLosesTheBondAtOnce() public {
         Vote memory v = challenge(rootOf(good), 2, good[2]);
         bytes32[][] memory one_ = new bytes32[][](1);

@@ -27,6 +27,7 @@ contract Counter {
         bytes answers;
         bytes32[] pages;
         bytes openings;
+        uint256 convicted;
     }
 
     /// @dev Silence is that of a window that decides; conduct is empty without a winner.
@@ -40,6 +41,7 @@ contract Counter {
         VoteCount memory c = VoteCounts.start(table, w.answers);
         uint256[] memory seats = c.seatAnswers(r, w.question, w.answers);
         c.readCast(w.answers, w.cast);
+        c.convicted = w.convicted;
         c.readOpenings(0, w.pages, w.answers, w.openings, true);
         uint256 number = c.findWinner();
         (nextCast,) = c.castPage(w.answers, c.countSilence(w.cast, false));
@@ -131,6 +133,7 @@ contract VoteVectorsTest {
         w.question = vm.parseJsonBytesArray(j, ".question")[i];
         w.cast = vm.parseJsonBytesArray(j, ".cast")[i];
         w.answers = vm.parseJsonBytesArray(j, ".answers")[i];
+        w.convicted = vm.parseJsonUintArray(j, ".convicted")[i];
         bytes memory opened = vm.parseJsonBytesArray(j, ".opened")[i];
         bytes memory closed = vm.parseJsonBytesArray(j, ".closed")[i];
         bytes memory leaves;

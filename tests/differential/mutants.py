@@ -98,6 +98,18 @@ MUTANTS = {
         "if (c.voteOf[m] == winner) isSeated[m] = true;",
         "a lone seat that repeats itself is together with whoever repeats it",
     ),
+    "punished_again": Mutant(
+        "libraries/VoteCounts.sol",
+        "bool isAgain = i < c.convicted && number == seats[0];",
+        "bool isAgain = false;",
+        "each challenge of one mistake takes stake anew",
+    ),
+    "auditor_drags": Mutant(
+        "libraries/DisputeRecords.sol",
+        "if (r.kind == CHALLENGE && count > 1 && (count - 1) * r.price >= r.escrow) --count;",
+        "",
+        "an auditor that agrees makes a lone seat wrong together with it",
+    ),
     "high_median": Mutant(
         "registry/Classes.sol", "return 2 * t.below < total && ", "return ", "any ask above the median passes for it"
     ),

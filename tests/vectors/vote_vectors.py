@@ -89,8 +89,9 @@ def make_questions() -> Columns:
 def make_class_votes() -> Columns:
     """Ends of windows. Packed: `units` row u16; `cast` as it travels; `opened` member u16 ‖ answer 32; `closed` member
     u16 ‖ commitment 32; `answers` as `votes` of settleVotes. `winner` is 0 without one; `tally` is that of the end, and
-    `nextCast` what another window would start with. `kept` and `shares` tell the money behind the last row, if
-    `taken` was taken: `voter`, `challenger`, `requester`, `treasury`."""
+    `nextCast` what another window would start with; `convicted` entries were found wrong before.
+    `kept` and `shares` tell the money behind the last row, if `taken` was taken: `voter`,
+    `challenger`, `requester`, `treasury`."""
     rng, rows = Random(7), Rows()
     for i in range(80):
         count, kind = rng.choice((4, 6, 9)), DisputeKind(i % 3)
@@ -104,6 +105,9 @@ def make_class_votes() -> Columns:
         record = replace(
             make_dispute(rng, 0), kind=kind, price=price, pot=rng.randrange(20 * price), escrow=6 * price, votes=seats
         )
+        if kind is DisputeKind.CHALLENGE and rng.random() < 0.5:  # the last one is an auditor that agreed
+            record = replace(record, escrow=price * (len(seats) - 1))
+        convicted = 0 if kind is DisputeKind.CONFLICT else rng.randrange(len(seats) + 1)
         question = Question((0,), tuple(Vote(keccak(root)) for root in record.roots))
         answers = [*question.answers, Vote(rng.randbytes(32))]
         honest, present = rng.choice((0.5, 0.9, 1.0)), rng.choice((0.4, 0.9, 1.0))
@@ -124,7 +128,7 @@ def make_class_votes() -> Columns:
         abstained = {m: reason for m, c in closed.items() if (reason := compute_reason(c)) is not None}
         shut = frozenset(closed.keys() - abstained.keys())
         window = WindowVotes({**cast, **opened}, abstained, shut, silent)
-        ending, taken = end_vote(record, question, table, window), rng.randrange(10**11)
+        ending, taken = end_vote(record, question, table, window, convicted), rng.randrange(10**11)
         is_first = rng.random() < 0.7
         aftermath = Aftermath.REVERSED if ending.aftermath is Aftermath.UPHELD and is_first else ending.aftermath
         voters = sum(row.conduct is Conduct.RIGHT for row in ending.tally)
@@ -132,7 +136,7 @@ def make_class_votes() -> Columns:
         listed = sorted({*answers, *opened.values(), *cast.values()})
         rows.add(
             record=encode_dispute_record(record), question=encode_question(question),
-            units=pack(((u, 2),) for u in units), memberCount=count,
+            units=pack(((u, 2),) for u in units), memberCount=count, convicted=convicted,
             cast=encode_cast(CastVotes(cast, silent)) if i % 2 else b"", answers=encode_answers(listed),
             opened=b"".join(m.to_bytes(2, "big") + vote for m, vote in sorted(opened.items())),
             closed=b"".join(m.to_bytes(2, "big") + c for m, c in sorted(closed.items())),

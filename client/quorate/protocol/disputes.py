@@ -100,6 +100,8 @@ class Disputes:
         self.open: dict[int, Dispute] = {}  # by slot
         self.free_slots: list[int] = []  # last freed first
         self.slot_count = self.sequence = 0
+        # By batch, bundle and round: entries of the outcome's disputes, the first ones, that were found wrong.
+        self.convicted: dict[tuple[int, int, int], int] = {}
         # What is locked by open disputes, for the money invariants; the chain finds it in the records.
         self.records: dict[DisputeId, DisputeRecord] = {}
 
@@ -289,7 +291,11 @@ class Disputes:
             dispute.window, dispute.cast_hash = dispute.window + 1, keccak(page)
             self._start_window(call, dispute)
             return [ev.VoteWindowOpened(dispute.dispute_id, dispute.window, page)]
-        ending = end_vote(decoded, asked, table, window)
+        outcome = decoded.batch_id, decoded.bundle, decoded.round
+        before = self.convicted.get(outcome, 0)
+        ending = end_vote(decoded, asked, table, window, before)
+        if ending.aftermath is Aftermath.UPHELD:
+            self.convicted[outcome] = max(before, sum(root == decoded.accepted for _, root in decoded.votes))
         return self._end(call, dispute, decoded, table, ending, rows)
 
     def _read_window(

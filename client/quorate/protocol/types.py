@@ -291,6 +291,13 @@ class DisputeRecord:
         return _find_roots(self.votes)
 
     @property
+    def seat_count(self) -> int:
+        """Entries that sat; behind them stands only the auditor that agreed with a result that is challenged."""
+        count = len(self.votes)
+        has_auditor = self.kind is DisputeKind.CHALLENGE and count > 1 and (count - 1) * self.price >= self.escrow
+        return count - has_auditor
+
+    @property
     def accepted(self) -> Vote | None:
         """The root that the bundle was accepted with; None for a conflict."""
         return None if self.kind is DisputeKind.CONFLICT else self.votes[0][1]

@@ -118,14 +118,20 @@ def go_on(window: WindowVotes) -> CastVotes:
     return CastVotes(dict(window.votes), count_silence(window, decides=False))
 
 
-def end_vote(record: DisputeRecord, question: Question, table: Table, window: WindowVotes) -> Ending:
-    """End a class vote after a window that decides, or after the last one."""
+def end_vote(
+    record: DisputeRecord, question: Question, table: Table, window: WindowVotes, convicted: int = 0
+) -> Ending:
+    """End a class vote after a window that decides, or after the last one.
+
+    `convicted` entries, the first ones, were found wrong before, in another dispute of the same outcome: one mistake is
+    punished once, however many challenges it has.
+    """
     won = find_winner(table, window.votes)
     if won is None:
         return _end_without_winner(record, table, window)
     answers = dict(zip(record.roots, question.answers, strict=True))
     surviving = next((root for root, answer in answers.items() if answer == won), None)
-    conduct = _find_conduct(record, answers, window.votes, won)
+    conduct = _find_conduct(record, answers, window.votes, won, convicted)
     silent = count_silence(window, decides=True)
     tally = tuple(TallyRow(n, conduct.get(member, Conduct.NOTHING)) for member, n in enumerate(silent))
     if record.kind is DisputeKind.CONFLICT:
@@ -165,23 +171,25 @@ def compute_claim(record: DisputeRecord) -> Vote:
 
 
 def _find_conduct(
-    record: DisputeRecord, answers: Mapping[Vote, Vote], votes: Mapping[int, Vote], won: Vote
+    record: DisputeRecord, answers: Mapping[Vote, Vote], votes: Mapping[int, Vote], won: Vote, convicted: int
 ) -> dict[int, Conduct]:
     """What each member did that was wrong, or right without a seat."""
-    seats = [(member, answers[root]) for member, root in record.votes]
-    seated = {member for member, _ in seats}
+    entries = [(member, answers[root]) for member, root in record.votes]
+    seated = {member for member, _ in entries}
+    again = {member for member, root in record.votes[:convicted] if root == record.accepted}
     # Who repeats its own seat adds nothing; who was right is paid for the seat.
     fresh = [
-        (m, answer) for m, answer in votes.items() if m not in seated or not (answer == won or (m, answer) in seats)
+        (m, answer) for m, answer in votes.items() if m not in seated or not (answer == won or (m, answer) in entries)
     ]
     found = {member: Conduct.RIGHT for member, answer in fresh if answer == won}
     givers: dict[Vote, set[int]] = defaultdict(set)
+    seats, auditors = entries[: record.seat_count], entries[record.seat_count :]
     # Seats by themselves: else anybody of the class could repeat a lone seat's mistake, and take all of its stake.
-    for group in seats, fresh:
+    for group, excused in (seats, again), (auditors, again), (fresh, set[int]()):
         for member, answer in group:
             givers[answer].add(member)
         for member, answer in group:
-            if answer != won:
+            if answer != won and member not in excused:
                 conduct = Conduct.WRONG_TOGETHER if len(givers[answer]) > 1 else Conduct.WRONG
                 found[member] = max(found.get(member, conduct), conduct)
     return found

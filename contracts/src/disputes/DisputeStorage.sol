@@ -29,6 +29,8 @@ abstract contract DisputeStorage is IDisputes {
     /// @dev 32 bits, so that nobody can fill all slots with disputes that nobody ends.
     uint32 internal _slots;
     uint32 internal _firstFree; // slot + 1, or 0
+    /// @dev By outcome, of batch, bundle and round: entries of its disputes, the first ones, that were found wrong.
+    mapping(bytes32 outcome => uint8) internal _convicted;
 
     constructor(Params memory params_, address registry, address market, address challenges) {
         _params = params_;

@@ -192,22 +192,33 @@ abstract contract Voting is Asking {
         uint256[] memory seatAnswers,
         VoteSettlement calldata s,
         uint256 winner
-    ) private pure returns (Ending memory e) {
+    ) private returns (Ending memory e) {
         e.answer = VoteCounts.answerAt(s.votes, winner);
-        uint256[] memory silent = c.countSilence(s.cast, true);
-        uint256[] memory conduct = c.findConduct(r, seatAnswers, winner);
-        e.tally = new bytes(silent.length);
-        for (uint256 m; m < silent.length; ++m) {
-            e.tally[m] = bytes1(uint8(silent[m] | (conduct[m] << 3)));
-        }
         for (uint256 i; i < seatAnswers.length; ++i) {
             if (seatAnswers[i] == winner) e.root = r.votes[i];
         }
-        if (r.kind == DisputeRecords.CONFLICT) return e;
-        if (e.root == r.votes[0]) {
-            if (r.kind == DisputeRecords.CHALLENGE) e.aftermath = Aftermath.DISMISSED;
-        } else {
-            (e.root, e.aftermath) = (0, Aftermath.UPHELD);
+        if (r.kind != DisputeRecords.CONFLICT && e.root != r.votes[0]) {
+            (e.root, e.aftermath, c.convicted) = (0, Aftermath.UPHELD, _convict(r));
+        } else if (r.kind == DisputeRecords.CHALLENGE) {
+            e.aftermath = Aftermath.DISMISSED;
         }
+        e.tally = _tally(c.countSilence(s.cast, true), c.findConduct(r, seatAnswers, winner));
+    }
+
+    function _tally(uint256[] memory silent, uint256[] memory conduct) private pure returns (bytes memory tally) {
+        tally = new bytes(silent.length);
+        for (uint256 m; m < silent.length; ++m) {
+            tally[m] = bytes1(uint8(silent[m] | (conduct[m] << 3)));
+        }
+    }
+
+    /// @dev Note that the entries with the accepted root are wrong; the auditor that agreed may stand in a later record
+    /// only.
+    /// @return before how many of them, the first ones, were found wrong in a dispute of the same outcome that ended
+    function _convict(DisputeRecord memory r) private returns (uint256 before) {
+        bytes32 outcome = keccak256(abi.encode(r.batchId, r.bundle, r.round));
+        uint256 count = r.kind == DisputeRecords.AUDIT ? r.members.length - 1 : r.members.length;
+        before = _convicted[outcome];
+        if (count > before) _convicted[outcome] = uint8(count); // safe: a count of one byte in the record
     }
 }

@@ -98,6 +98,13 @@ library DisputeRecords {
         }
     }
 
+    /// @notice Entries that sat; behind them only the auditor that agreed with a result that is challenged.
+    function seatCount(DisputeRecord memory r) internal pure returns (uint256 count) {
+        count = r.members.length;
+        // The escrow of a challenge is the price for each voter of the row.
+        if (r.kind == CHALLENGE && count > 1 && (count - 1) * r.price >= r.escrow) --count;
+    }
+
     /// @notice Distinct votes of a record, ascending.
     function roots(DisputeRecord memory r) internal pure returns (bytes32[] memory sorted) {
         sorted = new bytes32[](r.votes.length);

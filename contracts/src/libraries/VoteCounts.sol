@@ -23,6 +23,7 @@ enum Spoken {
 /// @param unitsFor by number
 /// @param opened members that opened in this window
 /// @param closed commitments that stayed closed
+/// @param convicted entries of the record, the first ones, that were found wrong for the same outcome before
 struct VoteCount {
     LoadedTable table;
     uint256 answerCount;
@@ -32,6 +33,7 @@ struct VoteCount {
     uint256[] unitsFor;
     uint256 opened;
     uint256 closed;
+    uint256 convicted;
 }
 
 /// @title Counting class votes
@@ -225,8 +227,9 @@ library VoteCounts {
     }
 
     /// @notice Conduct of each member once an answer has won: nothing, right, wrong, wrong together.
-    /// @dev A seat is together with another seat, a class vote with a seat or another class vote: else anybody of the
-    /// class could repeat a lone seat's mistake, and take all of its stake. Who repeats its own seat adds nothing.
+    /// @dev A seat is together with another seat, an auditor or a class vote with a seat or another of its kind: else
+    /// anybody of the class could repeat a lone seat's mistake, and take all of its stake. Who repeats its own seat adds
+    /// nothing.
     /// @param seats number of the answer of each entry of the record
     function findConduct(VoteCount memory c, DisputeRecord memory r, uint256[] memory seats, uint256 winner)
         internal
@@ -237,12 +240,16 @@ library VoteCounts {
         uint256[] memory givers = new uint256[](c.answerCount + 1);
         bool[] memory isSeated = new bool[](c.voteOf.length); // and its class vote says nothing new
         conduct = new uint256[](c.voteOf.length);
-        for (uint256 i; i < seats.length; ++i) {
+        uint256 sat = r.seatCount();
+        for (uint256 i; i < sat; ++i) {
             _note(givers, seats[i], r.members[i]);
         }
         for (uint256 i; i < seats.length; ++i) {
             (uint256 m, uint256 number) = (r.members[i], seats[i]);
-            if (number != winner) _worsen(conduct, m, givers[number]);
+            if (i >= sat) _note(givers, number, m);
+            // One mistake is punished once, however many challenges it has.
+            bool isAgain = i < c.convicted && number == seats[0];
+            if (number != winner && !isAgain) _worsen(conduct, m, givers[number]);
             if (c.voteOf[m] == number || c.voteOf[m] == winner) isSeated[m] = true;
         }
         for (uint256 m; m < conduct.length; ++m) {

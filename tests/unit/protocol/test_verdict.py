@@ -126,6 +126,38 @@ def test_a_challenge_reverses_or_is_dismissed() -> None:
     assert end_vote(audit, whole(audit), TABLE, window(dict.fromkeys(range(5), A))).aftermath is Aftermath.NOTHING
 
 
+def challenged(*votes: tuple[int, Vote], seats: int) -> DisputeRecord:
+    return replace(dispute(*votes, kind=DisputeKind.CHALLENGE), escrow=seats * PRICE)
+
+
+def test_an_auditor_that_agreed_is_together_with_the_seat_and_the_seat_stays_lone() -> None:
+    for votes in ({0: B, 1: B, 2: B, 3: B, 4: B}, {0: A, 1: B, 2: B, 3: B, 4: B}):
+        record = challenged((0, A), (1, A), seats=1)
+        ending = end_vote(record, whole(record), TABLE, window(votes))
+        assert conducts(*ending.tally)[:2] == [Conduct.WRONG, Conduct.WRONG_TOGETHER]
+    two = challenged((0, A), (1, A), seats=2)
+    ending = end_vote(two, whole(two), TABLE, window(dict.fromkeys(range(5), B)))
+    assert conducts(*ending.tally)[:2] == [Conduct.WRONG_TOGETHER] * 2
+
+
+def test_one_mistake_is_punished_once_and_what_is_new_in_the_second_vote_as_ever() -> None:
+    record = challenged((0, A), (1, A), seats=1)
+    votes = {0: A, 1: B, 2: B, 3: B, 4: A}
+    first = end_vote(record, whole(record), TABLE, window(votes))
+    assert conducts(*first.tally)[0] is Conduct.WRONG
+    nothing, right, together = Conduct.NOTHING, Conduct.RIGHT, Conduct.WRONG_TOGETHER
+    again = end_vote(record, whole(record), TABLE, window(votes), convicted=1)
+    assert conducts(*again.tally) == [nothing, together, right, right, together], "the auditor was no entry before"
+    assert again.aftermath is Aftermath.UPHELD
+    last = end_vote(record, whole(record), TABLE, window(votes), convicted=2)
+    assert conducts(*last.tally) == [nothing, nothing, right, right, together]
+    other = end_vote(record, whole(record), TABLE, window({**votes, 0: C}), convicted=2)
+    assert conducts(*other.tally)[0] is Conduct.WRONG, "another lie in the class vote is another mistake"
+    dissent = dispute((0, A), (1, C), kind=DisputeKind.AUDIT)
+    found = end_vote(dissent, whole(dissent), TABLE, window(dict.fromkeys(range(1, 5), B)), convicted=2)
+    assert conducts(*found.tally)[:2] == [nothing, Conduct.WRONG], "only who voted for what was accepted is excused"
+
+
 @pytest.mark.parametrize(("taken", "voters", "share"), [(1000, 3, 100), (100, 3, 13), (0, 2, 0), (10, 0, 0)])
 def test_voters_share_at_most_two_fifths(taken: int, voters: int, share: int) -> None:
     assert share_out(dispute((0, A)), Aftermath.NOTHING, voters, taken).voter == share
