@@ -48,6 +48,11 @@ FAILURES: dict[FailureReason, tuple[AbstainReason, bool]] = {
     # A block that rotted is forgotten when it is found: the next try fetches it again.
     FailureReason.DATA_UNAVAILABLE: (AbstainReason.NO_DATA, True),
     FailureReason.WORKER_DIED: (AbstainReason.RESOURCES, True),
+    FailureReason.MEMORY_LIMIT: (AbstainReason.RESOURCES, False),
+    FailureReason.IMAGE_REFUSED: (AbstainReason.DATA_MISMATCH, False),
+    FailureReason.CANNOT_START: (AbstainReason.OTHER, False),
+    FailureReason.NO_DAEMON: (AbstainReason.RESOURCES, True),
+    FailureReason.NOT_ALLOWED: (AbstainReason.POLICY, False),
     FailureReason.INTERNAL: (AbstainReason.OTHER, False),
 }
 """Reason of the abstention, and whether another try may help."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from quorate.protocol.container import ContainerSpec
 from quorate.protocol.errors import UnrecoverableError
 from quorate.protocol.result import TaskResult
 from quorate.protocol.spec import JobSpec
@@ -26,6 +27,11 @@ class FailureReason(StrEnum):
     DATA_UNAVAILABLE = "DATA_UNAVAILABLE"  # spec, module or input is not (all) in this node's store
     COMPILE_TIMEOUT = "COMPILE_TIMEOUT"  # it took more processor time than `compile_seconds`, here
     WORKER_DIED = "WORKER_DIED"  # killed, or crashed
+    MEMORY_LIMIT = "MEMORY_LIMIT"  # a container needs more than its spec allows: where exactly differs between kernels
+    IMAGE_REFUSED = "IMAGE_REFUSED"  # the image is not what its spec says, or not one that is run
+    CANNOT_START = "CANNOT_START"  # the container's program is not there or is for another machine
+    NO_DAEMON = "NO_DAEMON"  # no container daemon answers, or it died in mid-task
+    NOT_ALLOWED = "NOT_ALLOWED"  # this operator's settings do not take the task
     INTERNAL = "INTERNAL"  # a bug of ours; the detail says where
 
 
@@ -43,11 +49,19 @@ class ExecutionTask:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerTask:
+    """Task `task_index` of the container job `spec`."""
+
+    spec: ContainerSpec
+    task_index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Executed:
     """An agreed result. Only `result` is voted on; the rest is this host's observation.
 
-    `fuel_used` is deterministic too; `seconds` are wall time in the worker; `stderr` is at most `stderr_bytes`;
-    `detail` says in words why a task did not end well.
+    `fuel_used` is deterministic too (of a container it stands for seconds); `seconds` are wall time in the worker;
+    `stderr` is at most `stderr_bytes`; `detail` says in words why a task did not end well.
     """
 
     result: TaskResult

@@ -1,0 +1,147 @@
+"""A container's folders on this host: inputs that it cannot change, outputs that cannot fill a disk.
+
+/outputs is a tmpfs of its own with a limit on bytes and inodes, which only root can mount. What it holds is read when
+no process of the container lives any more, without following any link.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from quorate.protocol.container import ContainerLimits, ContainerSpec
+from quorate.protocol.errors import ConfigurationError
+from quorate.storage.base import Additions, BlobStore
+from quorate.storage.cid import Cid
+from quorate_node.executor.content import MAX_OUTPUT_DEPTH, is_directory, store_outputs
+from quorate_node.executor.wasi.tree import MAX_PATH_BYTES, OverLimit
+
+NOBODY = 65534
+EPOCH_NS = 1_577_836_800 * 10**9  # every time of an input: the start of 2020, as WASM programs see it
+PAGE_BYTES = 4096
+_NOSUID, _NODEV, _NOEXEC, _DETACH = 2, 4, 8, 2
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFolders:
+    """Where one task's /inputs and /outputs lie on this host."""
+
+    inputs: Path
+    outputs: Path
+
+
+@contextmanager
+def make_folders(scratch: Path, store: BlobStore, spec: ContainerSpec) -> Iterator[TaskFolders]:
+    """The folders of one task, gone afterwards. Raises ConfigurationError, and DataError of the input."""
+    home = scratch / uuid4().hex
+    folders = TaskFolders(home / "inputs", home / "outputs")
+    home.mkdir(mode=0o700)
+    try:
+        _fill_inputs(store, spec, folders.inputs)
+        folders.outputs.mkdir(mode=0)  # where a daemon does not see the mount, a container could not write either
+        _mount(folders.outputs, spec.limits)
+        yield folders
+    finally:
+        _remove(home)
+
+
+def remove_leftovers(scratch: Path) -> None:
+    """Make `scratch`, for us alone, without what a node that died left in it."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    scratch.chmod(0o700)
+    for home in scratch.iterdir():
+        _remove(home)
+
+
+def _fill_inputs(store: BlobStore, spec: ContainerSpec, folder: Path) -> None:
+    if spec.input is None:
+        folder.mkdir()
+    else:
+        cid = Cid.parse(spec.input)
+        if is_directory(store, cid):
+            store.export(cid, folder)
+        else:
+            folder.mkdir()
+            store.export(cid, folder / spec.input_name)
+    for parent, _, names in os.walk(folder, topdown=False):
+        for path in (*(Path(parent, name) for name in names), Path(parent)):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            os.utime(path, ns=(EPOCH_NS, EPOCH_NS))
+
+
+def _mount(folder: Path, limits: ContainerLimits) -> None:
+    """One file and one page more than allowed fit in, so that a program over its limit is seen to be."""
+    inodes = limits.output_files + 2
+    size = -(-limits.output_bytes // PAGE_BYTES) * PAGE_BYTES + (inodes + 1) * PAGE_BYTES
+    options = f"size={size},nr_inodes={inodes},uid={NOBODY},gid={NOBODY},mode=0755"
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"quorate", os.fsencode(folder), b"tmpfs", _NOSUID | _NODEV | _NOEXEC, options.encode()) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise ConfigurationError(f"no limited /outputs can be mounted here ({reason}): run the node as root")
+
+
+def _remove(home: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    while libc.umount2(os.fsencode(home / "outputs"), _DETACH) == 0:
+        pass
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def store_folder(root: Path, limits: ContainerLimits, store: Additions) -> str:
+    """Keep the files and folders below `root` and return the directory's CID.
+
+    Raises OverLimit, before anything large is read, for more than the limits allow and for what is no agreed content.
+    """
+    found = _list_outputs(root, limits)
+    return store_outputs(store, {name: None if path is None else _read(path) for name, path in found})
+
+
+def _list_outputs(root: Path, limits: ContainerLimits) -> list[tuple[str, Path | None]]:
+    """Files with their paths, and folders that are empty (None)."""
+    found: list[tuple[str, Path | None]] = []
+    pending: list[tuple[bytes, int]] = [(b"", 0)]
+    count = total = 0
+    while pending:
+        prefix, depth = pending.pop()
+        is_empty = True
+        with os.scandir(os.fsencode(root) + b"/" + prefix) as entries:
+            for entry in entries:
+                is_empty = False
+                name, status = prefix + entry.name, entry.stat(follow_symlinks=False)
+                count, total = count + 1, total + (status.st_size if stat.S_ISREG(status.st_mode) else 0)
+                _check_output(name, status.st_mode, depth)
+                if count > limits.output_files:
+                    raise OverLimit(f"/outputs holds more than output_files = {limits.output_files}")
+                if total > limits.output_bytes:
+                    raise OverLimit(f"/outputs exceeds output_bytes = {limits.output_bytes}")
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append((name + b"/", depth + 1))
+                else:
+                    found.append((name.decode(), Path(os.fsdecode(os.fsencode(root) + b"/" + name))))
+        if is_empty and prefix:
+            found.append((prefix.decode().rstrip("/"), None))
+    return found
+
+
+def _check_output(name: bytes, mode: int, depth: int) -> None:
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OverLimit(f"/outputs/{name.decode(errors='replace')} is a link, a device, a pipe or a socket")
+    if len(name) > MAX_PATH_BYTES or depth >= MAX_OUTPUT_DEPTH:
+        raise OverLimit(f"a path in /outputs is longer than {MAX_PATH_BYTES} bytes or deeper than {MAX_OUTPUT_DEPTH}")
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        raise OverLimit(f"a name in /outputs is not UTF-8: {name!r}") from None
+
+
+def _read(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()

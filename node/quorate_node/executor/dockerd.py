@@ -1,0 +1,127 @@
+"""A Docker daemon of our own, apart from the host's: `python -m quorate_node.executor.dockerd FOLDER`.
+
+It prints its address when it answers and lives until its standard input ends, so it goes with whoever started it,
+however that ends. It has no network and no part in the host's firewall. Needs root, and Debian's docker.io and tini.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from quorate.protocol.errors import ConfigurationError, QuorateError
+
+START_S = 30.0
+STOP_S = 10.0
+SEARCHED = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/sbin"))
+
+
+def why_not() -> str | None:
+    """Why no daemon can be started here, or None."""
+    for program, package in (("dockerd", "docker.io"), ("docker-init", "docker.io and tini")):
+        if shutil.which(program, path=SEARCHED) is None:
+            return f"{program} is not installed: `scripts/setup --docker` installs Debian's {package}"
+    return None if os.geteuid() == 0 else "only root can start a Docker daemon"
+
+
+def _command(data: Path, run: Path) -> list[str]:
+    (run / "config.json").write_text("{}")  # not the host's
+    found = [
+        str(shutil.which("dockerd", path=SEARCHED)), f"--config-file={run}/config.json", f"--data-root={data}",
+        f"--exec-root={run}/exec", f"--pidfile={run}/pid", f"--host=unix://{run}/sock", "--bridge=none",
+        f"--cgroup-parent=/{run.name}", "--iptables=false", "--ip6tables=false", "--shutdown-timeout=1",
+        "--log-level=warn",
+    ]  # fmt: skip
+    runsc = shutil.which("runsc")
+    return [*found, f"--add-runtime=runsc={runsc}"] if runsc else found
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
+
+
+def _answers(path: Path) -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1)
+        connection.connect(str(path))
+        connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+        return b"200 OK" in connection.recv(100)
+    return False
+
+
+def serve(data: Path) -> None:
+    """Run a daemon until standard input ends. Raises ConfigurationError where that is not possible."""
+    if (reason := why_not()) is not None:
+        raise ConfigurationError(reason)
+    run = Path(tempfile.mkdtemp(prefix="quorate-docker-", dir="/run"))  # addresses of sockets must be short
+    daemon = None
+    try:
+        with (run / "log").open("wb") as log:
+            daemon = subprocess.Popen(
+                _command(data, run), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 (this process has one thread)
+            )  # fmt: skip
+        deadline = time.monotonic() + START_S
+        while not _answers(run / "sock"):
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                raise ConfigurationError(f"dockerd did not start: {(run / 'log').read_text()[-600:]}")
+            time.sleep(0.01)
+        print(f"unix://{run}/sock", daemon.pid, flush=True)
+        sys.stdin.buffer.read()
+    finally:
+        if daemon is not None:
+            daemon.terminate()
+            try:
+                daemon.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+        _kill_rest(run)
+        _unmount(run, data)
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def _kill_rest(run: Path) -> None:
+    """What a daemon that was killed left: containers, by the cgroup that is ours alone, and what looked after them."""
+    left = {int(pid) for file in Path("/sys/fs/cgroup").glob(f"**/{run.name}/**/cgroup.procs")
+            for pid in file.read_text().split()}  # fmt: skip
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int(process.name) != os.getpid() and f"{run}/".encode() in (process / "cmdline").read_bytes():
+                left.add(int(process.name))
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _unmount(*folders: Path) -> None:
+    libc = ctypes.CDLL(None)
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        place = line.split()[1]
+        if any(f"{place}/".startswith(f"{folder}/") for folder in folders):
+            libc.umount2(place.encode(), 2)
+
+
+def main() -> int:
+    """Entry point."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us closes our input
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        serve(Path(sys.argv[1]).absolute())
+    except QuorateError as error:
+        print(f"dockerd: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

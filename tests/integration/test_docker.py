@@ -1,0 +1,258 @@
+"""Containers on a real Docker daemon: results that peers agree on, and programs that try to get out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quorate.images.build import ImageRecipe, build_image
+from quorate.protocol.container import CONTAINER_FUEL_RATE, ContainerLimits, ContainerSpec, Image
+from quorate.protocol.result import EXIT_OVER_LIMIT, TaskStatus
+from quorate.protocol.spec import MIB
+from quorate.storage.cid import Cid
+from quorate.storage.embedded import EmbeddedStore
+from quorate_node.executor import dockerd
+from quorate_node.executor.base import ContainerTask, Executed, FailureReason, LocalFailure
+from quorate_node.executor.docker_executor import DockerExecutor, DockerSettings, connect
+
+PROGRAM = Path(__file__).parent / "programs" / "hostile.c"
+LIMITS = ContainerLimits(memory_bytes=16 * MIB, output_bytes=MIB, output_files=100, tmp_bytes=MIB, stdout_bytes=100_000)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # the first C program of a machine builds its library
+    pytest.mark.skipif(dockerd.why_not() is not None, reason=f"no containers here: {dockerd.why_not()}"),
+]
+
+
+class Daemon:
+    """A private daemon, and its processes."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [sys.executable, "-m", "quorate_node.executor.dockerd", str(folder)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.host, pid = self.process.stdout.readline().split()
+        self.pid = int(pid)
+
+    def stop(self) -> None:
+        """As when whoever started it ends."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.wait(60) == 0
+
+
+@dataclass(slots=True)
+class Bench:
+    """A daemon, a store with one image in it, and an executor over both."""
+
+    daemon: Daemon
+    folder: Path
+    store: EmbeddedStore
+    image: Image
+
+    def make(self, name: str = "scratch", **changes: Any) -> DockerExecutor:
+        settings = DockerSettings(self.daemon.host, self.folder / name)
+        return DockerExecutor(replace(settings, **changes), self.store)
+
+    def spec(self, *args: str, **fields: Any) -> ContainerSpec:
+        return ContainerSpec(**({"image": self.image, "args": args, "limits": LIMITS} | fields))
+
+    def run(self, *args: str, timeout_s: float = 60, executor: DockerExecutor | None = None, **fields: Any) -> Any:
+        task = ContainerTask(self.spec(*args, **fields))
+        return asyncio.run((executor or self.make()).execute(task, timeout_s=timeout_s))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("docker")
+    target = f"{os.uname().machine}-linux-musl"
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-O1", "-s", "-static", str(PROGRAM)]
+    subprocess.run([*command, "-o", str(folder / "hostile")], check=True)
+    config = build_image(ImageRecipe(binary=folder / "hostile"), folder / "image.tar")
+    store = EmbeddedStore(folder / "store")
+    image = Image(str(store.add_path(folder / "image.tar").to_v1()), config.id)
+    daemon = Daemon(folder / "data")
+    try:
+        yield Bench(daemon, folder, store, image)
+    finally:
+        daemon.stop()
+        store.close()
+
+
+def read(bench: Bench, outcome: Any) -> str:
+    assert isinstance(outcome, Executed), outcome
+    return bench.store.read(Cid.parse(outcome.result.stdout_cid)).decode()
+
+
+def expect(outcome: Any, reason: FailureReason, text: str) -> None:
+    assert isinstance(outcome, LocalFailure), outcome
+    assert outcome.reason is reason, outcome
+    assert text in outcome.detail
+
+
+def test_a_container_gives_the_same_result_every_time(bench: Bench) -> None:
+    given = str(bench.store.add_bytes(b"word\n").to_v1())
+    outcomes = [bench.run(input=given, env={"WORD": "w", "OMP_NUM_THREADS": "8"}) for _ in range(2)]
+    assert read(bench, outcomes[0]) == "w 1\n"
+    assert outcomes[0].result == outcomes[1].result
+    assert outcomes[0].result.status is TaskStatus.OK
+    found = bench.store.list(Cid.parse(outcomes[0].result.outputs_cid))
+    assert [(entry.name, entry.kind) for entry in found] == [("copy", "file"), ("empty", "directory")]
+    assert bench.store.read(found[0].cid) == b"word\n"
+    code = bench.run("exit", "7")
+    assert (code.result.status, code.result.exit_code) == (TaskStatus.FAILED, 7)
+
+
+def test_nothing_is_left_behind(bench: Bench) -> None:
+    bench.run("exit", "0", executor=bench.make("tidy"))
+    api = connect(bench.daemon.host)
+    assert api.containers(all=True) == []
+    assert list((bench.folder / "tidy").iterdir()) == []
+    # What a node that died left: found by its label, and only what is its own.
+    for name in ("tidy", "other"):
+        api.create_container(bench.image.id, labels={"quorate.scratch": str(bench.folder / name)}, name=name)
+    (bench.folder / "tidy" / "old").mkdir()
+    bench.run("exit", "0", executor=bench.make("tidy"))
+    assert [each["Names"] for each in api.containers(all=True)] == [["/other"]]
+    assert list((bench.folder / "tidy").iterdir()) == []
+    api.remove_container("other")
+    api.close()
+
+
+@pytest.mark.parametrize("what", ["link", "climb", "pipe", "socket", "sparse", "name", "many", "fill"])
+def test_outputs_that_nobody_should_take_are_an_agreed_failure(bench: Bench, what: str) -> None:
+    outcome = bench.run(what)
+    assert isinstance(outcome, Executed), outcome
+    assert (outcome.result.status, outcome.result.exit_code) == (TaskStatus.FAILED, EXIT_OVER_LIMIT)
+    assert list(bench.store.list(Cid.parse(outcome.result.outputs_cid))) == []
+    if what == "fill":  # neither folder takes much more than its limit
+        inside, temporary = map(int, outcome.stderr.split())
+        assert MIB < inside < 2 * MIB
+        assert MIB // 2 < temporary <= MIB
+
+
+def test_endless_output_is_cut_off(bench: Bench) -> None:
+    outcome = bench.run("talk")
+    assert outcome.result.exit_code == EXIT_OVER_LIMIT
+    assert len(read(bench, outcome)) == LIMITS.stdout_bytes
+
+
+def test_what_hosts_may_see_differently_is_no_vote(bench: Bench) -> None:
+    expect(bench.run("memory"), FailureReason.MEMORY_LIMIT, "memory_bytes")
+    expect(bench.run("child"), FailureReason.MEMORY_LIMIT, "memory_bytes")
+    expect(bench.run("kill"), FailureReason.WORKER_DIED, "SIGKILL")
+    expect(bench.run("sleep", timeout_s=0.5), FailureReason.TIMEOUT, "all the time")
+    short = replace(LIMITS, fuel=CONTAINER_FUEL_RATE // 2)
+    expect(bench.run("sleep", limits=short), FailureReason.TIMEOUT, "all the time")
+    expect(bench.run(entrypoint=("/absent",)), FailureReason.CANNOT_START, "/absent")
+    wrong = replace(bench.image, id=f"sha256:{'1' * 64}")
+    expect(bench.run(image=wrong), FailureReason.IMAGE_REFUSED, "not sha256:1111")
+    absent = replace(bench.image, archive="bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy")
+    expect(bench.run(image=absent), FailureReason.DATA_UNAVAILABLE, "does not have")
+    pulled = Image(reference=f"127.0.0.1:1/x@sha256:{'1' * 64}")
+    expect(bench.run(image=pulled), FailureReason.NOT_ALLOWED, "docker_registries")
+    allowed = bench.make(registries=("127.0.0.1:1",))
+    expect(bench.run(image=pulled, executor=allowed), FailureReason.NO_DAEMON, "cannot be pulled")
+    expect(bench.run(executor=bench.make(memory_bytes=MIB)), FailureReason.NOT_ALLOWED, "docker_memory_bytes")
+    expect(bench.run(executor=bench.make(host="unix:///run/none")), FailureReason.NO_DAEMON, "unix:///run/none")
+
+
+def test_a_container_sees_nothing_of_its_host(bench: Bench) -> None:
+    outcome = bench.run("look")
+    lines = read(bench, outcome).splitlines()
+    assert outcome.result.exit_code == 0
+    assert lines[:2] == ["interfaces 0", "processes 2"]  # itself and the init
+    assert len(lines) == 15
+    assert [line for line in lines[2:] if not line.endswith(" refused")] == []
+
+
+def test_without_the_flags_the_same_program_achieves_more(bench: Bench) -> None:
+    """The control: refusals come from how the container is made. Never run the program on the host itself."""
+    api = connect(bench.daemon.host)
+    made = api.create_container(bench.image.id, ["look"], host_config=api.create_host_config(network_mode="none"))
+    api.start(made)
+    api.wait(made, timeout=60)
+    shown = api.logs(made).decode()
+    api.remove_container(made, force=True)
+    api.close()
+    assert "setuid done" in shown
+    assert "root done" in shown
+
+
+def test_forks_are_bounded(bench: Bench) -> None:
+    assert read(bench, bench.run("forks")) == "bounded\n"
+
+
+def find_programs() -> set[str]:
+    """Processes of containers that run our program."""
+    found = set()
+    for each in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (each / "comm").read_text() == "hostile\n":
+                found.add(each.name)
+    return found
+
+
+def wait_for_container(api: Any) -> Any:
+    while not (found := api.containers()):
+        time.sleep(0.02)
+    return found
+
+
+def test_a_task_that_is_given_up_is_killed(bench: Bench) -> None:
+    async def give_up() -> None:
+        running = asyncio.create_task(bench.make().execute(ContainerTask(bench.spec("sleep")), timeout_s=60))
+        found = await asyncio.to_thread(wait_for_container, api)
+        assert found[0]["Labels"]["quorate.scratch"] == str(bench.folder / "scratch")
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    api = connect(bench.daemon.host)
+    asyncio.run(give_up())
+    assert api.containers(all=True) == []
+    api.close()
+
+
+def test_a_daemon_that_dies_in_mid_task_is_no_vote_and_no_hang(bench: Bench) -> None:
+    daemon, before = Daemon(bench.folder / "mortal"), find_programs()
+
+    async def kill() -> Any:
+        executor = bench.make("mortal-scratch", host=daemon.host)
+        running = asyncio.create_task(executor.execute(ContainerTask(bench.spec("sleep")), timeout_s=60))
+        await asyncio.to_thread(wait_for_container, api)
+        os.kill(daemon.pid, signal.SIGKILL)
+        return await running
+
+    api = connect(daemon.host)
+    try:
+        expect(asyncio.run(kill()), FailureReason.NO_DAEMON, "daemon")
+    finally:
+        api.close()
+        daemon.stop()
+    assert str(bench.folder / "mortal") not in Path("/proc/mounts").read_text()
+    assert find_programs() <= before  # the container of a daemon that was killed is no orphan
+
+
+def test_a_private_daemon_goes_with_whoever_started_it(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "data")
+    os.kill(daemon.process.pid, signal.SIGKILL)
+    daemon.process.wait()
+    for _ in range(500):
+        if not Path(f"/proc/{daemon.pid}").exists() or Path(f"/proc/{daemon.pid}/stat").read_text().split()[2] == "Z":
+            shutil.rmtree(Path(daemon.host.removeprefix("unix://")).parent)
+            return
+        time.sleep(0.02)
+    pytest.fail("the daemon outlived its supervisor")
