@@ -12,11 +12,11 @@ from quorate.chain.gateway import ChainGateway
 from quorate.delivery import open_http, read_error
 from quorate.jobs import JobRecord
 from quorate.progress import JobStage
+from quorate.protocol.container import parse_spec
 from quorate.protocol.errors import ContentUnavailable, DataError, ValidationError
 from quorate.protocol.jsontext import load_json
 from quorate.protocol.partition import tasks_of_bundle
 from quorate.protocol.result import TaskResult, compute_merkle_root
-from quorate.protocol.spec import JobSpec
 from quorate.protocol.types import Vote
 from quorate.receipts import describe_promise, find_seats
 from quorate.storage.base import BlobStore
@@ -147,7 +147,7 @@ class ResultReader:
 
     def _collect(self, refused: Refusals, *, with_output: bool) -> tuple[list[TaskResult], int]:
         """Results of all tasks, and the bytes received."""
-        spec_cid = JobSpec.from_bytes(self._record.spec.encode()).cid
+        spec_cid = parse_spec(self._record.spec.encode()).cid
         results, received = list[TaskResult](), 0
         for index, (number, vote) in enumerate(self._bundles()):
             providers, tasks = self._providers_of(number), tasks_of_bundle(self._record.order.task_count, index)

@@ -31,6 +31,7 @@ from quorate.jobs import JobBook, JobRecord
 from quorate.messages import ExtensionMessage
 from quorate.orders import OrderWishes, Quote, build_order, check_order, quote_order
 from quorate.progress import JobProgress, JobStage
+from quorate.protocol.container import ContainerLimits
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ConfigurationError, ContentUnavailable, DataError, RecoverableError, ValidationError
 from quorate.protocol.outcomes import compute_extension_digest
@@ -39,7 +40,7 @@ from quorate.protocol.spec import Limits
 from quorate.protocol.types import Address, SignatureKind
 from quorate.receipts import describe_job
 from quorate.results import FetchedResult, ResultReader
-from quorate.spec import PreparedSpec, prepare_spec
+from quorate.spec import PreparedSpec, prepare_container, prepare_spec
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
@@ -149,6 +150,22 @@ class QuorateClient:
     ) -> PreparedSpec:
         """Add module and input (paths or CIDs) to our store and describe the job."""
         return prepare_spec(self.store, module, source, args=args, env=env, limits=limits)
+
+    def prepare_container(
+        self,
+        image: str,
+        source: str | None = None,
+        *,
+        image_id: str | None = None,
+        entrypoint: str | None = None,
+        args: Sequence[str] = (),
+        env: Sequence[str] = (),
+        limits: ContainerLimits | None = None,
+    ) -> PreparedSpec:
+        """Add image and input to our store and describe the job in a container."""
+        return prepare_container(
+            self.store, image, source, image_id=image_id, entrypoint=entrypoint, args=args, env=env, limits=limits
+        )
 
     def quote(self, prepared: PreparedSpec, wishes: OrderWishes | None = None) -> Quote:
         """What an order would lock now, with seats and rounds as they would be signed."""

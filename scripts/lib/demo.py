@@ -211,7 +211,7 @@ def show(run: Run, scene_folder: Path, scene: Scene, scene_name: str) -> int:
         str(EXAMPLE / "cloud-detection.wasm"), str(scene_folder), limits=Limits(fuel=FUEL, memory_bytes=256 << 20)
     )
     run.timed("import", since)
-    err.print(f"input {prepared.spec.input}, program {prepared.spec.module}")
+    err.print(f"input {prepared.spec.input}, program {prepared.spec.contents[0]}")
     run.sample_stakes()
     with run.client.serving() as url:
         job = run_pictured_job(run, prepared, url)

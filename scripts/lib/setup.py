@@ -362,6 +362,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/setup", description="Install into .venv and .tools of this folder.")
     parser.add_argument("--dev", action="store_true", help="also what scripts/check and scripts/test need")
     parser.add_argument("--p2p", action="store_true", help="also libp2p, which is built on this machine")
+    parser.add_argument("--docker", action="store_true", help="also Debian's Docker, for container jobs (root only)")
     parser.add_argument("--relock", action="store_true", help="resolve the lock files anew instead of installing")
     parser.add_argument("--upgrade", action="store_true", help="with --relock: to the newest versions")
     arguments = parser.parse_args()
@@ -372,6 +373,10 @@ def main() -> int:
             relock.relock(upgrade=arguments.upgrade)
         else:
             set_up(dev=arguments.dev, p2p=arguments.p2p)
+            if arguments.docker:
+                import debian
+
+                debian.install_docker(say)
     except SetupError as error:
         say(str(error).replace("\n", "\n       "))
         return 1

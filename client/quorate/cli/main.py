@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import quorate
-from quorate.cli import account, deploy, devnet, job, wasm
+from quorate.cli import account, containers, deploy, devnet, job, wasm
 from quorate.cli.common import HomeOption, KeystoreOption, RpcOption, remember
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 app.add_typer(devnet.app, name="devnet")
 app.add_typer(wasm.app, name="wasm")
+app.add_typer(containers.docker, name="docker")
+app.add_typer(containers.image, name="image")
 app.add_typer(job.app, name="job")
 app.add_typer(account.app, name="account")
 app.command(epilog="Example: quorate --rpc-url https://rpc.example deploy --preset production")(deploy.deploy)

@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from quorate.cli.main import app
 from quorate.images.archive import ImageRefused, verify_archive
 from quorate.images.build import ImageRecipe, build_image
 from quorate.protocol.container import ContainerSpec, Image, parse_spec
 from quorate.protocol.errors import DataError, ValidationError
 from quorate.protocol.spec import JobSpec, canonical_json
+from quorate.spec import prepare_container
+from quorate.storage.cid import Cid
+from quorate.storage.embedded import EmbeddedStore
 
 CID = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
 ID = f"sha256:{'0' * 64}"
@@ -199,3 +204,44 @@ def test_a_container_spec_has_one_spelling() -> None:
         parse_spec(json.dumps(values).encode())
     with pytest.raises(ValidationError):
         parse_spec(b"\xff")
+
+
+def test_commands_make_images_and_say_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "tool").write_bytes(b"\x7fELF\x02\x01" + bytes(12) + (183).to_bytes(2, "little"))
+    runner, image = CliRunner(), tmp_path / "image.tar"
+    base = ["--home", str(tmp_path / "home"), "image"]
+    made = ["build", "--binary", str(tmp_path / "tool"), "--output-file", str(image), "--output", "json"]
+    built = json.loads(runner.invoke(app, [*base, *made]).stdout)
+    pushed = json.loads(runner.invoke(app, [*base, "push", str(image), "--output", "json"]).stdout)
+    assert pushed["image_id"] == built["image_id"]
+    with image.open("rb") as file:
+        assert verify_archive(file, image.stat().st_size, pushed["image_id"], 1 << 20).architecture == "arm64"
+    for words, why in (
+        (made, "exists"),
+        (["build", "--output-file", str(tmp_path / "other.tar")], "--rootfs"),
+        (["push", str(tmp_path / "tool")], "refused"),
+        (["push", str(tmp_path / "absent")], "neither a file nor a CID"),
+    ):
+        refused = runner.invoke(app, [*base, *words])
+        assert refused.exit_code == 2
+        assert why in refused.stderr
+
+
+def test_a_container_job_is_described_with_its_image(tmp_path: Path) -> None:
+    (tmp_path / "tool").write_bytes(b"x")
+    config = build_image(ImageRecipe(binary=tmp_path / "tool", architecture="amd64"), tmp_path / "image.tar")
+    store = EmbeddedStore(tmp_path / "store")
+    prepared = prepare_container(store, str(tmp_path / "image.tar"), str(tmp_path / "tool"), args=["a"], env=["A=b"])
+    spec = prepared.spec
+    assert isinstance(spec, ContainerSpec)
+    assert (spec.image.id, spec.input_name, spec.args) == (config.id, "tool", ("a",))
+    assert prepared.input_bytes == (tmp_path / "image.tar").stat().st_size + 1
+    assert parse_spec(store.get(Cid.parse(spec.cid))) == spec
+    again = prepare_container(store, str(spec.image.archive), str(tmp_path / "tool"), args=["a"], env=["A=b"])
+    assert again.spec == spec
+    with pytest.raises(DataError, match="not sha256:0000"):
+        prepare_container(store, str(spec.image.archive), image_id=ID)
+    with pytest.raises(ValidationError, match="--image-id"):
+        prepare_container(store, CID)
+    assert prepare_container(store, CID, image_id=ID).input_bytes is None
+    store.close()
