@@ -9,6 +9,7 @@ from quorate.protocol.confidence import compute_least_seats_in_network
 from quorate.protocol.errors import ProtocolViolation, ValidationError
 from quorate.protocol.params import BUNDLE_TASKS, FUEL_UNIT, Params
 from quorate.protocol.partition import count_bundles
+from quorate.protocol.profiles import check_fits
 from quorate.protocol.settlement import compute_needed_period, compute_order_escrow, compute_task_price
 from quorate.protocol.types import Address, JobOrder, OrderFlag
 from quorate.spec import PreparedSpec
@@ -56,8 +57,12 @@ class Quote:
 def build_order(
     gateway: ChainGateway, requester: Address, class_id: int, prepared: PreparedSpec, wishes: OrderWishes
 ) -> JobOrder:
-    """An order with nonce 0. Raises ValidationError for wishes that `post` would skip."""
+    """An order with nonce 0.
+
+    Raises ValidationError for wishes that `post` would skip, WrongClass for a spec that the class is not for.
+    """
     params, info = gateway.params(), gateway.class_info(class_id)
+    check_fits(prepared.spec, class_id, info.profile)
     rounds = params.max_rounds if wishes.rounds is None else wishes.rounds
     if not 0 <= rounds <= params.max_rounds:
         raise ValidationError(f"rounds {rounds} is out of range: choose 0 to {params.max_rounds}")

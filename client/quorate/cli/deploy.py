@@ -12,8 +12,8 @@ from quorate.chain.types import to_hex
 from quorate.cli.common import get_config
 from quorate.cli.output import OutputFormat, OutputOption, format_ether, guarded, parse_amount, print_result, say
 from quorate.protocol.errors import ConfigurationError, ValidationError
-from quorate.protocol.hashing import keccak
 from quorate.protocol.params import PRESETS, Params
+from quorate.protocol.profiles import Description
 from quorate.protocol.spec import WASM_PROFILE
 
 MINED_S = 600.0
@@ -53,7 +53,7 @@ def deploy(
     deployment = create(config.rpc_url, account, params, timeout_s=MINED_S)
     deployment.save(path)  # before anything else can fail: the contracts are there
     gateway = JsonRpcGateway(config.rpc_url, deployment)
-    creation = calls.create_class(keccak(WASM_PROFILE.encode()), unit_wei, price, True)
+    creation = calls.create_class(Description(WASM_PROFILE).digest, unit_wei, price, True)
     gateway.wait(gateway.send(account, creation, value=params.class_deposit), MINED_S)
     gateway.close()
     say(f"next: export QUORATE_DEPLOYMENT={path}; operators need that file for `quorate-node init --deployment`")

@@ -18,7 +18,7 @@ from quorate.chain.types import parse_hex, to_hex, write_atomically
 from quorate.devnet.options import CLASS_ID, KEYSTORE_FILE, PASSPHRASE_FILE, DevnetOptions
 from quorate.protocol.classes import Membership
 from quorate.protocol.errors import ChainUnavailable, ConfigurationError
-from quorate.protocol.hashing import keccak
+from quorate.protocol.profiles import Description
 from quorate.protocol.spec import WASM_PROFILE
 
 SETUP_GAS = 2_000_000
@@ -82,7 +82,7 @@ def enroll(
     Who is to have no units is registered only. Transactions are mined in the order of their arrival, so that nothing
     has to be waited for in between.
     """
-    profile = keccak(WASM_PROFILE.encode())
+    profile = Description(WASM_PROFILE).digest
     first: list[PlannedCall] = [
         (deployer, calls.create_class(profile, options.unit_wei, options.price, True), options.params.class_deposit),
         (requester, calls.deposit(), options.deposit_wei),

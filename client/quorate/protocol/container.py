@@ -202,20 +202,8 @@ class ContainerSpec:
         """CIDs that a node needs beside the spec."""
         return tuple(filter(None, (self.image.archive, self.input)))
 
-    @property
-    def class_profiles(self) -> tuple[str, ...]:
-        """Names of the profiles of classes that may run it: all containers', and that of its image alone."""
-        return self.profile, name_image_profile(self.image.digest)
-
 
 AnySpec = JobSpec | ContainerSpec
-
-
-def name_image_profile(digest: str) -> str:
-    """The profile of a class for one image alone, by `sha256:…` of its config or of its manifest."""
-    if not _IMAGE_ID.fullmatch(digest):
-        raise ValidationError(f"an image's digest is sha256: and 64 hex digits, not {digest[:80]!r}")
-    return f"{DOCKER_PROFILE}@{digest}"
 
 
 def parse_spec(data: bytes) -> AnySpec:

@@ -203,11 +203,6 @@ class JobSpec:
         """CIDs that a node needs beside the spec."""
         return tuple(filter(None, (self.module, self.input)))
 
-    @property
-    def class_profiles(self) -> tuple[str, ...]:
-        """Names of the profiles of classes that may run it."""
-        return (self.profile,)
-
 
 def parse_canonical(data: bytes, what: str, names: set[str]) -> dict[str, Any]:
     """A canonical JSON object with exactly the fields `names`; ValidationError says what is wrong."""

@@ -21,6 +21,7 @@ from quorate_node.executor.docker_folders import NOBODY, TaskFolders
 
 LABEL = "quorate.scratch"
 ONE_PROCESSOR = 10**9
+OOM_GRACE_S = 0.5  # a child that ran out of memory must not pass for a result
 STUCK_S = 15.0  # after a kill; then the daemon is given up
 INIT_COMPLAINT = b"[FATAL tini ("
 KILLED = 137
@@ -175,14 +176,25 @@ def _collect(stream: Iterator[Any], limits: ContainerLimits, guard: Guard) -> tu
     return bytes(stdout), bytes(stderr)
 
 
-def _wait(events: Iterator[Any]) -> tuple[int, bool]:
+def _wait(events: Any) -> tuple[int, bool]:
+    """Exit code, and whether memory ran out. The daemon may tell the second after the first."""
+    code: int | None = None
     was_oom = False
-    for event in events:
-        if event.get("Action") == "oom":
-            was_oom = True
-        if event.get("Action") == "die":
-            return int(event["Actor"]["Attributes"]["exitCode"]), was_oom
-    raise docker.errors.DockerException("it stopped telling what happens before the container ended")
+    late = threading.Timer(OOM_GRACE_S, events.close)  # ends the iteration
+    try:
+        for event in events:
+            if event.get("Action") == "oom":
+                was_oom = True
+            elif event.get("Action") == "die":
+                code = int(event["Actor"]["Attributes"]["exitCode"])
+                late.start()
+            if code is not None and was_oom:
+                break
+    finally:
+        late.cancel()
+    if code is None:
+        raise docker.errors.DockerException("it stopped telling what happens before the container ended")
+    return code, was_oom
 
 
 def _judge(ended: Ended, reason: str, was_oom: bool, plan: Plan) -> Ended | LocalFailure:

@@ -183,7 +183,6 @@ def test_a_container_spec_has_one_spelling() -> None:
     spec = ContainerSpec(Image(CID, ID), input=CID, entrypoint=("/x",), args=("a",), env={"A": "b"})
     assert parse_spec(spec.to_bytes()) == spec
     assert spec.contents == (CID, CID)
-    assert spec.class_profiles == ("quorate-docker-1", f"quorate-docker-1@{ID}")
     assert isinstance(parse_spec(JobSpec(CID).to_bytes()), JobSpec)
     values = json.loads(spec.to_bytes())
     for name, value in (
