@@ -67,6 +67,13 @@ def undo(devnet: Devnet, kind: type[Event], first: int, least: int = 1) -> None:
         chain.reorganise(max(1, chain.head().number - logged[0][0].block_number + 1))
 
 
+def let_it_set(devnet: Devnet, depth: int) -> None:
+    """Wait for so many blocks: else they take an earlier test's earnings along, which may go elsewhere then."""
+    chain = Chain(devnet)
+    first = chain.head().number
+    assert wait_for(lambda: chain.head().number >= first + depth)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "least"),
@@ -82,6 +89,7 @@ def undo(devnet: Devnet, kind: type[Event], first: int, least: int = 1) -> None:
     ],
 )
 def test_a_job_survives(devnet: Devnet, tmp_path: Path, phase: type[Event], least: int) -> None:
+    let_it_set(devnet, least)
     start, before = Chain(devnet).head().number + 1, Books(devnet).stake_of(HONEST)
     with requester(devnet, tmp_path) as people:
         job = people.submit(commit_period=12)
@@ -115,6 +123,7 @@ def test_openings_that_leaked_before_a_reorganisation_change_nothing(devnet: Dev
 
 def test_a_chain_that_got_shorter_is_followed(devnet: Devnet, tmp_path: Path) -> None:
     """The newest blocks are gone with the order in them, and the head stands below the block that it was signed at."""
+    let_it_set(devnet, 20)
     chain, before = Chain(devnet), Books(devnet).stake_of(HONEST)
     with requester(devnet, tmp_path) as people:
         job = people.submit(commit_period=12)
