@@ -20,6 +20,7 @@ from tests.integration.network import (
     wait_for,
 )
 
+from quorate import orders
 from quorate.chain import calls
 from quorate.chain.account import SigningAccount
 from quorate.devnet.devnet import Devnet
@@ -27,6 +28,7 @@ from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.hashing import keccak
 from quorate.protocol.params import ETHER, LOCAL
+from quorate.protocol.profiles import WrongClass
 from quorate.protocol.spec import WASM_PROFILE
 from quorate.protocol.types import Vote
 
@@ -75,7 +77,11 @@ def count_members(devnet: Devnet, class_id: int) -> int:
     return len(devnet.gateway.table(class_id, number).members) if number else 0
 
 
-def test_two_profiles_side_by_side(devnet: Devnet, tmp_path: Path) -> None:
+def test_two_profiles_side_by_side(devnet: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with requester(devnet, tmp_path / "careful", class_id=2) as careful, pytest.raises(WrongClass, match="class 2"):
+        careful.submit(seats=2)
+    # Nobody can keep a requester from signing such an order with a client of its own.
+    monkeypatch.setattr(orders, "check_fits", lambda spec, class_id, profile: None)
     start, books = Chain(devnet).head().number, Books(devnet)
     stakes = [books.stake_of([operator]) for operator in range(1, 13)]
     with requester(devnet, tmp_path) as ours, requester(devnet, tmp_path, class_id=2) as others:
