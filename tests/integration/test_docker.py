@@ -206,9 +206,11 @@ def find_programs() -> set[str]:
 
 
 def wait_for_container(api: Any) -> Any:
-    while not (found := api.containers()):
+    for _ in range(1500):
+        if found := api.containers():
+            return found
         time.sleep(0.02)
-    return found
+    raise AssertionError("no container was started")
 
 
 def test_a_task_that_is_given_up_is_killed(bench: Bench) -> None:

@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,13 +96,13 @@ def run(trial: Trial) -> tuple[TrialOutcome, bytes]:
     return outcome, b"".join(chunks)
 
 
-def run_often(wasm: bytes, cache: Path, **fields: object) -> tuple[TrialOutcome, bytes]:
+def run_often(wasm: bytes, cache: Path, **fields: Any) -> tuple[TrialOutcome, bytes]:
     """Run again and again on both engines: one result, one amount of fuel, and compiled once for each engine."""
     found = []
     for engine in EngineName:
         compiled = set()
         for _ in range(RUNS):
-            found.append(run(Trial(wasm, engine=engine, cache_dir=cache / engine.value, **fields)))  # type: ignore[arg-type]
+            found.append(run(Trial(wasm, engine=engine, cache_dir=cache / engine.value, **fields)))
             compiled |= {(file.name, file.stat().st_ino) for file in (cache / engine.value).glob("*.cwasm")}
         assert len(compiled) == 1, "a module is compiled once, however often it runs"
     first = found[0][0]

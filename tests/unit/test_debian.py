@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts" / "lib"))
-import debian  # noqa: E402
+import debian  # noqa: E402 (scripts/lib is no package)
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import platform
 import stat
+import struct
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +22,9 @@ from quorate.images.archive import MANIFEST, ImageConfig, verify_archive
 from quorate.protocol.errors import DataError
 from quorate.protocol.spec import GIB, canonical_json
 
+ELF = b"\x7fELF"
+PT_INTERP = 3  # type of the segment that names the loader
 ELF_MACHINES = {3: "386", 40: "arm", 62: "amd64", 183: "arm64", 21: "ppc64le", 22: "s390x", 243: "riscv64"}
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 MAX_IMAGE_BYTES = 16 * GIB
 CREATED = "1970-01-01T00:00:00Z"
 
@@ -32,7 +33,8 @@ CREATED = "1970-01-01T00:00:00Z"
 class ImageRecipe:
     """What goes into an image: all of the folder `rootfs`, or the static program `binary` as /its-name.
 
-    `entrypoint` defaults to the program; `env` over nothing; `architecture` is found in the program's header.
+    `entrypoint` defaults to the program; `env` over nothing; `architecture` is found in the program's header,
+    and needed for a script.
     """
 
     rootfs: Path | None = None
@@ -82,7 +84,32 @@ class _Member:
 def _list_binary(binary: Path | None) -> Iterator[_Member]:
     if binary is None or not binary.is_file():
         raise DataError(f"{binary} is not a file: give a statically linked program")
+    with binary.open("rb") as file:
+        if file.read(len(ELF)) != ELF:
+            raise DataError(f"{binary} is no program for Linux (ELF), and nothing else would be in the image")
+        if _needs_loader(file):
+            raise DataError(f"{binary} needs a loader and libraries: link it statically, or give them with --rootfs")
     yield _Member(binary.name, binary, is_executable=True)
+
+
+def _needs_loader(file: IO[bytes]) -> bool:
+    """Whether an ELF program names an interpreter: all of its segments are looked at."""
+    file.seek(0)
+    head = file.read(64)
+    is_wide, order = head[4:5] == b"\2", "<" if head[5:6] == b"\1" else ">"
+    try:
+        (start,) = struct.unpack_from(f"{order}Q", head, 32) if is_wide else struct.unpack_from(f"{order}I", head, 28)
+        size, count = struct.unpack_from(f"{order}HH", head, 54 if is_wide else 42)
+    except struct.error:
+        return False  # cut off: its execution says so
+    length = os.fstat(file.fileno()).st_size
+    for at in range(start, start + count * size, size or 1):
+        if at >= length:
+            break
+        file.seek(at)
+        if int.from_bytes(file.read(4), "little" if order == "<" else "big") == PT_INTERP:
+            return True
+    return False
 
 
 def _list_rootfs(root: Path) -> Iterator[_Member]:
@@ -136,16 +163,17 @@ def _find_program(members: Sequence[_Member], entrypoint: tuple[str, ...]) -> Pa
 
 
 def _find_architecture(program: Path | None) -> str:
+    """As the program's header says. Never this machine's: the same files must give the same image everywhere."""
+    head = b""
     if program is not None:
         with program.open("rb") as file:
             head = file.read(20)
-        if head[:4] == b"\x7fELF":
-            machine = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
-            if machine not in ELF_MACHINES:
-                raise DataError(f"{program} is for a machine (ELF {machine}) that is not known: give --arch")
-            return ELF_MACHINES[machine]
-    machine_name = platform.machine().lower()
-    return ARCHITECTURES.get(machine_name, machine_name)
+    if not head.startswith(ELF):
+        raise DataError(f"{program or 'the program'} does not say what machine it is for: give --arch amd64 or arm64")
+    machine = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
+    if machine not in ELF_MACHINES:
+        raise DataError(f"{program} is for a machine (ELF {machine}) that is not known: give --arch")
+    return ELF_MACHINES[machine]
 
 
 def _describe(recipe: ImageRecipe, entrypoint: tuple[str, ...], program: Path | None, diff_id: str) -> bytes:

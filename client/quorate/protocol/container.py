@@ -11,7 +11,6 @@ processor only, the wall clock bounds both. Running out of time differs from hos
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -27,16 +26,13 @@ from quorate.protocol.spec import (
     SPEC_VERSION,
     JobSpec,
     Partition,
-    canonical_json,
+    Spec,
     check_cid,
-    check_name,
     check_ranges,
     check_text,
     check_words,
-    compute_raw_cid,
     parse_canonical,
     parse_object,
-    shallow,
 )
 
 DOCKER_PROFILE = "quorate-docker-1"
@@ -122,7 +118,7 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerSpec:
+class ContainerSpec(Spec):
     """One job's image, its input and its limits.
 
     What is executed is `entrypoint` (the image's own where None) followed by `args`; where both are left out, by the
@@ -141,26 +137,11 @@ class ContainerSpec:
     version: int = SPEC_VERSION
 
     def __post_init__(self) -> None:
-        if type(self.version) is not int or self.version != SPEC_VERSION:
-            raise ValidationError(f"spec version {self.version!r} is unknown; this Quorate speaks {SPEC_VERSION}")
-        if self.profile != DOCKER_PROFILE:
-            raise ValidationError(f"profile {self.profile!r} is unknown; use {DOCKER_PROFILE!r}")
-        if self.input is not None:
-            check_cid(check_text(self.input, "input"), "input")
-        check_name(check_text(self.input_name, "input_name"))
-        check_words(self.args, self.env)
+        self.check(DOCKER_PROFILE)
         if self.entrypoint is not None:
             check_words(self.entrypoint, {})
             if not self.entrypoint or not self.entrypoint[0]:
                 raise ValidationError("entrypoint must name a program, or be null for the image's own")
-
-    def to_bytes(self) -> bytes:
-        """Canonical JSON; the block at the spec's CID."""
-        parts = {name: shallow(getattr(self, name)) for name in ("image", "limits", "partition")}
-        encoded = canonical_json(shallow(self) | parts | {"env": dict(self.env)})
-        if len(encoded) > MAX_SPEC_BYTES:
-            raise ValidationError(f"the spec has {len(encoded)} bytes, over {MAX_SPEC_BYTES}: pass data as input")
-        return encoded
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ContainerSpec:
@@ -183,23 +164,8 @@ class ContainerSpec:
         return cls(**(values | changed))
 
     @property
-    def digest(self) -> bytes:
-        """sha2-256 of `to_bytes()`, 32 bytes: what the order signs as `specHash`."""
-        return hashlib.sha256(self.to_bytes()).digest()
-
-    @property
-    def cid(self) -> str:
-        """CID of the block `to_bytes()`."""
-        return compute_raw_cid(self.digest)
-
-    @property
-    def task_count(self) -> int:
-        """Tasks that the job consists of."""
-        return 1
-
-    @property
     def contents(self) -> tuple[str, ...]:
-        """CIDs that a node needs beside the spec."""
+        """Archive and input."""
         return tuple(filter(None, (self.image.archive, self.input)))
 
 

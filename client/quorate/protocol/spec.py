@@ -12,9 +12,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.jsontext import load_json
@@ -135,8 +136,69 @@ class Partition:
             raise ValidationError("partition: only pattern null with batch_size 1 is supported in this version")
 
 
+class Spec(ABC):
+    """What specs of all profiles have alike: one spelling, its digest, and the fields that describe input and words.
+
+    A subclass is a frozen dataclass with these fields and those of its profile.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, Any]]  # what `shallow` asks for
+
+    input: str | None
+    input_name: str
+    args: tuple[str, ...]
+    env: Mapping[str, str]
+    profile: str
+    version: int
+
+    @property
+    @abstractmethod
+    def contents(self) -> tuple[str, ...]:
+        """CIDs that a node needs beside the spec."""
+
+    def check(self, profile: str) -> None:
+        """ValidationError for what no profile allows, or another profile than this."""
+        if type(self.version) is not int or self.version != SPEC_VERSION:
+            raise ValidationError(f"spec version {self.version!r} is unknown; this Quorate speaks {SPEC_VERSION}")
+        if self.profile != profile:
+            raise ValidationError(f"profile {self.profile!r} is unknown; use {profile!r}")
+        if self.input is not None:
+            check_cid(check_text(self.input, "input"), "input")
+        check_name(check_text(self.input_name, "input_name"))
+        check_words(self.args, self.env)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON; the block at the spec's CID."""
+        values = {
+            name: shallow(value) if is_dataclass(value) and not isinstance(value, type) else value
+            for name, value in shallow(self).items()
+        }
+        encoded = canonical_json(values | {"env": dict(self.env)})
+        if len(encoded) > MAX_SPEC_BYTES:
+            raise ValidationError(f"the spec has {len(encoded)} bytes, over {MAX_SPEC_BYTES}: pass data as input")
+        return encoded
+
+    @property
+    def digest(self) -> bytes:
+        """sha2-256 of `to_bytes()`, 32 bytes: what the order signs as `specHash`."""
+        return hashlib.sha256(self.to_bytes()).digest()
+
+    @property
+    def cid(self) -> str:
+        """CID of the block `to_bytes()`."""
+        return compute_raw_cid(self.digest)
+
+    @property
+    def task_count(self) -> int:
+        """Tasks that the job consists of."""
+        return 1
+
+
 @dataclass(frozen=True, slots=True)
-class JobSpec:
+class JobSpec(Spec):
     """One job's program, its input and its limits.
 
     `module` and `input` are CIDs. An input directory appears as /inputs, a file as /inputs/`input_name`, and no input
@@ -154,23 +216,8 @@ class JobSpec:
     version: int = SPEC_VERSION
 
     def __post_init__(self) -> None:
-        if type(self.version) is not int or self.version != SPEC_VERSION:
-            raise ValidationError(f"spec version {self.version!r} is unknown; this Quorate speaks {SPEC_VERSION}")
-        if self.profile != WASM_PROFILE:
-            raise ValidationError(f"profile {self.profile!r} is unknown; use {WASM_PROFILE!r}")
+        self.check(WASM_PROFILE)
         check_cid(check_text(self.module, "module"), "module")
-        if self.input is not None:
-            check_cid(check_text(self.input, "input"), "input")
-        check_name(check_text(self.input_name, "input_name"))
-        check_words(self.args, self.env)
-
-    def to_bytes(self) -> bytes:
-        """Canonical JSON; the block at the spec's CID."""
-        parts = {"limits": shallow(self.limits), "partition": shallow(self.partition)}
-        encoded = canonical_json(shallow(self) | parts | {"env": dict(self.env)})
-        if len(encoded) > MAX_SPEC_BYTES:
-            raise ValidationError(f"the spec has {len(encoded)} bytes, over {MAX_SPEC_BYTES}: pass data as input")
-        return encoded
 
     @classmethod
     def from_bytes(cls, data: bytes) -> JobSpec:
@@ -184,23 +231,8 @@ class JobSpec:
         return cls(**(values | changed))
 
     @property
-    def digest(self) -> bytes:
-        """sha2-256 of `to_bytes()`, 32 bytes: what the order signs as `specHash`."""
-        return hashlib.sha256(self.to_bytes()).digest()
-
-    @property
-    def cid(self) -> str:
-        """CID of the block `to_bytes()`."""
-        return compute_raw_cid(self.digest)
-
-    @property
-    def task_count(self) -> int:
-        """Tasks that the job consists of."""
-        return 1
-
-    @property
     def contents(self) -> tuple[str, ...]:
-        """CIDs that a node needs beside the spec."""
+        """Module and input."""
         return tuple(filter(None, (self.module, self.input)))
 
 

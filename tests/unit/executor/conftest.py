@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from quorate_node.executor.wasi.descriptors import Stream
 from quorate_node.executor.wasi.host import Host, Preopen, RandomStream
 from quorate_node.executor.wasi.memory import GuestMemory
 from quorate_node.executor.wasi.tree import Directory, File, Usage
-from quorate_node.executor.wasm import Runtime, build_engine
+from quorate_node.executor.wasm import TICK_SECONDS, Runtime, build_engine
 
 Outcome = Executed | LocalFailure
 
@@ -50,6 +52,23 @@ class Bench:
         outcome = self.run(module, **fields)
         assert isinstance(outcome, Executed), outcome
         return outcome
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Time passes for time-outs, as in a worker."""
+        stop = threading.Event()
+
+        def tick() -> None:
+            while not stop.wait(TICK_SECONDS):
+                self.runtime.tick()
+
+        ticker = threading.Thread(target=tick)
+        ticker.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            ticker.join()
 
     def stdout(self, executed: Executed) -> bytes:
         """What it wrote to standard output."""

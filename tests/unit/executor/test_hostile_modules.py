@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
@@ -12,7 +11,7 @@ import wasmtime
 from quorate.protocol.result import EXIT_OVER_LIMIT, EXIT_REFUSED, EXIT_TRAP, TaskStatus
 from quorate_node.executor.base import FailureReason, LocalFailure
 from quorate_node.executor.wasi.linking import SIGNATURES
-from quorate_node.executor.wasm import PULLEY, TICK_SECONDS, build_engine
+from quorate_node.executor.wasm import PULLEY, build_engine
 
 WASI = "wasi_snapshot_preview1"
 
@@ -126,20 +125,9 @@ def test_large_requests_to_the_host_cost_fuel_before_they_are_served(bench: Any)
 
 
 def test_the_time_out_is_a_local_failure(bench: Any) -> None:
-    stop = threading.Event()
-
-    def tick() -> None:
-        while not stop.wait(TICK_SECONDS):
-            bench.runtime.tick()
-
-    ticker = threading.Thread(target=tick)
-    ticker.start()
-    try:
+    with bench.ticking():
         started = time.monotonic()
         outcome = bench.run(module("(loop $l (br $l))"), timeout_s=0.1, limits={"fuel": 1 << 62})
-    finally:
-        stop.set()
-        ticker.join()
     assert isinstance(outcome, LocalFailure)
     assert outcome.reason is FailureReason.TIMEOUT
     assert time.monotonic() - started < 30

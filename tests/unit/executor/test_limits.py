@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import wasmtime
 from quorate.protocol.result import EXIT_OUT_OF_FUEL, EXIT_OVER_LIMIT, EXIT_REFUSED
 from quorate_node.executor.base import Executed, FailureReason, LocalFailure
 from quorate_node.executor.wasi.linking import SIGNATURES
-from quorate_node.executor.wasm import MAX_ENGINES, PULLEY, TICK_SECONDS, build_engine
+from quorate_node.executor.wasm import MAX_ENGINES, PULLEY, build_engine
 
 KINDS = {"i": "i32", "I": "i64"}
 NAMES = ("proc_exit", "path_open", "fd_write", "fd_close", "path_create_directory", "path_symlink", "fd_fdstat_get")
@@ -167,17 +166,6 @@ def test_stacks_of_many_sizes_keep_few_engines_and_all_of_them_time_out(bench: A
 
 def test_time_outs_reach_engines_of_other_stacks(bench: Any) -> None:
     loop = program("(loop $l (br $l))")
-    stop = threading.Event()
-
-    def tick() -> None:
-        while not stop.wait(TICK_SECONDS):
-            bench.runtime.tick()
-
-    ticker = threading.Thread(target=tick)
-    ticker.start()
-    try:
+    with bench.ticking():
         outcome = bench.run(loop, timeout_s=0.1, limits={"fuel": 1 << 62, "stack_bytes": 128 << 10})
-    finally:
-        stop.set()
-        ticker.join()
     assert code_of(outcome) is FailureReason.TIMEOUT

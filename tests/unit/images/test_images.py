@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from quorate.storage.embedded import EmbeddedStore
 
 CID = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
 ID = f"sha256:{'0' * 64}"
+STATIC = b"\x7fELF\2\1".ljust(64, b"\0")  # a header without segments
 
 
 def make_tar(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
@@ -156,7 +158,8 @@ def test_an_image_depends_on_content_alone(tmp_path: Path) -> None:
         os.utime(root / "bin" / "a", (place, place))
         os.umask(before)
         out = tmp_path / f"{place}.tar"
-        ids.append((build_image(ImageRecipe(rootfs=root, entrypoint=("/bin/a",)), out).id, out.read_bytes()))
+        recipe = ImageRecipe(rootfs=root, entrypoint=("/bin/a",), architecture="arm64")
+        ids.append((build_image(recipe, out).id, out.read_bytes()))
     assert ids[0] == ids[1]
 
 
@@ -164,11 +167,16 @@ def test_what_cannot_be_in_an_image_is_named(tmp_path: Path) -> None:
     root, out = tmp_path / "root", tmp_path / "out.tar"
     root.mkdir()
     (root / "x").write_bytes(b"x")
+    (root / "script").write_bytes(b"#!/x")
+    (root / "script").chmod(0o755)
     for recipe, why in (
         (ImageRecipe(rootfs=root), "needs --entrypoint"),
         (ImageRecipe(rootfs=root, entrypoint=("/y",)), "no file in the image"),
         (ImageRecipe(rootfs=root, entrypoint=("/x",)), "chmod"),
         (ImageRecipe(binary=root), "not a file"),
+        (ImageRecipe(binary=root / "x"), "no program for Linux"),
+        (ImageRecipe(binary=Path(shutil.which("sh") or "")), "link it statically"),
+        (ImageRecipe(rootfs=root, entrypoint=("/script",)), "--arch"),
         (ImageRecipe(), "either"),
     ):
         with pytest.raises(DataError, match=why):
@@ -227,14 +235,14 @@ def test_commands_make_images_and_say_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_a_container_job_is_described_with_its_image(tmp_path: Path) -> None:
-    (tmp_path / "tool").write_bytes(b"x")
+    (tmp_path / "tool").write_bytes(STATIC)
     config = build_image(ImageRecipe(binary=tmp_path / "tool", architecture="amd64"), tmp_path / "image.tar")
     store = EmbeddedStore(tmp_path / "store")
     prepared = prepare_container(store, str(tmp_path / "image.tar"), str(tmp_path / "tool"), args=["a"], env=["A=b"])
     spec = prepared.spec
     assert isinstance(spec, ContainerSpec)
     assert (spec.image.id, spec.input_name, spec.args) == (config.id, "tool", ("a",))
-    assert prepared.input_bytes == (tmp_path / "image.tar").stat().st_size + 1
+    assert prepared.input_bytes == (tmp_path / "image.tar").stat().st_size + len(STATIC)
     assert parse_spec(store.get(Cid.parse(spec.cid))) == spec
     again = prepare_container(store, str(spec.image.archive), str(tmp_path / "tool"), args=["a"], env=["A=b"])
     assert again.spec == spec

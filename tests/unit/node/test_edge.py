@@ -110,7 +110,7 @@ def make_collator(net: Network0, tmp_path: Path) -> tuple[Collator, FakeGateway]
     net.step()
     gateway = FakeGateway(net)
     hints = Hints(tmp_path / "hints")
-    return Collator(net.nodes[0].core, gateway, hints, MemoryStore()), gateway  # type: ignore[arg-type]
+    return Collator(net.nodes[0].core, gateway, hints, MemoryStore()), gateway  # type: ignore[arg-type] (it has what a collator asks for)
 
 
 def altered(net: Network0, **changes: Any) -> SignedOrder:
