@@ -28,14 +28,7 @@ contract ChallengesTest is Proofs {
     function start(uint16 auditBps) internal {
         Params memory p = localParams();
         p.auditBps = auditBps;
-        deploy(p);
-        registry.createClass{value: 0.1 ether}(keccak256("profile"), uint128(UNIT), PRICE, true);
-        for (uint256 i; i < 10; ++i) {
-            addMember(i, 8);
-        }
-        advanceEraOf(CLASS);
-        fund(requester, 1000 ether);
-        fund(collator, 1000 ether);
+        deployWithMembers(p, 10, 8);
         vm.deal(stranger, 10 ether);
         (terms.rounds, terms.commitPeriod) = (0, 12);
     }

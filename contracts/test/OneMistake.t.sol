@@ -19,14 +19,7 @@ contract OneMistakeTest is ClassVotes, Proofs {
     function setUp() public {
         Params memory p = localParams();
         p.auditBps = 10_000;
-        deploy(p);
-        registry.createClass{value: 0.1 ether}(keccak256("profile"), uint128(UNIT), PRICE, true);
-        for (uint256 i; i < 10; ++i) {
-            addMember(i, 8);
-        }
-        advanceEraOf(CLASS);
-        fund(requester, 1000 ether);
-        fund(collator, 1000 ether);
+        deployWithMembers(p, 10, 8);
         vm.deal(stranger, 10 ether);
         watch(stranger);
         (terms.seats, terms.rounds, terms.commitPeriod) = (1, 0, 12);

@@ -94,7 +94,11 @@ abstract contract System {
 
     /// @dev A class of `count` members with `units` each, its first era, and a deposit for requester and collator.
     function deployWithMembers(uint256 count, uint16 units) internal {
-        deploy(localParams());
+        deployWithMembers(localParams(), count, units);
+    }
+
+    function deployWithMembers(Params memory p, uint256 count, uint16 units) internal {
+        deploy(p);
         registry.createClass{value: 0.1 ether}(keccak256("profile"), uint128(UNIT), PRICE, true);
         for (uint256 i; i < count; ++i) {
             addMember(i, units);
