@@ -10,6 +10,7 @@ from typing import Any
 
 from quorate.chain.types import write_atomically
 from quorate.protocol.errors import ConfigurationError, ValidationError
+from quorate.protocol.profiles import Description, UnknownProfile
 from quorate.protocol.spec import Limits
 from quorate_node.core.policy import CEILING_NAMES, DEFAULT_CEILINGS
 
@@ -31,6 +32,8 @@ class NodeConfig:
     `operators` is how many of them this process runs, with keys that are derived from the keystore's; the first one
     uses the keystore's own. With `share_executions` those drawn for the same bundle execute it once.
     `ceilings` bound what a job's spec may ask for, by the names of its limits; a task above them is not executed.
+    `classes` are those that it keeps alive; `profiles` describes, besides WebAssembly, those of classes that it
+    executes for (see quorate.protocol.profiles): `quorate-node class join` writes both.
     `max_fuel` bounds one task, `max_input_bytes` one bundle's input, `import_bytes` all content that others may push.
     `challenge_budget_wei` bounds the bonds of challenges in one run (0: none), `watch_bps` is the share of accepted
     bundles that are executed without a seat to find wrong ones, `reveal_depth` how many blocks deep a commitment must
@@ -50,6 +53,7 @@ class NodeConfig:
     operators: int = 1
     share_executions: bool = True
     classes: tuple[int, ...] = (1,)
+    profiles: tuple[str, ...] = ()
     owner: str | None = None
     max_fuel: int = 10**13
     max_input_bytes: int = 4 * GIB
@@ -68,6 +72,11 @@ class NodeConfig:
     def addresses(self) -> Path:
         """Addresses of a farm's operators: commands that only look need no passphrase for them."""
         return self.home / ADDRESSES_FILE
+
+    @property
+    def descriptions(self) -> tuple[Description, ...]:
+        """What `profiles` says."""
+        return tuple(map(Description.parse, self.profiles))
 
     @property
     def host(self) -> str:
@@ -94,7 +103,14 @@ def load_config(home: Path, operators: int | None = None) -> NodeConfig:
     values = _read_values(home, path)
     if operators is None or operators == values.get("operators", 1):
         return build_config(home, values, str(path))
-    values["operators"] = operators
+    return change_config(home, operators=operators)
+
+
+def change_config(home: Path, **changes: object) -> NodeConfig:
+    """Write settings down, None for the default. Raises ConfigurationError, and then nothing is written."""
+    path = home / CONFIG_FILE
+    values = _read_values(home, path) | changes
+    values = {name: value for name, value in values.items() if value is not None}
     config = build_config(home, values, str(path))
     write_atomically(path, json.dumps(values, indent=1) + os.linesep)
     return config
@@ -130,6 +146,10 @@ def build_config(home: Path, values: dict[str, Any], where: str) -> NodeConfig:
     for name in ("workers", "operators"):
         if getattr(config, name) < 1:
             raise ConfigurationError(f"{where}: {name} must be at least 1")
+    try:
+        _ = config.descriptions
+    except UnknownProfile as error:
+        raise ConfigurationError(f"{where}: profiles: {error}") from error
     if config.operators > 1 and config.owner:
         raise ConfigurationError(f"{where}: several operators own their stakes with their own keys: leave owner out")
     return config
@@ -154,6 +174,10 @@ def _check(home: Path, name: str, type_: str, value: Any, where: str) -> Any:
         wanted = int
     elif type_ == "bool":
         wanted = bool
+    elif type_.startswith("tuple[str"):
+        if isinstance(value, list) and all(type(each) is str for each in value):
+            return tuple(value)
+        raise ConfigurationError(f"{where}: {name} must be a list of texts")
     elif type_.startswith("tuple"):
         if isinstance(value, list) and all(type(each) is int and each > 0 for each in value):
             return tuple(value)

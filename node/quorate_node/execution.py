@@ -1,8 +1,8 @@
 """From an order to leaves: find spec, module and input, run the bundle's tasks, make their Merkle root.
 
 Content comes from whoever the collator names, then from the collator and the other seats; every byte is checked
-against its CID. A spec that contradicts its order is not a local failure: everybody sees the same bytes, so it is an
-agreed, refused result.
+against its CID. A spec that contradicts its order, or is of another profile than the class, is not a local failure:
+everybody sees the same bytes, so it is an agreed, refused result.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from quorate.protocol.errors import ContentUnavailable, DataError, ValidationError
 from quorate.protocol.partition import tasks_of_bundle
+from quorate.protocol.profiles import fits
 from quorate.protocol.result import EXIT_REFUSED, TaskResult, TaskStatus, compute_merkle_root
 from quorate.protocol.spec import JobSpec, Limits, compute_raw_cid
 from quorate.protocol.types import AbstainReason, JobOrder, Vote
@@ -53,6 +54,7 @@ FAILURES: dict[FailureReason, tuple[AbstainReason, bool]] = {
     FailureReason.CANNOT_START: (AbstainReason.OTHER, False),
     FailureReason.NO_DAEMON: (AbstainReason.RESOURCES, True),
     FailureReason.NOT_ALLOWED: (AbstainReason.POLICY, False),
+    FailureReason.UNSUPPORTED: (AbstainReason.POLICY, False),
     FailureReason.INTERNAL: (AbstainReason.OTHER, False),
 }
 """Reason of the abstention, and whether another try may help."""
@@ -62,19 +64,16 @@ class _AboveCeilings(Exception):
     """The spec asks for more than this node's operator gives."""
 
 
-GetExecutor = Callable[[], Awaitable[Executor]]
-
-
 @dataclass(slots=True)
 class ExecutionService:
-    """Runs Execute instructions. `get_executor` starts the workers when they are first needed.
+    """Runs Execute instructions. `hints` gives the providers of a job that this node was told.
 
-    `hints` gives the providers of a job that this node was told. With `is_shared` operators of this
-    process that are drawn for the same bundle share its execution. A spec above the operator's `ceilings` is not run.
+    With `is_shared` operators of this process that are drawn for the same bundle share its execution. A spec above the
+    operator's `ceilings` is not run.
     """
 
     store: BlobStore
-    get_executor: GetExecutor
+    executor: Executor
     messenger: Messenger
     own_url: str
     is_local: bool
@@ -125,8 +124,7 @@ class ExecutionService:
             if spec is None:
                 results.append(await asyncio.to_thread(self._refuse, order, index))
                 continue
-            executor = await self.get_executor()
-            outcome = await executor.execute(ExecutionTask(spec, index), timeout_s=float(instruction.period_s))
+            outcome = await self.executor.execute(ExecutionTask(spec, index), timeout_s=float(instruction.period_s))
             if isinstance(outcome, LocalFailure):
                 reason, may_help = FAILURES[outcome.reason]
                 return BundleFailed(instruction.key, f"{outcome.reason}: {outcome.detail}", may_help, reason)
@@ -150,6 +148,8 @@ class ExecutionService:
         except ValidationError:
             return None
         if spec.task_count != order.task_count or spec.limits.fuel > order.fuel_limit:
+            return None
+        if not fits(spec, instruction.profile):
             return None
         if (excess := explain_excess(spec.limits, self.ceilings)) is not None:
             raise _AboveCeilings(excess)

@@ -20,6 +20,7 @@ from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.types import Deployment, parse_address
 from quorate.protocol.errors import Busy, ConfigurationError, QuorateError
 from quorate.protocol.hashing import keccak
+from quorate.protocol.spec import WASM_PROFILE
 from quorate.protocol.types import OperatorId
 from quorate.storage.embedded import EmbeddedStore
 from quorate_node import metrics as metrics_module
@@ -33,7 +34,7 @@ from quorate_node.core.policy import Limits
 from quorate_node.core.state import Identity, Network, Settings
 from quorate_node.core.stimuli import GroupJournaled
 from quorate_node.execution import ExecutionService
-from quorate_node.executor.base import Executor
+from quorate_node.executor.dispatcher import Dispatcher
 from quorate_node.gateway.app import Services, build_app
 from quorate_node.hints import Hints
 from quorate_node.journal import Journal
@@ -85,8 +86,7 @@ class Node:
         self._farm = Farm([core(self._identify(i), network, self._settings(i)) for i in range(len(keys))])
         self._messenger = HttpMessenger(self._farm.chain, is_local=self._is_local)
         self._agent = Agent(self._farm, ChainWatcher(gateway))
-        self._pool: WorkerPool | None = None
-        self._pool_lock = asyncio.Lock()
+        self._executors = Dispatcher({WASM_PROFILE: self._start_workers})
         self._is_ready = False
 
     # parts --------------------------------------------------------------------------------------------------------
@@ -116,21 +116,19 @@ class Node:
         return Settings(
             config.classes, config.collator and index == 0, config.fee_wei, limits,
             config.challenge_budget_wei, config.watch_bps, config.reveal_depth,
+            Settings().profiles | {each.digest for each in config.descriptions},
         )  # fmt: skip
 
-    async def _get_executor(self) -> Executor:
+    async def _start_workers(self) -> WorkerPool:
         from quorate_node.executor.pool import WorkerPool  # it knows wasmtime: not before we are ready
 
-        async with self._pool_lock:
-            if self._pool is None:
-                home = self._config.home
-                # Machine code in the cache is believed only with our key's mark.
-                secret = keccak(b"quorate-code-cache" + self._keys[0].key)
-                most = float(self._config.ceilings.compile_seconds)
-                pool = WorkerPool(self._config.workers, home / "store", home / "code", secret=secret, compile_s=most)
-                await pool.start()
-                self._pool = pool
-        return self._pool
+        home = self._config.home
+        # Machine code in the cache is believed only with our key's mark.
+        secret = keccak(b"quorate-code-cache" + self._keys[0].key)
+        most = float(self._config.ceilings.compile_seconds)
+        pool = WorkerPool(self._config.workers, home / "store", home / "code", secret=secret, compile_s=most)
+        await pool.start()
+        return pool
 
     # life ---------------------------------------------------------------------------------------------------------
 
@@ -151,8 +149,7 @@ class Node:
             )  # fmt: skip
             await self._serve(server, listener)
         finally:
-            if self._pool is not None:
-                await self._pool.close()
+            await self._executors.close()
             await self._messenger.close()
             for journal in journals:
                 journal.close()
@@ -170,7 +167,7 @@ class Node:
                 collator.on_posted(post.orders, block)
 
         execution = ExecutionService(
-            store, self._get_executor, self._messenger, config.url, self._is_local, hints.get, config.share_executions,
+            store, self._executors, self._messenger, config.url, self._is_local, hints.get, config.share_executions,
             config.ceilings,
         )  # fmt: skip
         tools = Tools(
@@ -249,7 +246,7 @@ class Node:
         await asyncio.sleep(WARM_UP_S)
         with contextlib.suppress(asyncio.CancelledError):
             try:
-                await self._get_executor()
+                await self._executors.find(WASM_PROFILE)
             except QuorateError as error:
                 self._log.error("workers did not start", error=str(error))
 

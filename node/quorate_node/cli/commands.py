@@ -13,11 +13,12 @@ from quorate.chain.account import SigningAccount
 from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.types import Deployment, parse_address, to_hex, write_atomically
 from quorate.cli.output import parse_amount as parse_amount  # for quorate_node.cli.main
-from quorate.protocol.errors import ConfigurationError, ValidationError
+from quorate.protocol.errors import ConfigurationError, QuorateError, ValidationError
+from quorate.protocol.profiles import Description
 from quorate.protocol.types import Address
-from quorate_node.cli import stakes
+from quorate_node.cli import memberships, stakes
 from quorate_node.cli.transfers import fund
-from quorate_node.config import CONFIG_FILE, KEYSTORE_FILE, NodeConfig, build_config, load_config
+from quorate_node.config import CONFIG_FILE, KEYSTORE_FILE, NodeConfig, build_config, change_config, load_config
 from quorate_node.keystore import create_key, derive_keys, get_passphrase, open_key, read_address, read_addresses
 
 
@@ -81,15 +82,15 @@ def _open(home: Path, operators: int | None = None) -> tuple[NodeConfig, JsonRpc
     return config, gateway
 
 
-def _open_owners(home: Path, operators: int | None = None) -> tuple[JsonRpcGateway, list[SigningAccount]]:
-    """The chain, and the key of each operator, the keystore's own first."""
+def _open_owners(home: Path, operators: int | None = None) -> tuple[NodeConfig, JsonRpcGateway, list[SigningAccount]]:
+    """Configuration, the chain, and the key of each operator, the keystore's own first."""
     config, gateway = _open(home, operators)
     key = open_key(config.keystore, config.passphrase_file)
     if config.owner and parse_address(config.owner) != key.address:
         raise ConfigurationError(
             f"the stake belongs to {config.owner}, but {config.keystore} is another key: do this with the owner's key"
         )
-    return gateway, derive_keys(key, config)
+    return config, gateway, derive_keys(key, config)
 
 
 def stake(
@@ -99,9 +100,11 @@ def stake(
 
     What can be refused is refused before any money moves; of a farm, those that are not refused go on.
     """
-    gateway, keys = _open_owners(home, operators)
+    config, gateway, keys = _open_owners(home, operators)
     wish = stakes.StakeWish(wei, class_id, units, ask, capacity)
     wish.check(gateway)
+    if units:
+        _check_joinable(config, gateway, class_id)
     refusals = {key.address: stakes.find_refusal(gateway, key, wish) for key in keys}
     if able := [key for key in keys if refusals[key.address] is None]:
         stakes.check_money(gateway, keys[0], able, wei)
@@ -118,7 +121,7 @@ def stake(
 
 def unstake(home: Path, wei: int, leave: bool) -> dict[str, Any]:
     """Begin to unbond; `leave` first takes the operator out of all its classes, whose units hold stake."""
-    gateway, keys = _open_owners(home)
+    _, gateway, keys = _open_owners(home)
     return stakes.try_each(gateway, keys, lambda key: stakes.unstake(gateway, key, wei, leave))
 
 
@@ -128,7 +131,7 @@ def withdraw(home: Path, to: str | None = None, sweep: bool = False) -> dict[str
     With `sweep` all that the other operators' addresses hold comes along, be there unbonded stake or not; only those
     whose stake still unbonds keep it, for the withdraw that is to come.
     """
-    gateway, keys = _open_owners(home)
+    _, gateway, keys = _open_owners(home)
     target = parse_address(to) if to else keys[0].address
     if not any(target):
         raise ValidationError("nobody has the address 0x0: what is sent there is lost")
@@ -139,8 +142,100 @@ def withdraw(home: Path, to: str | None = None, sweep: bool = False) -> dict[str
 
 def rejoin(home: Path) -> dict[str, Any]:
     """Have operators drawn again whose jail is over."""
-    gateway, keys = _open_owners(home)
+    _, gateway, keys = _open_owners(home)
     return stakes.try_each(gateway, keys, lambda key: stakes.rejoin(gateway, key))
+
+
+# classes
+
+
+def create_class(
+    home: Path, words: Sequence[str], unit_wei: int | None, price: int, judged: bool | None
+) -> dict[str, Any]:
+    """Create a class with the keystore's key; its description is written down, as only a hash is on chain."""
+    wish = memberships.ClassWish(Description.parse(" ".join(words)), unit_wei, price, judged)
+    config, gateway = _open(home)
+    key = open_key(config.keystore, config.passphrase_file)
+    found = memberships.create(gateway, key, wish)
+    _remember(config, wish.description)
+    return found
+
+
+def join_class(
+    home: Path,
+    class_id: int,
+    words: Sequence[str],
+    units: int,
+    ask: int | None,
+    capacity: int,
+    operators: int | None = None,
+) -> dict[str, Any]:
+    """Join a class with stake that is free, after everything that can be refused is.
+
+    The configuration names class and description before anybody is in it: a node that did not know them would refuse
+    its seats, and pay for that.
+    """
+    given = Description.parse(" ".join(words)) if words else None
+    config, gateway, keys = _open_owners(home, operators)
+    info, wish = memberships.get_class(gateway, class_id), memberships.JoinWish(class_id, units, ask, capacity)
+    if ask is not None and ask > (most := gateway.params().max_price):
+        raise ValidationError(f"--ask is 1 to {most} on this deployment")
+    description = _check_joinable(config, gateway, class_id, given)
+
+    def join_one(key: SigningAccount) -> dict[str, Any]:
+        if (refusal := memberships.find_refusal(gateway, key, wish, info)) is not None:
+            raise refusal
+        _remember(load_config(home), description, class_id)
+        return memberships.join(gateway, key, wish, info)
+
+    try:
+        found = stakes.try_each(gateway, keys, join_one)
+    except QuorateError:
+        change_config(home, profiles=list(config.profiles), classes=list(config.classes))
+        raise
+    return found | {"description": str(description)}
+
+
+def leave_class(home: Path, class_id: int) -> dict[str, Any]:
+    """Leave a class with all operators that are in it; the node keeps it alive no longer, once it is restarted."""
+    _, gateway, keys = _open_owners(home)
+    memberships.get_class(gateway, class_id)
+    found = stakes.try_each(gateway, keys, lambda key: memberships.leave(gateway, key, class_id))
+    config = load_config(home)
+    change_config(home, classes=[each for each in config.classes if each != class_id])
+    return found
+
+
+def list_classes(home: Path) -> list[dict[str, Any]]:
+    """All classes of the deployment, as this host sees them."""
+    from quorate_node.executor.diagnosis import find_obstacle
+
+    config, gateway = _open(home)
+    operators = [gateway.operator_of(owner) for owner in _read_owners(config)]
+    return memberships.describe_all(gateway, operators, config.descriptions, find_obstacle)
+
+
+def _check_joinable(
+    config: NodeConfig, gateway: JsonRpcGateway, class_id: int, given: Description | None = None
+) -> Description:
+    from quorate_node.executor.diagnosis import find_obstacle
+
+    info = gateway.class_info(class_id)
+    return memberships.check_joinable(class_id, info, given, config.descriptions, find_obstacle)
+
+
+def _remember(config: NodeConfig, description: Description, class_id: int | None = None) -> None:
+    """Write down what this node is to work for: WebAssembly it always does."""
+    profiles, classes = list(config.profiles), list(config.classes)
+    if not description.is_wasm and str(description) not in profiles:
+        profiles.append(str(description))
+    if class_id is not None and class_id not in classes:
+        classes.append(class_id)
+    if (tuple(profiles), tuple(classes)) != (config.profiles, config.classes):
+        change_config(config.home, profiles=profiles, classes=classes)
+
+
+# looking
 
 
 def status(home: Path) -> dict[str, Any]:
@@ -149,13 +244,16 @@ def status(home: Path) -> dict[str, Any]:
     The node's part is None when it does not answer.
     """
     config, gateway = _open(home)
-    if config.operators == 1:
-        owners = [parse_address(config.owner) if config.owner else read_address(config.keystore)]
-    else:
-        owners = read_addresses(config)
-    operators = [_describe_operator(gateway, owner) for owner in owners]
+    operators = [_describe_operator(gateway, owner) for owner in _read_owners(config)]
     first = operators[0] | {"url": config.url, "operators": operators}
     return first | {"node": _ask_node(config.listen)}
+
+
+def _read_owners(config: NodeConfig) -> list[Address]:
+    """Who owns this home's operators, without a passphrase."""
+    if config.operators > 1:
+        return read_addresses(config)
+    return [parse_address(config.owner) if config.owner else read_address(config.keystore)]
 
 
 def _describe_operator(gateway: JsonRpcGateway, owner: Address) -> dict[str, Any]:

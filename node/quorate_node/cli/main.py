@@ -10,10 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from quorate.protocol.errors import QuorateError
-from quorate_node.cli import programs
+from quorate_node.cli import classes, programs
+from quorate_node.cli.options import DEFAULT_HOME, HomeOption, OperatorsOption
 from quorate_node.cli.printing import Output, OutputOption, show
-
-DEFAULT_HOME = Path("~/.quorate/node")
 
 app = typer.Typer(
     name="quorate-node",
@@ -25,11 +24,6 @@ app = typer.Typer(
 )
 
 
-HomeOption = Annotated[Path, typer.Option("--home", help="The node's folder.", envvar="QUORATE_NODE_HOME")]
-OperatorsOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Operators of this home from now on, each with a key derived from the keystore's."),
-]
 AmountArgument = Annotated[str, typer.Argument(help="Wei, or ether as in 1.5ether.")]
 
 
@@ -160,6 +154,7 @@ def status(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) 
 
 
 programs.register(app)
+app.add_typer(classes.app, name="class")
 
 
 def main(argv: list[str] | None = None) -> None:

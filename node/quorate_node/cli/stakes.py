@@ -48,13 +48,14 @@ def _retell(error: QuorateError, text: str) -> QuorateError:
     return RecoverableError(text) if isinstance(error, RecoverableError) else ValidationError(text)
 
 
-def _send(gateway: JsonRpcGateway, key: SigningAccount, call: Call, value: int = 0) -> str:
+def send(gateway: JsonRpcGateway, key: SigningAccount, call: Call, value: int = 0) -> str:
+    """Send a call and wait until it is mined; its hash in hex."""
     transaction = gateway.send(key, call, value=value)
     gateway.wait(transaction, MINED_S)
     return to_hex(transaction)
 
 
-def _find_operator(gateway: JsonRpcGateway, key: SigningAccount) -> int:
+def find_operator(gateway: JsonRpcGateway, key: SigningAccount) -> int:
     """Id of a key's operator. Raises ProtocolViolation when it has none."""
     if operator_id := gateway.operator_of(key.address):
         return operator_id
@@ -126,10 +127,10 @@ def stake(gateway: JsonRpcGateway, key: SigningAccount, wish: StakeWish) -> dict
     """Register or stake, then join."""
     operator_id = gateway.operator_of(key.address)
     call = calls.stake(operator_id) if operator_id else calls.register(key.address)
-    found: dict[str, Any] = {"transaction": _send(gateway, key, call, wish.wei)}
+    found: dict[str, Any] = {"transaction": send(gateway, key, call, wish.wei)}
     if wish.units:
         try:
-            found["joined"] = _send(gateway, key, calls.join(wish.class_id, wish.units, wish.ask, wish.capacity))
+            found["joined"] = send(gateway, key, calls.join(wish.class_id, wish.units, wish.ask, wish.capacity))
         except (ValidationError, RecoverableError) as error:
             staked = f"{format_ether(wish.wei)} are staked, but class {wish.class_id} is not joined"
             again = f"`quorate-node stake 1 --units {wish.units}` tries again with no more than a wei"
@@ -145,15 +146,15 @@ def stake(gateway: JsonRpcGateway, key: SigningAccount, wish: StakeWish) -> dict
 
 def unstake(gateway: JsonRpcGateway, key: SigningAccount, wei: int, leave: bool) -> dict[str, Any]:
     """Begin to unbond. An amount that is not there is refused before any class is left."""
-    operator_id = _find_operator(gateway, key)
+    operator_id = find_operator(gateway, key)
     held = gateway.operator(operator_id).stake
     if wei > held:
         hint = f"the operator's whole stake is {format_ether(held)}, with what classes hold: ask for less"
         raise ProtocolViolation("InsufficientStake", held, wei, hint=hint)
     for class_id in range(1, gateway.class_count() + 1) if leave else ():
         if operator_id in gateway.class_members(class_id):
-            _send(gateway, key, calls.leave(class_id))
-    transaction = _send(gateway, key, calls.unstake(wei))
+            send(gateway, key, calls.leave(class_id))
+    transaction = send(gateway, key, calls.unstake(wei))
     info = gateway.operator(operator_id)
     return {"transaction": transaction, "unbonding_wei": info.unbonding, "release_at": info.release_at}
 
@@ -164,7 +165,7 @@ def withdraw(gateway: JsonRpcGateway, key: SigningAccount, target: Address, swee
     unbonding = gateway.operator(operator_id).unbonding if operator_id else 0
     found: dict[str, Any] = {}
     try:
-        found |= {"transaction": _send(gateway, key, calls.withdraw()), "withdrawn_wei": unbonding}
+        found |= {"transaction": send(gateway, key, calls.withdraw()), "withdrawn_wei": unbonding}
     except ProtocolViolation as refusal:
         if not sweep or key.address == target:
             raise
@@ -194,8 +195,8 @@ def _tell_kept(gateway: JsonRpcGateway, operator_id: int) -> str:
 
 def rejoin(gateway: JsonRpcGateway, key: SigningAccount) -> dict[str, Any]:
     """Be drawn again after a jail."""
-    operator_id = _find_operator(gateway, key)
+    operator_id = find_operator(gateway, key)
     found: dict[str, Any] = {"operator_id": operator_id}
     if not gateway.faults(operator_id).jailed_until:
         return found | {"problem": "it is not in jail"}
-    return found | {"transaction": _send(gateway, key, calls.rejoin())}
+    return found | {"transaction": send(gateway, key, calls.rejoin())}

@@ -1,4 +1,4 @@
-"""Tables for people who run a farm."""
+"""Tables for operators: their own stakes, and all classes."""
 
 from __future__ import annotations
 
@@ -34,3 +34,21 @@ def _state(operator: Mapping[str, Any]) -> Text:
         return Text(problem, style="yellow")
     failed = operator["failed_seats"]
     return Text(f"{failed} failed seats in this era" if failed else "well")
+
+
+def render_classes(classes: Sequence[Mapping[str, Any]]) -> Table:
+    """A row for each class, as `class list` describes it."""
+    table = make_table("classes", ">class", "for", "judged", ">unit", ">price", ">members", ">units", ">mine",
+                       "era until", "this host")  # fmt: skip
+    for row in classes:
+        table.add_row(
+            str(row["class"]),
+            row["description"] or row["profile"],
+            "yes" if row["judged"] else "never",
+            format_amount(row["unit_wei"]),
+            format_amount(row["price"]),
+            *(str(row[name]) for name in ("members", "units", "mine")),
+            format_time(row["era_end"]),
+            Text("runs it") if row["can_run"] else Text(row["why"], style="yellow"),
+        )
+    return table

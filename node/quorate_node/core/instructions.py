@@ -49,7 +49,8 @@ class ReadAuditHeader:
 class Execute:
     """Run tasks of a bundle (none named: all); answered by BundleExecuted or BundleFailed.
 
-    `collators` and `operators` may know where the input is; `period_s` is the time that the batch grants.
+    `collators` and `operators` may know where the input is; `period_s` is the time that the batch grants, `profile`
+    that of the order's class.
     """
 
     key: WorkKey
@@ -59,6 +60,7 @@ class Execute:
     collators: tuple[Address, ...]
     operators: tuple[int, ...]
     period_s: int
+    profile: bytes
     tasks: tuple[int, ...] = ()
 
 

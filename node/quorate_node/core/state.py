@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from quorate.protocol.hashing import keccak
 from quorate.protocol.params import Params
+from quorate.protocol.profiles import Description
 from quorate.protocol.spec import WASM_PROFILE
 from quorate.protocol.types import (
     AbstainReason,
@@ -59,8 +59,8 @@ class Settings:
 
     `challenge_budget_wei` is what it puts up for bonds of challenges at most (0: it never challenges), `watch_bps` the
     share of accepted bundles, in 1/10,000, that it executes without a seat to find wrong ones. `reveal_depth` is how
-    many blocks a commitment must be deep before its opening leaves. `profiles` are hashes of the names of those that
-    its executor runs.
+    many blocks a commitment must be deep before its opening leaves. `profiles` are hashes of the descriptions of
+    those that it runs.
     """
 
     classes: tuple[int, ...] = (1,)
@@ -70,7 +70,7 @@ class Settings:
     challenge_budget_wei: int = 0
     watch_bps: int = 0
     reveal_depth: int = 0
-    profiles: frozenset[bytes] = frozenset({keccak(WASM_PROFILE.encode())})
+    profiles: frozenset[bytes] = frozenset({Description(WASM_PROFILE).digest})
 
 
 # own ----------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quorate.protocol.profiles import find_description
 from quorate.protocol.types import AbstainReason
 from quorate_node.core.instructions import Execute, Instruction, Note
 from quorate_node.core.policy import compute_refusal
@@ -40,15 +41,18 @@ def ensure_work(
     collators = (batch.collator,) if batch else ()
     others = tuple(each for each in operators if each != state.identity.operator_id)
     period = bundle.order.commit_period
-    return work, Execute(key, bundle.job_id, bundle.order, bundle.job_bundle, collators, others, period, tasks)
+    profile = state.chain.classes[bundle.order.class_id].profile
+    return work, Execute(key, bundle.job_id, bundle.order, bundle.job_bundle, collators, others, period, profile, tasks)
 
 
 def refuse_class(state: State, class_id: int) -> tuple[AbstainReason, str] | None:
-    """Whether the class asks for results of another profile: ours would be wrong there, and cost the stake."""
-    view = state.chain.classes.get(class_id)
-    if view is None or view.profile in state.settings.profiles:
-        return None
-    return AbstainReason.POLICY, f"class {class_id} has a profile that this node does not run: leave it"
+    """Whether the class asks for results of another profile, or judges what cannot be: ours would cost the stake."""
+    view = state.chain.classes[class_id]
+    if view.profile not in state.settings.profiles:
+        return AbstainReason.POLICY, f"class {class_id} has a profile that this node does not run: leave it"
+    found = find_description(view.profile)
+    objection = found.find_objection(view.judged) if found else None
+    return (AbstainReason.POLICY, f"leave class {class_id}: {objection}") if objection else None
 
 
 def _refuse(state: State, work: Work, reason: AbstainReason, text: str) -> Instruction:

@@ -32,6 +32,7 @@ class FailureReason(StrEnum):
     CANNOT_START = "CANNOT_START"  # the container's program is not there or is for another machine
     NO_DAEMON = "NO_DAEMON"  # no container daemon answers, or it died in mid-task
     NOT_ALLOWED = "NOT_ALLOWED"  # this operator's settings do not take the task
+    UNSUPPORTED = "UNSUPPORTED"  # this node has no executor for the spec's profile
     INTERNAL = "INTERNAL"  # a bug of ours; the detail says where
 
 

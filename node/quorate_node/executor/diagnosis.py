@@ -18,6 +18,7 @@ from typing import Any
 import wasmtime
 
 from quorate.protocol.errors import QuorateError
+from quorate.protocol.profiles import Description
 from quorate.protocol.spec import GIB, WASM_PROFILE, JobSpec
 from quorate.storage.embedded import EmbeddedStore
 from quorate_node.executor.base import ExecutionTask, LocalFailure
@@ -59,6 +60,20 @@ def diagnose() -> dict[str, Any]:
         "docker": _ask_docker(),
         "gpu": _look_for_gpu(),
     }
+
+
+def find_obstacle(description: Description) -> str | None:
+    """Why this host cannot run programs of a profile; None where it can."""
+    if description.name == DOCKER_PROFILE:
+        found, missing = _ask_docker(), "this version's nodes take no container jobs yet"
+    elif description.name == GPU_PROFILE:
+        found, missing = _look_for_gpu(), "this version of Quorate runs nothing on GPUs yet"
+    else:
+        found, missing = _try_wasm(), None
+    if found["ok"]:
+        return missing
+    failed = (f"{name}: {run['why']}" for name, run in found.get("runs", {}).items() if not run["ok"])
+    return str(found.get("why") or "; ".join(failed))
 
 
 def _describe_host() -> dict[str, Any]:

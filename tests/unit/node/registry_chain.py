@@ -13,19 +13,32 @@ from quorate.chain.abi import Contract, load_interface
 from quorate.chain.account import SigningAccount
 from quorate.chain.calls import Call as Sent
 from quorate.chain.rpc import RpcError
-from quorate.chain.types import ClassInfo, Deployment, FaultInfo, OperatorInfo, parse_address, parse_hex, to_hex
+from quorate.chain.types import (
+    ClassInfo,
+    Deployment,
+    FaultInfo,
+    LoggedEvent,
+    OperatorInfo,
+    Receipt,
+    parse_address,
+    parse_hex,
+    to_hex,
+)
 from quorate.protocol.classes import Membership
 from quorate.protocol.context import Block, Call
 from quorate.protocol.hashing import keccak
 from quorate.protocol.params import ETHER, LOCAL, Params
+from quorate.protocol.profiles import Description
 from quorate.protocol.registry import Registry
+from quorate.protocol.spec import WASM_PROFILE
 from quorate.protocol.types import Address, OperatorId
 
 UNIT = ETHER // 10
 FEE = 10**12
 """What each call to a contract costs its sender, in wei."""
 METHODS = {"leave": "apply_leave", "join": "apply_join", "stake": "apply_stake", "register": "apply_register",
-           "unstake": "apply_unstake", "withdraw": "apply_withdraw", "rejoin": "apply_rejoin"}  # fmt: skip
+           "unstake": "apply_unstake", "withdraw": "apply_withdraw", "rejoin": "apply_rejoin",
+           "createClass": "apply_create_class"}  # fmt: skip
 
 
 class RegistryChain:
@@ -38,9 +51,10 @@ class RegistryChain:
         self.balances: dict[Address, int] = {}
         self.nonces: dict[Address, int] = {}
         self.sent: list[str] = []
+        self.receipts: dict[bytes, Receipt] = {}
         self.gone: dict[Address, Exception] = {}
         creation = Call(others[0], Block(1, self.now), LOCAL.class_deposit)
-        self.registry.apply_create_class(creation, bytes(32), UNIT, 10**9, judged=True)
+        self.registry.apply_create_class(creation, Description(WASM_PROFILE).digest, UNIT, 10**9, judged=True)
 
     def enroll(self, key: SigningAccount, stake: int, units: int = 0) -> int:
         """An operator of this key, with something for gas."""
@@ -67,10 +81,13 @@ class RegistryChain:
         paid = events[0].amount if call.name == "withdraw" else 0
         self.balances[key.address] += paid - value - FEE
         self.sent.append(call.name)
-        return keccak(repr(self.sent).encode())
+        digest = keccak(repr(self.sent).encode())
+        logs = tuple(LoggedEvent(event, 2, digest, index) for index, event in enumerate(events))
+        self.receipts[digest] = Receipt(1, 2, 100_000, logs)
+        return digest
 
-    def wait(self, transaction: bytes, timeout_s: float) -> None:
-        assert len(transaction) == 32
+    def wait(self, transaction: bytes, timeout_s: float) -> Receipt:
+        return self.receipts[transaction]
 
     def balance(self, address: Address) -> int:
         return self.balances.get(address, 0)
@@ -98,7 +115,8 @@ class RegistryChain:
         return dict(self.registry.classes[class_id].members)
 
     def class_info(self, class_id: int) -> ClassInfo:
-        return ClassInfo(bytes(32), self.registry.classes[class_id].unit_wei, 0, 0, 0, 0, 0, False, True)
+        found = self.registry.classes[class_id]
+        return ClassInfo(found.profile, found.unit_wei, found.price, 0, 0, 0, 0, False, found.judged)
 
     # JSON-RPC, for plain transfers
 
@@ -124,4 +142,5 @@ class RegistryChain:
         self.balances[target] = self.balance(target) + value
         self.nonces[sender] = self.nonces.get(sender, 0) + 1
         self.sent.append("transfer")
+        self.receipts[keccak(raw)] = Receipt(1, 2, 21_000, ())
         return to_hex(keccak(raw))

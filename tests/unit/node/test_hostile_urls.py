@@ -21,6 +21,8 @@ from quorate.delivery import send_hints
 from quorate.messages import MAX_PROVIDERS, OrderMessage
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ContentUnavailable, DataError
+from quorate.protocol.profiles import Description
+from quorate.protocol.spec import WASM_PROFILE
 from quorate.protocol.types import AbstainReason, Address, JobId, Vote
 from quorate.results import fetch_leaves
 from quorate.storage.cid import Cid
@@ -31,7 +33,7 @@ from quorate_node.core.instructions import Execute
 from quorate_node.core.stimuli import BundleExecuted, BundleFailed
 from quorate_node.core.views import ChainView, OperatorView
 from quorate_node.execution import ExecutionService
-from quorate_node.executor.base import Executor
+from quorate_node.executor.dispatcher import Dispatcher
 from quorate_node.journal import Journal
 from quorate_node.mailbox import Mailbox
 from quorate_node.messaging import HttpMessenger
@@ -40,6 +42,8 @@ from quorate_node.performer import LeafShelf, Performer, Tools
 from quorate_node.providers import check_url
 
 NOBODY = Address(bytes(20))
+NO_EXECUTOR = Dispatcher({})
+PROFILE = Description(WASM_PROFILE).digest
 EMPTY_LABEL, LONG_LABEL = "http://a..b", f"http://{'a' * 64}.example"
 HOSTILE = (EMPTY_LABEL, LONG_LABEL, "http://xn--\x80")
 
@@ -48,10 +52,6 @@ HOSTILE = (EMPTY_LABEL, LONG_LABEL, "http://xn--\x80")
 def test_it_is_refused_with_an_error_of_ours(url: str) -> None:
     with pytest.raises(DataError):
         check_url(url, is_local=False)
-
-
-async def no_executor() -> Executor:
-    raise AssertionError("nothing to execute: the content is not there")
 
 
 async def execute(
@@ -64,9 +64,9 @@ async def execute(
     order = net.order().order
     job_id = compute_job_id(net.world.market.separator, order)
     with closing(EmbeddedStore(folder)) as store:
-        service = ExecutionService(store, no_executor, messenger, "http://127.0.0.1:1", is_local=True, hints=hints)
+        service = ExecutionService(store, NO_EXECUTOR, messenger, "http://127.0.0.1:1", is_local=True, hints=hints)
         try:
-            return await service.run(Execute((1, 0), job_id, order, 0, (), operators, 5))
+            return await service.run(Execute((1, 0), job_id, order, 0, (), operators, 5, PROFILE))
         finally:
             service.fetchers.shutdown()
             await messenger.close()
@@ -98,10 +98,12 @@ def test_a_collator_names_few_providers(tmp_path: Path) -> None:
         order = Network0().order().order
         with closing(EmbeddedStore(tmp_path)) as store:
             service = ExecutionService(
-                store, no_executor, messenger, "http://127.0.0.1:1", is_local=True, hints=lambda _: []
+                store, NO_EXECUTOR, messenger, "http://127.0.0.1:1", is_local=True, hints=lambda _: []
             )
             try:
-                return await service._find_providers(Execute((1, 0), JobId(bytes(32)), order, 0, (collator,), (2,), 5))
+                return await service._find_providers(
+                    Execute((1, 0), JobId(bytes(32)), order, 0, (collator,), (2,), 5, PROFILE)
+                )
             finally:
                 service.fetchers.shutdown()
                 await messenger.close()
@@ -138,7 +140,7 @@ def test_whatever_breaks_an_execution_the_core_hears_of_it(tmp_path: Path) -> No
     net = Network0()
     node, heard = net.nodes[0], list[object]()
     order = net.order().order
-    instruction = Execute((1, 0), JobId(bytes(32)), order, 0, (), (), 5)
+    instruction = Execute((1, 0), JobId(bytes(32)), order, 0, (), (), 5, PROFILE)
 
     def trip(_: bytes) -> list[str]:
         raise RuntimeError("nobody thought of this")
@@ -146,7 +148,7 @@ def test_whatever_breaks_an_execution_the_core_hears_of_it(tmp_path: Path) -> No
     async def perform() -> None:
         messenger = HttpMessenger(ChainView(), is_local=True)
         with closing(EmbeddedStore(tmp_path)) as store:
-            service = ExecutionService(store, no_executor, messenger, "http://127.0.0.1:1", is_local=True, hints=trip)
+            service = ExecutionService(store, NO_EXECUTOR, messenger, "http://127.0.0.1:1", is_local=True, hints=trip)
             mailbox = Mailbox(lambda: node.core.state, heard.append)
             tools = Tools(
                 cast(ChainGateway, None), messenger, mailbox, service, Metrics(), LeafShelf(), "", lambda *_: None

@@ -14,8 +14,10 @@ from quorate.protocol.errors import ChainUnavailable, ProtocolViolation, Recover
 from quorate.protocol.params import ETHER, LOCAL
 from quorate.protocol.types import Address
 from quorate_node.cli import commands
+from quorate_node.config import NodeConfig
 
 HOME = Path("nowhere")
+CONFIG = NodeConfig(HOME, "", HOME, HOME)
 SAVINGS = "0x" + "77" * 20
 
 
@@ -28,7 +30,7 @@ def keys() -> list[SigningAccount]:
 def chain(monkeypatch: pytest.MonkeyPatch, keys: list[SigningAccount]) -> RegistryChain:
     """A chain, and a home with these keys."""
     found = RegistryChain()
-    monkeypatch.setattr(commands, "_open_owners", lambda home, operators=None: (found, keys))
+    monkeypatch.setattr(commands, "_open_owners", lambda home, operators=None: (CONFIG, found, keys))
     return found
 
 

@@ -1,0 +1,51 @@
+"""One executor out of several: each task goes to the one of its spec's profile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+from quorate_node.executor.base import Executed, ExecutionTask, Executor, FailureReason, LocalFailure
+
+
+class ClosableExecutor(Executor, Protocol):
+    """An executor that holds processes or connections."""
+
+    async def close(self) -> None:
+        """Let them go."""
+
+
+Starter = Callable[[], Awaitable[ClosableExecutor]]
+
+
+class Dispatcher:
+    """Executors by the name of their profile; each is started when it is first needed, once."""
+
+    def __init__(self, starters: Mapping[str, Starter]) -> None:
+        self._starters = dict(starters)
+        self._started: dict[str, ClosableExecutor] = {}
+        self._locks = {profile: asyncio.Lock() for profile in starters}
+
+    async def find(self, profile: str) -> ClosableExecutor | None:
+        """The executor of a profile, started by now; None if there is none. Raises what its start raises."""
+        if profile not in self._starters:
+            return None
+        async with self._locks[profile]:
+            if profile not in self._started:
+                self._started[profile] = await self._starters[profile]()
+        return self._started[profile]
+
+    async def execute(self, task: ExecutionTask, *, timeout_s: float) -> Executed | LocalFailure:
+        """Run a task where its profile says; see Executor."""
+        profile = task.spec.profile
+        executor = await self.find(profile)
+        if executor is None:
+            return LocalFailure(FailureReason.UNSUPPORTED, f"nothing here executes {profile}: leave its classes")
+        return await executor.execute(task, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """End all that were started; may be called again."""
+        while self._started:
+            _, executor = self._started.popitem()
+            await executor.close()
