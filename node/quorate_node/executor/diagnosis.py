@@ -17,8 +17,9 @@ from typing import Any
 
 import wasmtime
 
+from quorate.protocol.container import DOCKER_PROFILE
 from quorate.protocol.errors import QuorateError
-from quorate.protocol.profiles import Description
+from quorate.protocol.profiles import GPU_PROFILE, Description
 from quorate.protocol.spec import GIB, WASM_PROFILE, JobSpec
 from quorate.storage.embedded import EmbeddedStore
 from quorate_node.executor.base import ExecutionTask, LocalFailure
