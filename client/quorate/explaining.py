@@ -65,6 +65,11 @@ def explain_void(bundle: TrackedBundle, is_abandoned: bool) -> str:
         return f"the batch was abandoned: nobody closed it or drew its committees in time; the deposit is back{more}"
     if bundle.voters:
         return f"seats stayed silent in every round; what was not spent is back{more}"
+    if bundle.opened:  # a row without voters, though votes were seen
+        return (
+            "the seats' results differ, and in this class nobody is asked which is right; what was not spent is back. "
+            "Let the program leave out times, chance and the order of threads"
+        )
     if bundle.reasons:
         return f"{explain_abstentions(bundle.reasons)}; what was not spent is back"
     return "seats stayed silent in every round; the deposit is back"

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from quorate.chain.gateway import ChainGateway
 from quorate.protocol.confidence import compute_least_seats_in_network
+from quorate.protocol.container import AnySpec, ContainerSpec
 from quorate.protocol.errors import ProtocolViolation, ValidationError
 from quorate.protocol.params import BUNDLE_TASKS, FUEL_UNIT, Params
 from quorate.protocol.partition import count_bundles
-from quorate.protocol.profiles import check_fits
+from quorate.protocol.profiles import WrongClass, check_fits, list_fitting
 from quorate.protocol.settlement import compute_needed_period, compute_order_escrow, compute_task_price
 from quorate.protocol.types import Address, JobOrder, OrderFlag
 from quorate.spec import PreparedSpec
@@ -25,11 +26,13 @@ class OrderWishes:
     """What a requester decides; None takes a default from the chain.
 
     Either `seats`, or `confidence` (0.999: at most one wrong result in a thousand) against an adversary that holds
-    `adversary` of all stake. `max_price` in wei for a FUEL_UNIT, `max_fee` in wei for a bundle, `input_bytes` for an
+    `adversary` of all stake. `class_id` None: the client's, for a container the class that fits it best.
+    `max_price` in wei for a FUEL_UNIT, `max_fee` in wei for a bundle, `input_bytes` for an
     input that is not in our store, `valid_s` seconds for a collator to post it. `is_strict` refuses a result that only
     a part of the seats opened, the others silent: where all honest ones can be silenced it errs more often.
     """
 
+    class_id: int | None = None
     seats: int | None = None
     rounds: int | None = None
     confidence: float | None = None
@@ -45,8 +48,9 @@ class OrderWishes:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What an order locks at the class's present price, highest fee included; amounts in wei."""
+    """What an order locks at its class's present price, highest fee included; amounts in wei."""
 
+    class_id: int
     seats: int
     rounds: int
     price: int
@@ -54,15 +58,44 @@ class Quote:
     escrow: int
 
 
+def choose_class(gateway: ChainGateway, spec: AnySpec, wanted: int | None, usual: int) -> int:
+    """The class for a spec: `wanted`, else for WebAssembly the `usual` one, and for a container the best that there is.
+
+    Raises WrongClass, before anything is signed, where the class is for other specs, or there is none.
+    """
+    if wanted is None and isinstance(spec, ContainerSpec):
+        return _find_class(gateway, spec)
+    class_id, count = usual if wanted is None else wanted, gateway.class_count()
+    if not 1 <= class_id <= count:
+        raise ValidationError(f"there is no class {class_id} here: this deployment has {count}")
+    check_fits(spec, class_id, gateway.class_info(class_id).profile)
+    return class_id
+
+
+def _find_class(gateway: ChainGateway, spec: AnySpec) -> int:
+    """Of the classes that fit the narrowest, in which a vote is worth a stake; of several the largest."""
+    fitting = list_fitting(spec)
+    found = [(id_, gateway.class_info(id_)) for id_ in range(1, gateway.class_count() + 1)]
+    for description in fitting:
+        sizes = {
+            id_: len(gateway.table(id_, info.table).units)
+            for id_, info in found if info.table and info.profile == description.digest
+        }  # fmt: skip
+        if any(sizes.values()):
+            return max(sizes, key=lambda id_: sizes[id_])
+    names = ", and none for ".join(map(str, fitting))
+    raise WrongClass(f"no class here has members for {names}: operators make and join one with `quorate-node class`")
+
+
 def build_order(
-    gateway: ChainGateway, requester: Address, class_id: int, prepared: PreparedSpec, wishes: OrderWishes
+    gateway: ChainGateway, requester: Address, usual_class: int, prepared: PreparedSpec, wishes: OrderWishes
 ) -> JobOrder:
     """An order with nonce 0.
 
     Raises ValidationError for wishes that `post` would skip, WrongClass for a spec that the class is not for.
     """
+    class_id = choose_class(gateway, prepared.spec, wishes.class_id, usual_class)
     params, info = gateway.params(), gateway.class_info(class_id)
-    check_fits(prepared.spec, class_id, info.profile)
     rounds = params.max_rounds if wishes.rounds is None else wishes.rounds
     if not 0 <= rounds <= params.max_rounds:
         raise ValidationError(f"rounds {rounds} is out of range: choose 0 to {params.max_rounds}")
@@ -125,13 +158,13 @@ def check_period(params: Params, tasks: int, fuel: int, input_bytes: int, period
     if not needed <= period <= params.max_commit_period:
         raise ValidationError(
             f"{fuel} fuel and {input_bytes} bytes need {needed} s at the reference speed, and a commit period may have "
-            f"{min(period, params.max_commit_period)} s: lower --fuel, or split the input"
+            f"{min(period, params.max_commit_period)} s: lower --fuel (of a container --seconds), or split the input"
         )
 
 
-def quote_order(gateway: ChainGateway, class_id: int, prepared: PreparedSpec, wishes: OrderWishes) -> Quote:
+def quote_order(gateway: ChainGateway, usual_class: int, prepared: PreparedSpec, wishes: OrderWishes) -> Quote:
     """What an order by these wishes would lock."""
-    order = build_order(gateway, Address(bytes(20)), class_id, prepared, wishes)
+    order = build_order(gateway, Address(bytes(20)), usual_class, prepared, wishes)
     return _quote(gateway, order)
 
 
@@ -141,7 +174,7 @@ def _quote(gateway: ChainGateway, order: JobOrder) -> Quote:
     escrow = compute_order_escrow(
         task_price, order.task_count, order.seats, order.rounds, order.max_fee, gateway.params().audit_bps
     )
-    return Quote(order.seats, order.rounds, price, task_price, escrow)
+    return Quote(order.class_id, order.seats, order.rounds, price, task_price, escrow)
 
 
 def check_order(gateway: ChainGateway, order: JobOrder) -> None:

@@ -71,14 +71,16 @@ class Slash:
 class TrackedBundle:
     """One of the job's bundles; `committed` maps seats of the present round to members, `abstained` to reasons.
 
-    `reasons` counts abstentions of all rounds; `voters` are those of its last row, which `round` gave and which stands
-    in the batch's outcome page number `page`; `wrong` are members that a class vote found wrong.
+    `reasons` counts abstentions of all rounds; `voters` and `opened`, how many seats' votes were seen, are those of its
+    last row, which `round` gave and which stands in the batch's outcome page number `page`; `wrong` are members that a
+    class vote found wrong.
     """
 
     committed: dict[int, int] = field(default_factory=dict)
     abstained: dict[int, str] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     voters: tuple[int, ...] = ()
+    opened: int = 0
     page: int = 0
     round: int = 0
     wrong: set[int] = field(default_factory=set)

@@ -179,7 +179,7 @@ class JobTracker:
         for number, row in seen.items():
             bundle = self.bundles[number]
             bundle.verdict, bundle.voters, bundle.page = row.verdict, row.voters, self._pages
-            bundle.round = event.round
+            bundle.round, bundle.opened = event.round, row.opened
             bundle.vote = row.vote if row.verdict == Verdict.ACCEPTED else None
             if row.voters and bundle.dispute_id is None:  # of a conflict the record has told all votes
                 bundle.seats = _seats_of(bundle, row)

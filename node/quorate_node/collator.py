@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.signing import recover
+from quorate.protocol.container import parse_spec
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import Busy, DataError, ValidationError
-from quorate.protocol.spec import JobSpec
 from quorate.protocol.types import Address, JobId, SignatureKind, SignedOrder
 from quorate.storage.base import BlobStore, BlockNotFound
 from quorate.storage.cid import Cid
@@ -76,7 +76,7 @@ class Collator:
     def _judge_spec(self, spec_hash: bytes) -> None:
         """Refuse what this node would not execute, where the spec is here. A senseless one all nodes refuse alike."""
         try:
-            spec = JobSpec.from_bytes(self._store.get(Cid.from_digest(spec_hash)))
+            spec = parse_spec(self._store.get(Cid.from_digest(spec_hash)))
         except (BlockNotFound, DataError, ValidationError):
             return
         judge_spec(self._core.state, spec.limits)

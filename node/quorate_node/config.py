@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from quorate.chain.types import write_atomically
+from quorate.protocol.container import ContainerLimits
 from quorate.protocol.errors import ConfigurationError, ValidationError
 from quorate.protocol.profiles import Description, UnknownProfile
 from quorate.protocol.spec import Limits
-from quorate_node.core.policy import CEILING_NAMES, DEFAULT_CEILINGS
+from quorate_node.core import policy
+from quorate_node.core.policy import DEFAULT_CEILINGS, DEFAULT_CONTAINER_CEILINGS, AnyLimits, list_ceilings
+from quorate_node.executor.base import DockerSettings
 
 CONFIG_FILE = "config.json"
 KEYSTORE_FILE = "keystore.json"
@@ -20,7 +23,10 @@ JOURNAL_FILE = "journal"
 LOG_FILE = "node.log"
 ADDRESSES_FILE = "addresses.json"
 DEFAULT_LISTEN = "127.0.0.1:8200"
+DOCKER_HOST = "unix:///var/run/docker.sock"
+UNIX = "unix://"
 GIB = 1 << 30
+CEILINGS: dict[str, AnyLimits] = {"ceilings": DEFAULT_CEILINGS, "container_ceilings": DEFAULT_CONTAINER_CEILINGS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +37,16 @@ class NodeConfig:
     under which others reach it, None: http://LISTEN. `collator` takes orders, for `fee_wei` a bundle.
     `operators` is how many of them this process runs, with keys that are derived from the keystore's; the first one
     uses the keystore's own. With `share_executions` those drawn for the same bundle execute it once.
-    `ceilings` bound what a job's spec may ask for, by the names of its limits; a task above them is not executed.
+    `ceilings` bound what a job's spec may ask for, by the names of its limits, and `container_ceilings` what one in a
+    container may; a task above them is not executed.
     `classes` are those that it keeps alive; `profiles` describes, besides WebAssembly, those of classes that it
     executes for (see quorate.protocol.profiles): `quorate-node class join` writes both.
     `max_fuel` bounds one task, `max_input_bytes` one bundle's input, `import_bytes` all content that others may push.
     `challenge_budget_wei` bounds the bonds of challenges in one run (0: none), `watch_bps` is the share of accepted
     bundles that are executed without a seat to find wrong ones, `reveal_depth` how many blocks deep a commitment must
     be before it is opened.
+    Containers run on the daemon at `docker_host` (None: DOCKER_HOST, or Docker's own socket), with another OCI runtime
+    such as runsc if `docker_runtime` names one; images are pulled from no registry but `docker_registries`.
     """
 
     home: Path
@@ -63,6 +72,10 @@ class NodeConfig:
     reveal_depth: int = 0
     log_file: Path | None = None
     ceilings: Limits = DEFAULT_CEILINGS
+    container_ceilings: ContainerLimits = DEFAULT_CONTAINER_CEILINGS
+    docker_host: str | None = None
+    docker_runtime: str | None = None
+    docker_registries: tuple[str, ...] = ()
 
     def journal(self, index: int) -> Path:
         """Journal of one of the operators."""
@@ -79,6 +92,19 @@ class NodeConfig:
         return tuple(map(Description.parse, self.profiles))
 
     @property
+    def limits(self) -> policy.Limits:
+        """What it takes."""
+        return policy.Limits(
+            self.max_fuel, self.max_input_bytes, ceilings=self.ceilings, container_ceilings=self.container_ceilings
+        )
+
+    @property
+    def docker(self) -> DockerSettings:
+        """How containers are run."""
+        host = self.docker_host or find_docker_host()
+        return DockerSettings(host, self.home / "docker", self.workers, self.docker_runtime, self.docker_registries)
+
+    @property
     def host(self) -> str:
         """Interface to listen on."""
         return self.listen.rpartition(":")[0]
@@ -92,6 +118,20 @@ class NodeConfig:
     def url(self) -> str:
         """Where others reach this node."""
         return (self.announce or f"http://{self.listen}").rstrip("/")
+
+
+def find_docker_host() -> str:
+    """Where the host's daemon answers. Raises ConfigurationError for one elsewhere: it would not see our folders."""
+    return check_docker_host(os.environ.get("DOCKER_HOST") or DOCKER_HOST, "DOCKER_HOST")
+
+
+def check_docker_host(address: str, where: str) -> str:
+    """The address of a daemon on this machine. Raises ConfigurationError."""
+    if not address.startswith(UNIX) or len(address) == len(UNIX):
+        raise ConfigurationError(
+            f"{where} must be {UNIX}PATH, a daemon on this machine, which sees this node's folders, not {address!r}"
+        )
+    return address
 
 
 def load_config(home: Path, operators: int | None = None) -> NodeConfig:
@@ -143,6 +183,8 @@ def build_config(home: Path, values: dict[str, Any], where: str) -> NodeConfig:
     host, _, port = config.listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise ConfigurationError(f"{where}: listen must be HOST:PORT, not {config.listen!r}")
+    if config.docker_host is not None:
+        check_docker_host(config.docker_host, f"{where}: docker_host")
     for name in ("workers", "operators"):
         if getattr(config, name) < 1:
             raise ConfigurationError(f"{where}: {name} must be at least 1")
@@ -155,21 +197,22 @@ def build_config(home: Path, values: dict[str, Any], where: str) -> NodeConfig:
     return config
 
 
-def _check_ceilings(value: Any, where: str) -> Limits:
+def _check_ceilings(name: str, default: AnyLimits, value: Any, where: str) -> AnyLimits:
     """The default ceilings with those that are set."""
-    if not isinstance(value, dict) or (unknown := sorted(value.keys() - set(CEILING_NAMES))):
+    names = list_ceilings(default)
+    if not isinstance(value, dict) or (unknown := sorted(value.keys() - names.keys())):
         what = f"has unknown names: {', '.join(unknown)}" if isinstance(value, dict) else "must be an object"
-        raise ConfigurationError(f"{where}: ceilings {what}; they are {', '.join(CEILING_NAMES)} (for fuel: max_fuel)")
+        raise ConfigurationError(f"{where}: {name} {what}; they are {', '.join(names)} (for fuel: max_fuel)")
     try:
-        return replace(DEFAULT_CEILINGS, **value)
+        return replace(default, **value)
     except ValidationError as error:
-        raise ConfigurationError(f"{where}: ceilings: {error}") from error
+        raise ConfigurationError(f"{where}: {name}: {error}") from error
 
 
 def _check(home: Path, name: str, type_: str, value: Any, where: str) -> Any:
     wanted: type = str
-    if type_ == "Limits":
-        return _check_ceilings(value, where)
+    if name in CEILINGS:
+        return _check_ceilings(name, CEILINGS[name], value, where)
     if type_ == "int":
         wanted = int
     elif type_ == "bool":

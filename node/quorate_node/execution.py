@@ -16,19 +16,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from quorate.protocol.container import AnySpec, parse_spec
 from quorate.protocol.errors import ContentUnavailable, DataError, ValidationError
 from quorate.protocol.partition import tasks_of_bundle
 from quorate.protocol.profiles import fits
 from quorate.protocol.result import EXIT_REFUSED, TaskResult, TaskStatus, compute_merkle_root
-from quorate.protocol.spec import JobSpec, Limits, compute_raw_cid
+from quorate.protocol.spec import JobSpec, compute_raw_cid
 from quorate.protocol.types import AbstainReason, JobOrder, Vote
 from quorate.storage.base import MAX_BLOCK_BYTES, BlobStore
 from quorate.storage.cid import RAW, Cid
 from quorate.storage.fetch import FetchLimits, fetch_block, fetch_dag
 from quorate_node.core.instructions import Execute
-from quorate_node.core.policy import DEFAULT_CEILINGS, explain_excess
+from quorate_node.core.policy import DEFAULT_LIMITS, Limits, explain_excess
 from quorate_node.core.stimuli import BundleExecuted, BundleFailed
-from quorate_node.executor.base import ExecutionTask, Executor, FailureReason, LocalFailure
+from quorate_node.executor.base import AnyTask, Executor, FailureReason, LocalFailure, make_task
 from quorate_node.executor.content import StoredFile
 from quorate_node.messaging import Messenger
 from quorate_node.providers import check_url
@@ -69,17 +70,17 @@ class ExecutionService:
     """Runs Execute instructions. `hints` gives the providers of a job that this node was told.
 
     With `is_shared` operators of this process that are drawn for the same bundle share its execution. A spec above the
-    operator's `ceilings` is not run.
+    operator's ceilings is not run.
     """
 
     store: BlobStore
-    executor: Executor
+    executor: Executor[AnyTask]
     messenger: Messenger
     own_url: str
     is_local: bool
     hints: Callable[[bytes], list[str]]
     is_shared: bool = True
-    ceilings: Limits = DEFAULT_CEILINGS
+    limits: Limits = DEFAULT_LIMITS
     fetchers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MAX_FETCHES, "fetch"))
     running: dict[Hashable, asyncio.Task[BundleExecuted | BundleFailed]] = field(default_factory=dict)
     done: OrderedDict[Hashable, BundleExecuted] = field(default_factory=OrderedDict)
@@ -124,7 +125,7 @@ class ExecutionService:
             if spec is None:
                 results.append(await asyncio.to_thread(self._refuse, order, index))
                 continue
-            outcome = await self.executor.execute(ExecutionTask(spec, index), timeout_s=float(instruction.period_s))
+            outcome = await self.executor.execute(make_task(spec, index), timeout_s=float(instruction.period_s))
             if isinstance(outcome, LocalFailure):
                 reason, may_help = FAILURES[outcome.reason]
                 return BundleFailed(instruction.key, f"{outcome.reason}: {outcome.detail}", may_help, reason)
@@ -135,7 +136,7 @@ class ExecutionService:
         spent = round(found - began, 4), round(time.monotonic() - found, 4)
         return BundleExecuted(instruction.key, root, leaves, *spent)
 
-    async def _find_content(self, instruction: Execute) -> JobSpec | None:
+    async def _find_content(self, instruction: Execute) -> AnySpec | None:
         """The spec, with all its content in the store; None when the spec itself is to be refused."""
         order = instruction.order
         cid = Cid.from_digest(order.spec_hash)
@@ -144,21 +145,22 @@ class ExecutionService:
             providers = await self._find_providers(instruction)
         await self._fetch(cid, providers, 1 << 20, instruction.period_s)
         try:
-            spec = JobSpec.from_bytes(await asyncio.to_thread(self.store.get, cid))
+            spec = parse_spec(await asyncio.to_thread(self.store.get, cid))
         except ValidationError:
             return None
         if spec.task_count != order.task_count or spec.limits.fuel > order.fuel_limit:
             return None
         if not fits(spec, instruction.profile):
             return None
-        if (excess := explain_excess(spec.limits, self.ceilings)) is not None:
+        if (excess := explain_excess(spec.limits, self.limits)) is not None:
             raise _AboveCeilings(excess)
-        for text in filter(None, (spec.module, spec.input)):
+        for text in spec.contents:
             content = Cid.parse(text)
             if not await asyncio.to_thread(self.store.is_complete, content):
                 providers = providers or await self._find_providers(instruction)
-                if text == spec.module and await self._is_too_long(spec, providers, instruction.period_s):
-                    continue
+                if isinstance(spec, JobSpec) and text == spec.module:  # noqa: SIM102 (an await in a condition hides)
+                    if await self._is_too_long(spec, providers, instruction.period_s):
+                        continue
                 most = order.input_bytes * 11 // 10 + INPUT_SLACK_BYTES
                 await self._fetch(content, providers, most, instruction.period_s)
         return spec

@@ -18,6 +18,7 @@ from quorate.chain import calls
 from quorate.chain.account import SigningAccount
 from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.types import Deployment, parse_address
+from quorate.protocol.container import DOCKER_PROFILE
 from quorate.protocol.errors import Busy, ConfigurationError, QuorateError
 from quorate.protocol.hashing import keccak
 from quorate.protocol.spec import WASM_PROFILE
@@ -30,7 +31,6 @@ from quorate_node.config import NodeConfig, load_config
 from quorate_node.core.core import Core
 from quorate_node.core.farm import Farm
 from quorate_node.core.instructions import Post
-from quorate_node.core.policy import Limits
 from quorate_node.core.state import Identity, Network, Settings
 from quorate_node.core.stimuli import GroupJournaled
 from quorate_node.execution import ExecutionService
@@ -47,6 +47,7 @@ from quorate_node.providers import LOCAL_CHAIN_IDS
 from quorate_node.watcher import ChainWatcher
 
 if TYPE_CHECKING:
+    from quorate_node.executor.docker_executor import DockerExecutor
     from quorate_node.executor.pool import WorkerPool
 
 ANNOUNCE_S = 15.0
@@ -86,7 +87,8 @@ class Node:
         self._farm = Farm([core(self._identify(i), network, self._settings(i)) for i in range(len(keys))])
         self._messenger = HttpMessenger(self._farm.chain, is_local=self._is_local)
         self._agent = Agent(self._farm, ChainWatcher(gateway))
-        self._executors = Dispatcher({WASM_PROFILE: self._start_workers})
+        self._store = EmbeddedStore(config.home / "store")
+        self._executors = Dispatcher({WASM_PROFILE: self._start_workers, DOCKER_PROFILE: self._start_containers})
         self._is_ready = False
 
     # parts --------------------------------------------------------------------------------------------------------
@@ -112,9 +114,8 @@ class Node:
 
     def _settings(self, index: int) -> Settings:
         config = self._config
-        limits = Limits(config.max_fuel, config.max_input_bytes, ceilings=config.ceilings)
         return Settings(
-            config.classes, config.collator and index == 0, config.fee_wei, limits,
+            config.classes, config.collator and index == 0, config.fee_wei, config.limits,
             config.challenge_budget_wei, config.watch_bps, config.reveal_depth,
             Settings().profiles | {each.digest for each in config.descriptions},
         )  # fmt: skip
@@ -130,20 +131,24 @@ class Node:
         await pool.start()
         return pool
 
+    async def _start_containers(self) -> DockerExecutor:
+        from quorate_node.executor.docker_executor import DockerExecutor  # it takes a while to import
+
+        return DockerExecutor(self._config.docker, self._store)
+
     # life ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Until stopped."""
         config = self._config
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "node"))
-        listener = open_listener(config.host, config.port)
-        store = EmbeddedStore(config.home / "store")
         journals: list[Journal] = []
         try:
+            listener = open_listener(config.host, config.port)
             journals.extend(Journal(config.journal(index)) for index in range(len(self._keys)))
             server = QuietServer(
                 uvicorn.Config(
-                    build_app(self._assemble(store, journals)),
+                    build_app(self._assemble(journals)),
                     log_config=None, lifespan="off", access_log=False, backlog=BACKLOG, timeout_graceful_shutdown=2,
                 )
             )  # fmt: skip
@@ -153,11 +158,13 @@ class Node:
             await self._messenger.close()
             for journal in journals:
                 journal.close()
-            store.close()
+            self._store.close()
 
-    def _assemble(self, store: EmbeddedStore, journals: Sequence[Journal]) -> Services:
+    def _assemble(self, journals: Sequence[Journal]) -> Services:
         """Everything that runs beside the cores; afterwards they know what their journals held."""
-        config, first, metrics, leaves = self._config, self._farm.first, self._metrics, LeafShelf()
+        config, store, first, metrics, leaves = (
+            self._config, self._store, self._farm.first, self._metrics, LeafShelf(),
+        )  # fmt: skip
         hints = Hints(config.home / "hints.jsonl")
         collator = Collator(first, self._gateway, hints, store) if config.collator else None
         mailbox = Mailbox(lambda: first.state, partial(self._agent.feed, first))
@@ -168,7 +175,7 @@ class Node:
 
         execution = ExecutionService(
             store, self._executors, self._messenger, config.url, self._is_local, hints.get, config.share_executions,
-            config.ceilings,
+            config.limits,
         )  # fmt: skip
         tools = Tools(
             self._gateway, self._messenger, mailbox, execution, metrics, leaves, config.url, on_posted

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.dockers import Daemon
+from tests.integration.network import wait_for
 
 from quorate.images.build import ImageRecipe, build_image
 from quorate.protocol.container import CONTAINER_FUEL_RATE, ContainerLimits, ContainerSpec, Image
@@ -34,23 +36,6 @@ pytestmark = [
     pytest.mark.timeout(900),  # the first C program of a machine builds its library
     pytest.mark.skipif(dockerd.why_not() is not None, reason=f"no containers here: {dockerd.why_not()}"),
 ]
-
-
-class Daemon:
-    """A private daemon, and its processes."""
-
-    def __init__(self, folder: Path) -> None:
-        command = [sys.executable, "-m", "quorate_node.executor.dockerd", str(folder)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.host, pid = self.process.stdout.readline().split()
-        self.pid = int(pid)
-
-    def stop(self) -> None:
-        """As when whoever started it ends."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.process.wait(60) == 0
 
 
 @dataclass(slots=True)
@@ -165,7 +150,6 @@ def test_what_hosts_may_see_differently_is_no_vote(bench: Bench) -> None:
     expect(bench.run(image=pulled), FailureReason.NOT_ALLOWED, "docker_registries")
     allowed = bench.make(registries=("127.0.0.1:1",))
     expect(bench.run(image=pulled, executor=allowed), FailureReason.NO_DAEMON, "cannot be pulled")
-    expect(bench.run(executor=bench.make(memory_bytes=MIB)), FailureReason.NOT_ALLOWED, "docker_memory_bytes")
     expect(bench.run(executor=bench.make(host="unix:///run/none")), FailureReason.NO_DAEMON, "unix:///run/none")
 
 
@@ -258,3 +242,17 @@ def test_a_private_daemon_goes_with_whoever_started_it(tmp_path: Path) -> None:
             return
         time.sleep(0.02)
     pytest.fail("the daemon outlived its supervisor")
+
+
+def test_an_executor_that_is_closed_leaves_nothing_running(bench: Bench) -> None:
+    executor, api = bench.make("closing"), connect(bench.daemon.host)
+
+    async def close_in_mid_task() -> Any:
+        running = asyncio.create_task(executor.execute(ContainerTask(bench.spec("sleep")), timeout_s=60))
+        assert await asyncio.to_thread(wait_for, lambda: bool(api.containers()))
+        await executor.close()
+        return await running
+
+    expect(asyncio.run(close_in_mid_task()), FailureReason.TIMEOUT, "given up")
+    assert api.containers(all=True) == []
+    api.close()

@@ -13,6 +13,7 @@ from quorate.cli.job import FinalOption, TimeoutOption
 from quorate.cli.output import OutputFormat, OutputOption, guarded, print_result
 from quorate.cli.submitting import (
     AdversaryOption,
+    ClassOption,
     ConfidenceOption,
     EnvOption,
     Following,
@@ -35,7 +36,6 @@ from quorate.spec import add_image, parse_env
 
 docker = typer.Typer(help="Run containers (profile quorate-docker-1).", no_args_is_help=True)
 image = typer.Typer(help="Make images as content, without a registry.", no_args_is_help=True)
-DEFAULT_SECONDS = 25
 MIB = 1 << 20
 DEFAULTS = ContainerLimits()
 
@@ -57,6 +57,7 @@ def run(
         str | None, typer.Option(help="sha256:… of the image, where its archive is given by a CID that is not here.")
     ] = None,
     entrypoint: Annotated[str | None, typer.Option(help="Program to run instead of the image's own.")] = None,
+    class_id: ClassOption = None,
     seats: SeatsOption = None,
     confidence: ConfidenceOption = None,
     adversary: AdversaryOption = 0.1,
@@ -64,7 +65,7 @@ def run(
     seconds: Annotated[
         int,
         typer.Option(min=1, help="Time of a task on one processor; priced as 200,000,000 fuel a second."),
-    ] = DEFAULT_SECONDS,
+    ] = int(DEFAULTS.seconds),
     memory: MemoryOption = 512,
     pids: Annotated[int, typer.Option(min=2, help="Most processes and threads.")] = DEFAULTS.pids,
     output_mib: Annotated[int, typer.Option(min=0, help="Most MiB in /outputs.")] = DEFAULTS.output_bytes // MIB,
@@ -83,7 +84,7 @@ def run(
 
     It sees /inputs (read-only), /outputs and /tmp, and no network. Exit codes are those of `quorate wasm run`.
     """
-    wishes = OrderWishes(seats, rounds, confidence, adversary, max_price=max_price, input_bytes=input_bytes)
+    wishes = OrderWishes(class_id, seats, rounds, confidence, adversary, max_price=max_price, input_bytes=input_bytes)
     limits = replace(
         DEFAULTS, fuel=seconds * CONTAINER_FUEL_RATE, memory_bytes=memory * MIB, pids=pids,
         output_bytes=output_mib * MIB, tmp_bytes=tmp_mib * MIB,

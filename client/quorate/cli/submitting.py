@@ -18,6 +18,9 @@ from quorate.sdk import QuorateClient
 from quorate.spec import PreparedSpec
 
 SourceOption = Annotated[str | None, typer.Option("--input", "-i", help="A file, a folder, or a CID.")]
+ClassOption = Annotated[
+    int | None, typer.Option("--class", min=1, help="Class to ask (yours; for containers the one that fits best).")
+]
 SeatsOption = Annotated[int | None, typer.Option(min=1, help="Operators that must agree (3 unless told).")]
 ConfidenceOption = Annotated[
     float | None, typer.Option(help="Choose the seats for this probability of a right result, such as 0.999.")
@@ -55,7 +58,8 @@ def submit_job(prepare: Callable[[QuorateClient], PreparedSpec], wishes: OrderWi
     with QuorateClient.open(get_config()) as client, contextlib.ExitStack() as stack:
         prepared = prepare(client)
         quote = client.quote(prepared, wishes)
-        say(f"{quote.seats} seats, up to {1 + quote.rounds} rounds: locks at most {format_ether(quote.escrow)}")
+        most = format_ether(quote.escrow)
+        say(f"class {quote.class_id}, {quote.seats} seats, up to {1 + quote.rounds} rounds: locks at most {most}")
         providers = list(after.providers)
         if wait:
             providers.insert(0, stack.enter_context(client.serving()))

@@ -10,6 +10,7 @@ from quorate.cli.job import FinalOption, TimeoutOption
 from quorate.cli.output import OutputFormat, OutputOption, guarded
 from quorate.cli.submitting import (
     AdversaryOption,
+    ClassOption,
     ConfidenceOption,
     EnvOption,
     Following,
@@ -46,6 +47,7 @@ def wasm() -> None:
 def run(
     module: Annotated[str, typer.Argument(help="A .wasm file, or its CID.")],
     source: SourceOption = None,
+    class_id: ClassOption = None,
     seats: SeatsOption = None,
     confidence: ConfidenceOption = None,
     adversary: AdversaryOption = 0.1,
@@ -69,7 +71,7 @@ def run(
     Without --wait module and input are pushed to the collator, and the job's id is printed. A job that ends without a
     result makes exit code 4, with the reason; a result that says that the program failed makes 5.
     """
-    wishes = OrderWishes(seats, rounds, confidence, adversary, max_price=max_price, input_bytes=input_bytes)
+    wishes = OrderWishes(class_id, seats, rounds, confidence, adversary, max_price=max_price, input_bytes=input_bytes)
     limits = parse_limits(Limits(fuel=fuel, memory_bytes=memory * MIB), limit or ())
     submit_job(
         lambda client: client.prepare(module, source, args=arg or (), env=env or (), limits=limits),

@@ -66,7 +66,7 @@ class ContainerLimits:
     and folders. Of standard error `stderr_bytes` are kept and the rest is dropped: it is no part of a result.
     """
 
-    fuel: int = 60 * CONTAINER_FUEL_RATE
+    fuel: int = 25 * CONTAINER_FUEL_RATE
     memory_bytes: int = 512 * MIB
     pids: int = 64
     open_files: int = 256

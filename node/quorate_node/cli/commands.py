@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ class InitOptions:
     workers: int
     operators: int = 1
     ceilings: Sequence[str] = ()
+    container_ceilings: Sequence[str] = ()
+    docker_host: str | None = None
+    docker_runtime: str | None = None
+    docker_registries: tuple[str, ...] = ()
 
 
 def init(home: Path, options: InitOptions) -> dict[str, Any]:
@@ -58,6 +63,10 @@ def init(home: Path, options: InitOptions) -> dict[str, Any]:
         "classes": list(options.classes),
         "owner": to_hex(parse_address(options.owner)) if options.owner else None,
         "ceilings": _parse_ceilings(options.ceilings),
+        "container_ceilings": _parse_ceilings(options.container_ceilings),
+        "docker_host": options.docker_host,
+        "docker_runtime": options.docker_runtime,
+        "docker_registries": list(options.docker_registries) or None,
     }
     values = {name: value for name, value in values.items() if value is not None}
     config = build_config(home, values, "init")
@@ -208,20 +217,22 @@ def leave_class(home: Path, class_id: int) -> dict[str, Any]:
 
 def list_classes(home: Path) -> list[dict[str, Any]]:
     """All classes of the deployment, as this host sees them."""
-    from quorate_node.executor.diagnosis import find_obstacle
-
     config, gateway = _open(home)
     operators = [gateway.operator_of(owner) for owner in _read_owners(config)]
-    return memberships.describe_all(gateway, operators, config.descriptions, find_obstacle)
+    return memberships.describe_all(gateway, operators, config.descriptions, partial(_find_obstacle, config))
 
 
 def _check_joinable(
     config: NodeConfig, gateway: JsonRpcGateway, class_id: int, given: Description | None = None
 ) -> Description:
-    from quorate_node.executor.diagnosis import find_obstacle
-
     info = gateway.class_info(class_id)
-    return memberships.check_joinable(class_id, info, given, config.descriptions, find_obstacle)
+    return memberships.check_joinable(class_id, info, given, config.descriptions, partial(_find_obstacle, config))
+
+
+def _find_obstacle(config: NodeConfig, description: Description) -> str | None:
+    from quorate_node.executor.diagnosis import find_obstacle  # it knows wasmtime
+
+    return find_obstacle(description, config.docker)
 
 
 def _remember(config: NodeConfig, description: Description, class_id: int | None = None) -> None:

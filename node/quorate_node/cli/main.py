@@ -46,6 +46,14 @@ def init(
         list[str] | None,
         typer.Option(help="NAME=NUMBER, the most of a limit that a job may ask for here, as memory_bytes; repeat."),
     ] = None,
+    container_ceiling: Annotated[list[str] | None, typer.Option(help="The same for containers; repeat.")] = None,
+    docker_host: Annotated[
+        str | None, typer.Option(help="unix://PATH of the daemon for containers (DOCKER_HOST, or Docker's own).")
+    ] = None,
+    docker_runtime: Annotated[str | None, typer.Option(help="OCI runtime for containers, such as runsc.")] = None,
+    docker_registry: Annotated[
+        list[str] | None, typer.Option(help="A registry whose images may be pulled; repeat (none).")
+    ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Make a key and a configuration in the home folder."""
@@ -63,6 +71,10 @@ def init(
         workers,
         operators,
         tuple(ceiling or ()),
+        tuple(container_ceiling or ()),
+        docker_host,
+        docker_runtime,
+        tuple(docker_registry or ()),
     )
     made = commands.init(home.expanduser(), options)
     show(made, output)

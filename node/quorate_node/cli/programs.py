@@ -159,24 +159,26 @@ def inspect(module: ModuleArgument, output: OutputOption = Output.TEXT) -> None:
 
 def doctor(
     home: Annotated[
-        Path | None, typer.Option("--home", help="A node's folder, for its ceilings.", envvar="QUORATE_NODE_HOME")
+        Path | None, typer.Option("--home", help="A node's folder, for its settings.", envvar="QUORATE_NODE_HOME")
     ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Tell what this host can run, and what a job may ask for. The exit code is 1 if it is not even WebAssembly.
 
-    The ceilings are those of the node in --home, or what a node has that was told nothing else.
+    Ceilings and the way to a Docker daemon are those of the node in --home, or of a node that was told nothing else.
     """
-    from quorate_node.config import load_config
-    from quorate_node.core.policy import DEFAULT_LIMITS, Limits
+    from quorate_node.config import find_docker_host, load_config
+    from quorate_node.core.policy import DEFAULT_LIMITS
+    from quorate_node.executor.base import DockerSettings
     from quorate_node.executor.diagnosis import diagnose
     from quorate_node.gateway.status import describe_ceilings
 
-    limits = DEFAULT_LIMITS
-    if home is not None:
+    if home is None:
+        limits, docker = DEFAULT_LIMITS, DockerSettings(find_docker_host(), Path())
+    else:
         config = load_config(home.expanduser())
-        limits = Limits(config.max_fuel, config.max_input_bytes, ceilings=config.ceilings)
-    found = diagnose() | {"ceilings": describe_ceilings(limits)}
+        limits, docker = config.limits, config.docker
+    found = diagnose(docker) | describe_ceilings(limits)
     show(found, output)
     if not found["wasm"]["ok"]:
         raise typer.Exit(1)

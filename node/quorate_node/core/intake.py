@@ -14,10 +14,9 @@ from quorate.protocol.outcomes import compute_extension_digest
 from quorate.protocol.params import FUEL_UNIT, MAX_TASKS
 from quorate.protocol.partition import compute_page_bundles, count_bundles
 from quorate.protocol.settlement import compute_needed_period, compute_order_escrow, compute_task_price
-from quorate.protocol.spec import Limits
 from quorate.protocol.types import JobId, JobOrder, OrderFlag, SignatureKind, SignedOrder, Terms, Verdict
 from quorate_node.core.collation import compute_terms
-from quorate_node.core.policy import explain_excess
+from quorate_node.core.policy import AnyLimits, explain_excess
 from quorate_node.core.state import SignedExtension, State
 
 
@@ -57,9 +56,9 @@ class OrderRefused(ValidationError):
         super().__init__(message)
 
 
-def judge_spec(state: State, wanted: Limits) -> None:
+def judge_spec(state: State, wanted: AnyLimits) -> None:
     """Raise OrderRefused where this node's operator would not execute what a spec asks for."""
-    if (excess := explain_excess(wanted, state.settings.limits.ceilings)) is not None:
+    if (excess := explain_excess(wanted, state.settings.limits)) is not None:
         raise OrderRefused("CEILING", f"{excess}: ask for less, or send the order to another collator")
 
 

@@ -6,15 +6,21 @@ finds itself refusing has joined a class that is too big for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from quorate.protocol import spec
+from quorate.protocol import container, spec
 from quorate.protocol.types import AbstainReason, JobOrder
 
 GIB = 1 << 30
+AnyLimits = spec.Limits | container.ContainerLimits
 # All that the protocol allows, except the time that nobody pays for.
 DEFAULT_CEILINGS = spec.Limits(
     **{name: most for name, (_, most) in spec.CEILINGS.items()} | {"compile_seconds": spec.Limits().compile_seconds}
+)
+# Less than the protocol allows, for what a container is given lies in memory.
+DEFAULT_CONTAINER_CEILINGS = container.ContainerLimits(
+    **{name: most for name, (_, most) in container.CONTAINER_CEILINGS.items()}
+    | {"memory_bytes": 4 * GIB, "tmp_bytes": GIB, "image_bytes": 4 * GIB}
 )
 
 
@@ -22,22 +28,30 @@ DEFAULT_CEILINGS = spec.Limits(
 class Limits:
     """An operator's ceilings: fuel of one task, input bytes of one bundle, executions waiting or running.
 
-    `ceilings` are those for what a spec asks for; its fuel is judged by the order, against `max_fuel`.
+    `ceilings` are those for what a spec asks for, `container_ceilings` the same for containers; its fuel is judged by
+    the order, against `max_fuel`.
     """
 
     max_fuel: int = 10**13
     max_input_bytes: int = 4 * GIB
     max_executions: int = 4096
     ceilings: spec.Limits = DEFAULT_CEILINGS
+    container_ceilings: container.ContainerLimits = DEFAULT_CONTAINER_CEILINGS
 
 
 DEFAULT_LIMITS = Limits()
-CEILING_NAMES = tuple(name for name in spec.CEILINGS if name != "fuel")
 
 
-def explain_excess(wanted: spec.Limits, ceilings: spec.Limits) -> str | None:
+def list_ceilings(limits: AnyLimits) -> dict[str, int]:
+    """Limits by their names, without fuel."""
+    return {each.name: getattr(limits, each.name) for each in fields(limits) if each.name != "fuel"}
+
+
+def explain_excess(wanted: AnyLimits, limits: Limits) -> str | None:
     """Which limits of a spec are above an operator's ceilings, or None where none is."""
-    pairs = ((name, getattr(wanted, name), getattr(ceilings, name)) for name in CEILING_NAMES)
+    is_container = isinstance(wanted, container.ContainerLimits)
+    ceilings = list_ceilings(limits.container_ceilings if is_container else limits.ceilings)
+    pairs = ((name, getattr(wanted, name), most) for name, most in ceilings.items())
     found = [
         f"limits.{name} = {value} is above this node's ceiling {most}" for name, value, most in pairs if value > most
     ]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-from quorate.protocol.container import ContainerSpec
+from quorate.protocol.container import AnySpec, ContainerSpec
 from quorate.protocol.errors import UnrecoverableError
 from quorate.protocol.result import TaskResult
 from quorate.protocol.spec import JobSpec
@@ -57,6 +58,27 @@ class ContainerTask:
     task_index: int = 0
 
 
+AnyTask = ExecutionTask | ContainerTask
+TaskT_contra = TypeVar("TaskT_contra", contravariant=True)
+
+
+def make_task(spec: AnySpec, task_index: int) -> AnyTask:
+    """The task of a spec of whatever profile."""
+    return ContainerTask(spec, task_index) if isinstance(spec, ContainerSpec) else ExecutionTask(spec, task_index)
+
+
+@dataclass(frozen=True, slots=True)
+class DockerSettings:
+    """An operator's settings: the daemon's address, where tasks lie meanwhile (a folder of this node's alone), tasks at
+    once, another OCI runtime, registries that may be pulled from."""
+
+    host: str
+    scratch: Path
+    workers: int = 1
+    runtime: str | None = None
+    registries: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Executed:
     """An agreed result. Only `result` is voted on; the rest is this host's observation.
@@ -80,11 +102,14 @@ class LocalFailure:
     detail: str
 
 
-class Executor(Protocol):
+class Executor(Protocol[TaskT_contra]):
     """Runs tasks of one profile. Cancelling `execute` abandons the task."""
 
-    async def execute(self, task: ExecutionTask, *, timeout_s: float) -> Executed | LocalFailure:
+    async def execute(self, task: TaskT_contra, *, timeout_s: float) -> Executed | LocalFailure:
         """Run a task for at most `timeout_s` seconds of wall time, compilation aside."""
+
+    async def close(self) -> None:
+        """Abandon what runs, and let processes and connections go."""
 
 
 class WorkerCrashed(UnrecoverableError):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 import os
 import platform
 import resource
 import shutil
-import socket
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +19,10 @@ from quorate.protocol.errors import QuorateError
 from quorate.protocol.profiles import GPU_PROFILE, Description
 from quorate.protocol.spec import GIB, WASM_PROFILE, JobSpec
 from quorate.storage.embedded import EmbeddedStore
-from quorate_node.executor.base import ExecutionTask, LocalFailure
+from quorate_node.executor.base import DockerSettings, ExecutionTask, LocalFailure
 from quorate_node.executor.pool import WorkerPool
 from quorate_node.executor.trial import EngineName, Trial, run_trial
 
-DOCKER_SOCKET = "/var/run/docker.sock"
-DOCKER_SECONDS = 3.0
 GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd")
 
 # Numbers that engines may get wrong (a NaN's bits), random bytes, a clock, and a file among the outputs.
@@ -53,26 +48,24 @@ PROBE = """(module
     (drop (call $write (i32.load (i32.const 32)) (i32.const 16) (i32.const 1) (i32.const 40)))))"""
 
 
-def diagnose() -> dict[str, Any]:
+def diagnose(docker: DockerSettings) -> dict[str, Any]:
     """One entry for each kind of work, with `ok` and, where it is not, `why`."""
     return {
         "host": _describe_host(),
         "wasm": _try_wasm(),
-        "docker": _ask_docker(),
+        "docker": _try_docker(docker),
         "gpu": _look_for_gpu(),
     }
 
 
-def find_obstacle(description: Description) -> str | None:
+def find_obstacle(description: Description, docker: DockerSettings) -> str | None:
     """Why this host cannot run programs of a profile; None where it can."""
     if description.name == DOCKER_PROFILE:
-        found, missing = _ask_docker(), "this version's nodes take no container jobs yet"
-    elif description.name == GPU_PROFILE:
-        found, missing = _look_for_gpu(), "this version of Quorate runs nothing on GPUs yet"
+        found = _try_docker(docker)
     else:
-        found, missing = _try_wasm(), None
+        found = _look_for_gpu() if description.name == GPU_PROFILE else _try_wasm()
     if found["ok"]:
-        return missing
+        return "this version of Quorate runs nothing on GPUs yet" if description.name == GPU_PROFILE else None
     failed = (f"{name}: {run['why']}" for name, run in found.get("runs", {}).items() if not run["ok"])
     return str(found.get("why") or "; ".join(failed))
 
@@ -138,38 +131,10 @@ async def _try_worker(wasm: bytes) -> dict[str, Any]:
     return {"ok": True, "digest": digest, "fuel": outcome.fuel_used, "seconds": seconds}
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a socket file."""
+def _try_docker(settings: DockerSettings) -> dict[str, Any]:
+    from quorate_node.executor.docker_probe import try_docker  # it takes a while to import
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=DOCKER_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(DOCKER_SECONDS)
-        self.sock.connect(self._path)
-
-
-def _ask_docker() -> dict[str, Any]:
-    """What a Docker daemon says of itself, over its socket file."""
-    address = os.environ.get("DOCKER_HOST", f"unix://{DOCKER_SOCKET}")
-    if not address.startswith("unix://"):
-        return {"ok": False, "why": f"DOCKER_HOST={address} is not a socket file, the only kind that is looked at"}
-    path = address.removeprefix("unix://")
-    connection = _UnixConnection(path)
-    try:
-        connection.request("GET", "/info")
-        response = connection.getresponse()
-        info = json.loads(response.read(1 << 20))
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return {"ok": False, "why": f"no Docker daemon answers at {path} ({error})"}
-    finally:
-        connection.close()
-    if response.status != http.client.OK or not isinstance(info, dict):
-        return {"ok": False, "why": f"the Docker daemon at {path} answers {response.status}"}
-    runtimes = sorted(info.get("Runtimes") or {})
-    return {"ok": True, "version": info.get("ServerVersion"), "runtimes": runtimes, "gvisor": "runsc" in runtimes}
+    return try_docker(settings)
 
 
 def _look_for_gpu() -> dict[str, Any]:

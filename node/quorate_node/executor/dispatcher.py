@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Any
 
-from quorate_node.executor.base import Executed, ExecutionTask, Executor, FailureReason, LocalFailure
+from quorate_node.executor.base import AnyTask, Executed, Executor, FailureReason, LocalFailure
 
-
-class ClosableExecutor(Executor, Protocol):
-    """An executor that holds processes or connections."""
-
-    async def close(self) -> None:
-        """Let them go."""
-
-
-Starter = Callable[[], Awaitable[ClosableExecutor]]
+Starter = Callable[[], Awaitable[Executor[Any]]]
 
 
 class Dispatcher:
@@ -24,10 +16,10 @@ class Dispatcher:
 
     def __init__(self, starters: Mapping[str, Starter]) -> None:
         self._starters = dict(starters)
-        self._started: dict[str, ClosableExecutor] = {}
+        self._started: dict[str, Executor[Any]] = {}
         self._locks = {profile: asyncio.Lock() for profile in starters}
 
-    async def find(self, profile: str) -> ClosableExecutor | None:
+    async def find(self, profile: str) -> Executor[Any] | None:
         """The executor of a profile, started by now; None if there is none. Raises what its start raises."""
         if profile not in self._starters:
             return None
@@ -36,7 +28,7 @@ class Dispatcher:
                 self._started[profile] = await self._starters[profile]()
         return self._started[profile]
 
-    async def execute(self, task: ExecutionTask, *, timeout_s: float) -> Executed | LocalFailure:
+    async def execute(self, task: AnyTask, *, timeout_s: float) -> Executed | LocalFailure:
         """Run a task where its profile says; see Executor."""
         profile = task.spec.profile
         executor = await self.find(profile)

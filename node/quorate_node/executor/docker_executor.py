@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import docker
 import docker.errors
@@ -15,9 +13,8 @@ from quorate.images.archive import ImageRefused
 from quorate.protocol.container import CONTAINER_FUEL_RATE, DOCKER_PROFILE
 from quorate.protocol.errors import Busy, ConfigurationError, ContentUnavailable, DataError
 from quorate.protocol.result import EXIT_OVER_LIMIT, TaskResult, TaskStatus
-from quorate.protocol.spec import GIB
 from quorate.storage.base import BlobStore
-from quorate_node.executor.base import ContainerTask, Executed, FailureReason, LocalFailure
+from quorate_node.executor.base import ContainerTask, DockerSettings, Executed, FailureReason, LocalFailure
 from quorate_node.executor.docker_container import (
     DAEMON_ERRORS,
     LABEL,
@@ -33,19 +30,6 @@ from quorate_node.executor.wasi.tree import OverLimit
 ANSWER_S = 120.0  # what a daemon may take for one answer
 
 
-@dataclass(frozen=True, slots=True)
-class DockerSettings:
-    """An operator's settings: the daemon's address, where tasks lie meanwhile (a folder of this node's alone), tasks at
-    once, the most memory of one with its /outputs and /tmp, another OCI runtime, registries that may be pulled from."""
-
-    host: str
-    scratch: Path
-    workers: int = 1
-    memory_bytes: int = 4 * GIB
-    runtime: str | None = None
-    registries: tuple[str, ...] = ()
-
-
 class DockerExecutor:
     """Runs container tasks. The daemon is asked for when a task needs it, so it may come and go."""
 
@@ -54,6 +38,7 @@ class DockerExecutor:
         self._shelf = ImageShelf(store, settings.scratch, settings.registries)
         self._slots = asyncio.Semaphore(settings.workers)
         self._is_clean = False
+        self._running: set[threading.Event] = set()
         self._lock = threading.Lock()
 
     async def execute(self, task: ContainerTask, *, timeout_s: float) -> Executed | LocalFailure:
@@ -61,12 +46,22 @@ class DockerExecutor:
         async with self._slots:
             cancelled = threading.Event()
             work = asyncio.ensure_future(asyncio.to_thread(self._guarded, task, timeout_s, cancelled))
+            self._running.add(cancelled)
             try:
                 return await asyncio.shield(work)
             except asyncio.CancelledError:
                 cancelled.set()
                 await asyncio.wait([work])
                 raise
+            finally:
+                self._running.discard(cancelled)
+
+    async def close(self) -> None:
+        """Kill what runs, and wait until nothing of it is left."""
+        for cancelled in self._running:
+            cancelled.set()
+        for _ in range(self._settings.workers):
+            await self._slots.acquire()
 
     def _guarded(self, task: ContainerTask, timeout_s: float, cancelled: threading.Event) -> Executed | LocalFailure:
         try:
@@ -84,10 +79,6 @@ class DockerExecutor:
 
     def _execute(self, task: ContainerTask, timeout_s: float, cancelled: threading.Event) -> Executed | LocalFailure:
         settings, spec, limits = self._settings, task.spec, task.spec.limits
-        needed = limits.memory_bytes + limits.output_bytes + limits.tmp_bytes
-        if needed > settings.memory_bytes:
-            text = f"it wants {needed} bytes of memory, above this node's docker_memory_bytes {settings.memory_bytes}"
-            return LocalFailure(FailureReason.NOT_ALLOWED, text)
         api = connect(settings.host)
         try:
             self._clean(api)
@@ -100,6 +91,14 @@ class DockerExecutor:
                 )  # fmt: skip
                 outcome = run_container(api, plan, min(timeout_s, limits.seconds), cancelled)
                 return outcome if isinstance(outcome, LocalFailure) else self._finish(task, outcome, folders)
+        finally:
+            api.close()
+
+    def forget_images(self) -> None:
+        """Leave no image with the daemon. Raises errors of DAEMON_ERRORS."""
+        api = connect(self._settings.host)
+        try:
+            self._shelf.forget(api)
         finally:
             api.close()
 
@@ -138,9 +137,11 @@ class DockerExecutor:
         return Executed(result, fuel, ended.seconds, ended.stderr, detail)
 
 
-def connect(host: str, make: Callable[..., docker.APIClient] = docker.APIClient) -> docker.APIClient:
+def connect(
+    host: str, answer_s: float = ANSWER_S, make: Callable[..., docker.APIClient] = docker.APIClient
+) -> docker.APIClient:
     """A client of the daemon there. Raises errors of DAEMON_ERRORS; a daemon without seccomp is none that we use."""
-    api = make(base_url=host, version="auto", timeout=ANSWER_S)
+    api = make(base_url=host, version="auto", timeout=answer_s)
     options = api.info().get("SecurityOptions") or []
     if not any("name=seccomp" in option for option in options):
         api.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,7 +20,7 @@ from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate_node.executor.content import StoredFile
 
-REPOSITORY = "quorate.invalid/image"
+REPOSITORY = "quorate.invalid"
 KEPT_IMAGES = 8
 LOADED = re.compile(r"Loaded image ID: (sha256:[0-9a-f]{64})")
 
@@ -28,10 +30,14 @@ class ImageNotAllowed(ImageRefused):
 
 
 class ImageShelf:
-    """The images of one daemon. `registries` are those that may be pulled from; at most KEPT_IMAGES stay."""
+    """The images of one daemon. `registries` are those that may be pulled from; at most KEPT_IMAGES stay.
+
+    They have tags of this node's own (by its folder `scratch`), so that nodes which share a daemon keep one another's.
+    """
 
     def __init__(self, store: BlobStore, scratch: Path, registries: tuple[str, ...] = ()) -> None:
         self._store, self._scratch, self._registries = store, scratch, registries
+        self._repository = f"{REPOSITORY}/{hashlib.sha256(bytes(scratch)).hexdigest()[:16]}"
         self._known: dict[Image, tuple[str, ImageConfig]] = {}
         self._lock = threading.Lock()
 
@@ -80,16 +86,25 @@ class ImageShelf:
         layers = tuple(info["RootFS"].get("Layers") or ())
         return info["Id"], make_config(info["Id"], info["Architecture"], layers, info.get("Config") or {})
 
+    def forget(self, api: docker.APIClient) -> None:
+        """Leave none of this node's images with the daemon, but those in use."""
+        with self._lock:
+            self._known.clear()
+            self._remove_others(api, ())
+
     def _prune(self, api: docker.APIClient, newest: str) -> None:
         """Forget the oldest of those that were loaded for jobs; those in use stay."""
-        api.tag(newest, REPOSITORY, newest.removeprefix("sha256:"), force=True)
-        names = [tag for each in api.images(REPOSITORY) for tag in each["RepoTags"] or ()]
+        api.tag(newest, self._repository, newest.removeprefix("sha256:"), force=True)
         kept = [name for name, _ in list(self._known.values())[-KEPT_IMAGES:]]
-        for tag in names:
-            if f"sha256:{tag.rpartition(':')[2]}" not in kept:
+        self._remove_others(api, kept)
+        self._known = {image: found for image, found in self._known.items() if found[0] in kept}
+
+    def _remove_others(self, api: docker.APIClient, kept: Sequence[str]) -> None:
+        for tag in [tag for each in api.images(self._repository) for tag in each["RepoTags"] or ()]:
+            is_ours = tag.rpartition(":")[0] == self._repository
+            if is_ours and f"sha256:{tag.rpartition(':')[2]}" not in kept:
                 with contextlib.suppress(docker.errors.APIError):
                     api.remove_image(tag)
-        self._known = {image: found for image, found in self._known.items() if found[0] in kept}
 
 
 def _is_there(api: docker.APIClient, name: str) -> bool:

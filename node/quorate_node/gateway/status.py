@@ -8,7 +8,7 @@ from typing import Any
 
 from quorate import __version__
 from quorate_node.core.collation import count_queued
-from quorate_node.core.policy import CEILING_NAMES, Limits
+from quorate_node.core.policy import Limits, list_ceilings
 from quorate_node.core.rounds import get_committee
 from quorate_node.core.state import State, WorkStatus
 from quorate_node.core.views import find_member
@@ -38,14 +38,18 @@ def describe_status(states: Sequence[State], is_ready: bool) -> dict[str, Any]:
             "fee_wei": state.settings.fee_wei,
             "queued": count_queued(state),
         },
-        "ceilings": describe_ceilings(state.settings.limits),
+        **describe_ceilings(state.settings.limits),
         "notes": list(dict.fromkeys(notes)),
     }
 
 
-def describe_ceilings(limits: Limits) -> dict[str, int]:
+def describe_ceilings(limits: Limits) -> dict[str, dict[str, int]]:
     """The most that a task may ask for here, by the names of a spec's limits."""
-    return {"fuel": limits.max_fuel} | {name: getattr(limits.ceilings, name) for name in CEILING_NAMES}
+    fuel = {"fuel": limits.max_fuel}
+    return {
+        "ceilings": fuel | list_ceilings(limits.ceilings),
+        "container_ceilings": fuel | list_ceilings(limits.container_ceilings),
+    }
 
 
 def _describe_class(states: Sequence[State], class_id: int) -> dict[str, Any]:

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from quorate.protocol.container import CONTAINER_CEILINGS as CONTAINERS
+from quorate.protocol.container import ContainerLimits
 from quorate.protocol.errors import ConfigurationError, DataError, ValidationError
 from quorate.protocol.spec import CEILINGS, Limits
 from quorate.spec import parse_limits
 from quorate_node.cli.commands import _parse_ceilings
 from quorate_node.config import build_config
-from quorate_node.core.policy import CEILING_NAMES, DEFAULT_CEILINGS, explain_excess
+from quorate_node.core import policy
+from quorate_node.core.policy import DEFAULT_CEILINGS, DEFAULT_CONTAINER_CEILINGS, explain_excess
 from quorate_node.keystore import create_key, open_key
 from quorate_node.providers import check_url
 
@@ -47,6 +50,11 @@ class TestConfig:
             ({"ceilings": {"memory_bytes": "1"}}, "memory_bytes must be an integer"),
             ({"ceilings": {"memory_bytes": 1}}, "memory_bytes = 1 is out of range"),
             ({"ceilings": {"memory_bytes": 1 << 60}}, "out of range"),
+            ({"container_ceilings": {"stack_bytes": 1 << 20}}, "container_ceilings has unknown names: stack_bytes"),
+            ({"docker_host": "tcp://127.0.0.1:1"}, "docker_host must be unix://PATH"),
+            ({"docker_registries": "ghcr.io"}, "must be a list of texts"),
+            ({"profiles": ["quorate-docker-1 image=latest"]}, "profiles: an image is named by its id"),
+            ({"profiles": ["quorate-gpu-1"]}, "known kinds"),
         ],
     )
     def test_a_wrong_setting_is_named(self, tmp_path: Path, change: dict[str, Any], word: str) -> None:
@@ -57,17 +65,41 @@ class TestConfig:
         config = build_config(tmp_path, MINIMAL | {"ceilings": {"memory_bytes": 1 << 20}}, "test")
         assert config.ceilings == replace(DEFAULT_CEILINGS, memory_bytes=1 << 20)
         assert build_config(tmp_path, MINIMAL, "test").ceilings == DEFAULT_CEILINGS
-        assert explain_excess(Limits(), DEFAULT_CEILINGS) is None, "what a spec asks for unless told is never too much"
+        for usual in (Limits(), ContainerLimits()):
+            assert explain_excess(usual, policy.Limits()) is None, "what is asked for unless told is never too much"
+
+    def test_those_for_containers_are_apart(self, tmp_path: Path) -> None:
+        settings = {"container_ceilings": {"memory_bytes": 8 << 20}, "docker_registries": ["ghcr.io"]}
+        config = build_config(tmp_path, MINIMAL | settings | {"docker_host": "unix:///run/d", "workers": 3}, "test")
+        assert config.ceilings == DEFAULT_CEILINGS
+        assert config.container_ceilings == replace(DEFAULT_CONTAINER_CEILINGS, memory_bytes=8 << 20)
+        docker = config.docker
+        assert (docker.host, docker.registries, docker.workers) == ("unix:///run/d", ("ghcr.io",), 3)
+        assert docker.scratch.parent == tmp_path
+
+    def test_a_daemon_is_looked_for_where_docker_does(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = build_config(tmp_path, MINIMAL, "test")
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
+        assert config.docker.host == "unix:///var/run/docker.sock"
+        monkeypatch.setenv("DOCKER_HOST", "unix:///run/other")
+        assert config.docker.host == "unix:///run/other"
+        monkeypatch.setenv("DOCKER_HOST", "tcp://10.0.0.1:2375")
+        with pytest.raises(ConfigurationError, match="DOCKER_HOST must be unix://PATH"):
+            _ = config.docker
 
 
-@pytest.mark.parametrize("name", CEILING_NAMES)
-def test_a_spec_is_within_a_ceiling_or_above_it(name: str) -> None:
-    least = CEILINGS[name][0]
-    ceilings = replace(DEFAULT_CEILINGS, **{name: least})
-    within = replace(Limits(), **{each: CEILINGS[each][0] for each in CEILING_NAMES})
-    assert explain_excess(within, ceilings) is None
-    excess = explain_excess(replace(within, **{name: least + 1}), ceilings)
-    assert excess == f"limits.{name} = {least + 1} is above this node's ceiling {least}"
+@pytest.mark.parametrize(("table", "kind"), [(CEILINGS, Limits), (CONTAINERS, ContainerLimits)])
+def test_a_spec_is_within_a_ceiling_or_above_it(
+    table: dict[str, tuple[int, int]], kind: type[Limits | ContainerLimits]
+) -> None:
+    least = {name: bounds[0] for name, bounds in table.items()}
+    field = "ceilings" if kind is Limits else "container_ceilings"
+    within = kind(**least)
+    for name in least.keys() - {"fuel"}:
+        limits = replace(policy.Limits(), **{field: replace(getattr(policy.Limits(), field), **{name: least[name]})})
+        assert explain_excess(within, limits) is None
+        excess = explain_excess(replace(within, **{name: least[name] + 1}), limits)
+        assert excess == f"limits.{name} = {least[name] + 1} is above this node's ceiling {least[name]}"
 
 
 class TestKeystore:

@@ -1,0 +1,227 @@
+"""Jobs in containers on a whole network: classes that operators make and join, and who loses stake in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.dockers import Daemon
+from tests.integration.network import (
+    PATIENCE_S,
+    Books,
+    Chain,
+    check_the_end,
+    find_events,
+    lying_farm,
+    run_node_command,
+    run_quorate,
+    three_farms,
+    wait_for,
+)
+
+from quorate.config import load_config
+from quorate.devnet.devnet import Devnet
+from quorate.orders import OrderWishes
+from quorate.progress import JobStage
+from quorate.protocol import events
+from quorate.protocol.container import ContainerSpec
+from quorate.protocol.params import LOCAL
+from quorate.sdk import QuorateClient
+from quorate_node.executor import dockerd
+
+PROGRAM = Path(__file__).parent / "programs" / "lots.c"
+NARROW, PLAIN, GPU = 2, 3, 4
+LIARS, HONEST = range(9, 13), range(1, 9)
+MOST_JOBS = 12
+pytestmark = [
+    pytest.mark.anvil,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(dockerd.why_not() is not None, reason=f"no containers here: {dockerd.why_not()}"),
+]
+
+
+@dataclass(slots=True)
+class Network:
+    """A devnet whose nodes run containers, an image, and a folder in which the requester works."""
+
+    devnet: Devnet
+    folder: Path
+    image: Path
+    image_id: str
+
+    def operator(self, node: int, *words: str) -> Any:
+        """A command of an operator that must succeed."""
+        done = run_node_command(*words, "--output", "json", home=self.devnet.nodes[node].home)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def run(self, *words: str, image: Path | None = None) -> tuple[int, dict[str, Any], str]:
+        """A job of the requester: exit code, receipt, what it said."""
+        (self.folder / "data").write_bytes(os.urandom(1000))  # no two jobs are alike
+        source = ["-i", str(self.folder / "data"), "--wait", "--seconds", "5", "-o", "json"]
+        done = run_quorate("docker", "run", str(image or self.image), *source, *words, home=self.folder)
+        return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
+
+    def stakes(self, operators: Sequence[int]) -> list[int]:
+        return [Books(self.devnet).stake_of([each]) for each in operators]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    folder = tmp_path_factory.mktemp("containers")
+    build_program(folder / "lots")
+    built = run_quorate(
+        "image", "build", "--binary", str(folder / "lots"), "--output-file", str(folder / "lots.tar"), "-o", "json",
+        home=folder,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    daemon = Daemon(folder / "docker")
+    try:
+        settings = {"docker_host": daemon.host, "workers": 2}
+        liars = {2: lying_farm("9-12", "always_lie")}
+        with three_farms(folder, 4, liars, settings=settings, share_executions=False) as devnet:
+            (folder / "devnet").symlink_to(devnet.options.home)
+            found = Network(devnet, folder, folder / "lots.tar", json.loads(built.stdout)["image_id"])
+            found_classes(found)
+            yield found
+    finally:
+        daemon.stop()
+
+
+def build_program(path: Path) -> None:
+    target = f"{os.uname().machine}-linux-musl"
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-O1", "-s", "-static", str(PROGRAM)]
+    subprocess.run([*command, "-o", str(path)], check=True)
+
+
+def found_classes(network: Network) -> None:
+    """As operators would: each for the image and for all images, one of them for a GPU."""
+    image = f"image={network.image_id}"
+    made = network.operator(0, "class", "create", "quorate-docker-1", image, "--unit", "0.02ether")
+    assert (made["class"], made["judged"]) == (NARROW, True)
+    made = network.operator(0, "class", "create", "quorate-docker-1", "--unit", "0.02ether")
+    assert (made["class"], made["judged"]) == (PLAIN, False)
+    made = network.operator(1, "class", "create", "quorate-gpu-1", "gpu=nvidia-l4")
+    assert (made["class"], made["judged"]) == (GPU, False)
+    for node in range(3):
+        network.operator(node, "class", "join", str(NARROW), "quorate-docker-1", image)
+        if node < 2:  # whoever lies in a class without a judge makes its jobs void: not what is looked at here
+            network.operator(node, "class", "join", str(PLAIN))
+        network.devnet.kill_node(node)
+        network.devnet.restart_node(node)
+    Chain(network.devnet).pass_time(LOCAL.era_period)
+    assert wait_for(lambda: [count_members(network, each) for each in (1, NARROW, PLAIN)] == [12, 12, 8])
+
+
+def count_members(network: Network, class_id: int) -> int:
+    number = network.devnet.gateway.class_info(class_id).table
+    return len(network.devnet.gateway.table(class_id, number).members) if number else 0
+
+
+def test_a_container_goes_all_the_way_and_its_liar_is_slashed(network: Network) -> None:
+    start, before = Chain(network.devnet).head().number, network.stakes(HONEST)
+    for count in range(MOST_JOBS):
+        out = network.folder / f"out-{count}"
+        code, receipt, said = network.run("--to", str(out), "--", "count")
+        assert code == 0, said
+        assert f"class {NARROW}, 3 seats" in said
+        assert (out / "outputs" / "count").read_text() == "1000\n"
+        assert receipt["verdict"] == "accepted", receipt
+        if slashed := find_events(network.devnet, events.OperatorSlashed, start):
+            break
+    check_the_end(network.devnet)
+    slashed = find_events(network.devnet, events.OperatorSlashed, start)
+    assert slashed, "no liar was drawn"
+    assert {event.operator_id for event in slashed} <= set(LIARS)
+    assert all(new >= old for old, new in zip(before, network.stakes(HONEST), strict=True))
+
+
+def test_chance_costs_no_operator_its_stake(network: Network) -> None:
+    """In the class for all images; in the one for a single image its members have said that there is no chance."""
+    start, before = Chain(network.devnet).head().number, network.stakes(range(1, 13))
+    spent = Books(network.devnet).free_of(network.devnet.requester.address)
+    ends = []
+    while "void" not in ends and len(ends) < MOST_JOBS:
+        code, receipt, said = network.run("--class", str(PLAIN), "--", "toss")
+        ends.append("void" if code == 4 else receipt["verdict"])
+        assert code in (0, 4), said
+    assert ends[-1] == "void", "the same side every time"
+    assert "the seats' results differ" in said
+    check_the_end(network.devnet)
+    assert find_events(network.devnet, events.OperatorSlashed, start) == []
+    assert find_events(network.devnet, events.OperatorFined, start) == []
+    after = network.stakes(range(1, 13))
+    assert all(new >= old for old, new in zip(before, after, strict=True)), "some were paid for their work"
+    assert Books(network.devnet).free_of(network.devnet.requester.address) < spent
+
+
+def test_an_image_that_is_not_what_its_order_says_costs_nobody_a_stake(network: Network) -> None:
+    start, before = Chain(network.devnet).head().number, network.stakes(HONEST)
+    with QuorateClient.open(load_config(network.folder)) as client, client.serving() as url:
+        prepared = client.prepare_container(str(network.image))
+        assert isinstance(prepared.spec, ContainerSpec)
+        image = replace(prepared.spec.image, id=f"sha256:{'1' * 64}")
+        wrong = replace(prepared, spec=replace(prepared.spec, image=image))
+        client.store.put_raw(wrong.spec.to_bytes())
+        job = client.submit(wrong, OrderWishes(PLAIN, seats=3), providers=[url])
+        end = client.wait(job, timeout_s=PATIENCE_S)
+    assert end.stage is JobStage.VOID
+    assert "the data is not what its order says" in end.detail
+    check_the_end(network.devnet)
+    assert find_events(network.devnet, events.OperatorSlashed, start) == []
+    assert find_events(network.devnet, events.OperatorFined, start) == []
+    assert all(new >= old for old, new in zip(before, network.stakes(HONEST), strict=True))
+
+
+def test_a_container_above_the_operators_ceilings_is_refused_before_it_is_posted(network: Network) -> None:
+    code, _, said = network.run("--memory", "5000", "--", "count")
+    assert code == 2
+    assert "limits.memory_bytes = 5242880000 is above this node's ceiling 4294967296" in said
+
+
+def test_what_a_class_is_for_is_checked_before_anybody_is_in_it(network: Network) -> None:
+    image = f"image={network.image_id}"
+    for words, why in [
+        (["join", "9"], "there is no class 9"),
+        (["join", str(GPU)], "no GPU"),
+        (["join", str(NARROW), "quorate-docker-1"], f"class {NARROW} is not for quorate-docker-1"),
+        (["join", str(NARROW), "quorate-docker-1", image], "it is in the class"),
+        (["leave", str(GPU)], "not in this class"),
+        (["create", "quorate-docker-1", "--judged"], "toss coins"),
+        (["create", "quorate-gpu-1", "gpu=voodoo"], "known kinds"),
+    ]:
+        done = run_node_command("class", *words, home=network.devnet.nodes[0].home)
+        assert (done.returncode != 0, "Traceback" in done.stderr) == (True, False), done
+        assert why in done.stderr
+    assert network.operator(0, "doctor")["docker"]["ok"], "a container was run"
+    listed = network.operator(0, "class", "list")["classes"]
+    assert [(each["class"], each["can_run"], each["mine"]) for each in listed] == [
+        (1, True, 40), (NARROW, True, 40), (PLAIN, True, 40), (GPU, False, 0)
+    ]  # fmt: skip
+    assert listed[1]["description"] == f"quorate-docker-1 {image}"
+
+
+def test_who_leaves_a_class_is_not_drawn_from_its_next_era_on(network: Network) -> None:
+    done = network.operator(1, "class", "leave", str(PLAIN))
+    assert done["operators"][0]["class"] == PLAIN
+    Chain(network.devnet).pass_time(LOCAL.era_period)
+    assert wait_for(lambda: count_members(network, PLAIN) == 4)
+
+
+def test_chance_in_a_class_for_one_image_does(network: Network) -> None:
+    """So the class for all images is what spares them, and whoever joins one for an image answers for it."""
+    start = Chain(network.devnet).head().number
+    for _ in range(MOST_JOBS):
+        network.run("--class", str(NARROW), "--", "toss")
+        if find_events(network.devnet, events.OperatorSlashed, start):
+            break
+    check_the_end(network.devnet)
+    assert {event.operator_id for event in find_events(network.devnet, events.OperatorSlashed, start)} & set(HONEST)
