@@ -18,8 +18,9 @@ import pytest
 import wasmtime
 from tests.unit.node.simulation import Network0
 
+from quorate.protocol.profiles import Description
 from quorate.protocol.result import EXIT_REFUSED, TaskResult
-from quorate.protocol.spec import JobSpec, Limits
+from quorate.protocol.spec import WASM_PROFILE, JobSpec, Limits
 from quorate.protocol.types import AbstainReason, JobId
 from quorate.storage import dagpb, varint
 from quorate.storage.cid import Cid
@@ -28,10 +29,11 @@ from quorate.storage.gateway import build_gateway
 from quorate.storage.serve import LoopbackServer
 from quorate_node.core.instructions import Execute
 from quorate_node.core.policy import DEFAULT_CEILINGS
+from quorate_node.core.policy import Limits as NodeLimits
 from quorate_node.core.stimuli import BundleExecuted, BundleFailed
 from quorate_node.core.views import ChainView
 from quorate_node.execution import ExecutionService
-from quorate_node.executor.base import Executed, ExecutionTask, Executor, FailureReason, LocalFailure
+from quorate_node.executor.base import Executed, ExecutionTask, FailureReason, LocalFailure
 from quorate_node.executor.pool import WorkerPool
 from quorate_node.messaging import HttpMessenger
 
@@ -145,13 +147,9 @@ async def service_of(
     """What a node executes with, which knows of one provider."""
     messenger = HttpMessenger(ChainView(), is_local=True)
     async with WorkerPool(1, folder / "store", folder / "cache") as pool:
-
-        async def executor() -> Executor:
-            return pool
-
         service = ExecutionService(
-            store, executor, messenger, "http://127.0.0.1:1", is_local=True, hints=lambda _: [provider],
-            ceilings=ceilings,
+            store, pool, messenger, "http://127.0.0.1:1", is_local=True, hints=lambda _: [provider],
+            limits=NodeLimits(ceilings=ceilings),
         )  # fmt: skip
         try:
             yield service
@@ -163,7 +161,7 @@ async def service_of(
 async def execute(service: ExecutionService, spec: JobSpec, input_bytes: int) -> BundleExecuted | BundleFailed:
     fuel = spec.limits.fuel
     order = replace(Network0().order().order, spec_hash=spec.digest, input_bytes=input_bytes, fuel_limit=fuel)
-    return await service.run(Execute((1, 0), JobId(bytes(32)), order, 0, (), (), 20))
+    return await service.run(Execute((1, 0), JobId(bytes(32)), order, 0, (), (), 20, Description(WASM_PROFILE).digest))
 
 
 class Counting(EmbeddedStore):
