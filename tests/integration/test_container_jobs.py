@@ -54,6 +54,7 @@ class Network:
 
     devnet: Devnet
     folder: Path
+    docker_host: str
     image: Path
     image_id: str
 
@@ -89,7 +90,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         liars = {2: lying_farm("9-12", "always_lie")}
         with three_farms(folder, 4, liars, settings=settings, share_executions=False) as devnet:
             (folder / "devnet").symlink_to(devnet.options.home)
-            found = Network(devnet, folder, folder / "lots.tar", json.loads(built.stdout)["image_id"])
+            image_id = json.loads(built.stdout)["image_id"]
+            found = Network(devnet, folder, daemon.host, folder / "lots.tar", image_id)
             found_classes(found)
             yield found
     finally:
@@ -225,3 +227,21 @@ def test_chance_in_a_class_for_one_image_does(network: Network) -> None:
             break
     check_the_end(network.devnet)
     assert {event.operator_id for event in find_events(network.devnet, events.OperatorSlashed, start)} & set(HONEST)
+
+
+def test_a_devnet_has_a_class_for_containers_if_that_is_asked_for(network: Network, tmp_path: Path) -> None:
+    env = {"DOCKER_HOST": network.docker_host}
+    up = ["devnet", "up", "--nodes", "1", "--operators-per-node", "6", "--profile", "quorate-docker-1"]
+    gone = run_quorate(*up, home=tmp_path, DOCKER_HOST="unix:///nowhere")
+    assert (gone.returncode, (tmp_path / "devnet").exists()) == (2, False)
+    assert "this host runs no containers" in gone.stderr
+    started = run_quorate(*up, "-o", "json", home=tmp_path, **env)
+    try:
+        assert json.loads(started.stdout)["classes"] == {"1": "quorate-wasm-1", "2": "quorate-docker-1"}
+        (tmp_path / "data").write_bytes(b"1234567")
+        words = ["-i", str(tmp_path / "data"), "--to", str(tmp_path / "out"), "--", "count"]
+        done = run_quorate("docker", "run", str(network.image), *words, home=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "out" / "outputs" / "count").read_text() == "7\n"
+    finally:
+        assert run_quorate("devnet", "down", home=tmp_path).returncode == 0

@@ -9,6 +9,7 @@ import typer
 from quorate.cli.common import get_config
 from quorate.cli.output import OutputFormat, OutputOption, guarded, print_result, say
 from quorate.protocol.errors import ConfigurationError
+from quorate.protocol.profiles import Description
 
 app = typer.Typer(help="A local network: chain, contracts, operators' nodes, and a requester with a deposit.")
 
@@ -27,6 +28,10 @@ def up(
     chain_id: Annotated[int, typer.Option(min=1, help="Chain id.")] = 31337,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the chain; 0 takes a free one.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Jobs that a node executes at once.")] = 1,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(help="A further class for all nodes: 'quorate-docker-1', or with ' image=sha256:…'; repeat."),
+    ] = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
     """Start a network and leave it running; `quorate wasm run` then works without further settings."""
@@ -43,6 +48,7 @@ def up(
         rpc_port=port,
         workers=workers,
         detach=True,
+        profiles=tuple(map(Description.parse, profile or ())),
     )
     devnet = Devnet(options, say).start()
     found = {
@@ -53,6 +59,7 @@ def up(
         "requester": f"0x{devnet.requester.address.hex()}",
         "nodes": [node.url for node in devnet.nodes],
         "operators": options.operators,
+        "classes": {class_id: str(description) for class_id, description in options.classes.items()},
         "seconds": devnet.seconds["nodes"],
     }
     devnet.gateway.close()

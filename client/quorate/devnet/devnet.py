@@ -27,6 +27,7 @@ from quorate.devnet.options import (
     PASSPHRASE_FILE,
     STATE_FILE,
     DevnetOptions,
+    check_host,
     write_node_config,
 )
 from quorate.devnet.process import ProcessGroup, pick_ports
@@ -90,6 +91,7 @@ class Devnet:
         when a node does not get ready.
         """
         check_nothing_runs(self.options.home)
+        check_host(self.options)
         clear_home(self.options.home)
         started = time.monotonic()
         self._group = ProcessGroup(self.options.home / "logs")

@@ -15,11 +15,10 @@ from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.rpc import JsonRpc
 from quorate.chain.transactions import Transaction
 from quorate.chain.types import parse_hex, to_hex, write_atomically
-from quorate.devnet.options import CLASS_ID, KEYSTORE_FILE, PASSPHRASE_FILE, DevnetOptions
+from quorate.devnet.options import KEYSTORE_FILE, PASSPHRASE_FILE, DevnetOptions
 from quorate.protocol.classes import Membership
 from quorate.protocol.errors import ChainUnavailable, ConfigurationError
 from quorate.protocol.profiles import Description
-from quorate.protocol.spec import WASM_PROFILE
 
 SETUP_GAS = 2_000_000
 MAX_FEE_WEI = 1_000
@@ -77,16 +76,16 @@ def enroll(
     members: Sequence[Member],
     requester: SigningAccount,
 ) -> None:
-    """Create class 1, register, stake and join every operator, begin the first era, and fill the requester's deposit.
+    """Create the classes, register, stake and join every operator, begin the first era, fill the requester's deposit.
 
     Who is to have no units is registered only. Transactions are mined in the order of their arrival, so that nothing
     has to be waited for in between.
     """
-    profile = Description(WASM_PROFILE).digest
     first: list[PlannedCall] = [
-        (deployer, calls.create_class(profile, options.unit_wei, options.price, True), options.params.class_deposit),
-        (requester, calls.deposit(), options.deposit_wei),
+        (deployer, _create_class(options, description), options.params.class_deposit)
+        for description in options.classes.values()
     ]
+    first.append((requester, calls.deposit(), options.deposit_wei))
     collating = {node * options.operators_per_node for node in options.collators}
     first += [(m.account, calls.deposit(), options.deposit_wei) for m in members if m.index in collating]
     register: list[PlannedCall] = [
@@ -96,13 +95,19 @@ def enroll(
     for m in members:
         units = options.units_of(m.index)
         if units:
-            join.append((m.account, calls.join(CLASS_ID, units, options.price, options.capacity), 0))
+            terms = units, options.price, options.capacity
+            join += [(m.account, calls.join(class_id, *terms), 0) for class_id in options.classes]
         join.append((m.account, calls.announce_endpoint(m.url), 0))
     joined = [units for m in members if (units := options.units_of(m.index))]
     rows = [Membership(units, options.price, options.capacity) for units in joined]
-    last: list[PlannedCall] = [(deployer, calls.advance_era(CLASS_ID, rows), 0)]
+    last: list[PlannedCall] = [(deployer, calls.advance_era(class_id, rows), 0) for class_id in options.classes]
     send_all(gateway, [*first, *register, *join, *last])
     _check_ids(gateway, members)
+
+
+def _create_class(options: DevnetOptions, description: Description) -> Call:
+    is_judged = description.find_objection(True) is None
+    return calls.create_class(description.digest, options.unit_wei, options.price, is_judged)
 
 
 def send_all(gateway: JsonRpcGateway, plan: Sequence[PlannedCall]) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from quorate.chain.types import write_atomically
+from quorate.protocol.container import DOCKER_PROFILE
 from quorate.protocol.errors import ConfigurationError
 from quorate.protocol.params import ETHER, LOCAL, Params
+from quorate.protocol.profiles import GPU_PROFILE, Description
+from quorate.protocol.spec import WASM_PROFILE
 
 CLASS_ID = 1
 MARKER_FILE = ".quorate-devnet"
@@ -29,8 +34,9 @@ class DevnetOptions:
     `commands` replaces the program of single nodes (index → argv, to which `run --home DIR` is added), which is how
     adversarial tests run a node with another core; `settings` stand in every node's config.json besides. Each node runs
     `operators_per_node`, numbered through all nodes: operator i is run by node i // operators_per_node; `units` is the
-    stake of single operators, in units of `unit_wei` (0: registered, but in no class). With `detach` the processes
-    outlive the one that started them, once all are ready.
+    stake of single operators, in units of `unit_wei` (0: registered, but in no class). Beside class 1, for WebAssembly,
+    there is one for each of `profiles`, which all are in as well. With `detach` the processes outlive the one that
+    started them, once all are ready.
     """
 
     home: Path
@@ -56,6 +62,7 @@ class DevnetOptions:
     ready_s: float = 60.0
     env: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
+    profiles: tuple[Description, ...] = ()
 
     def __post_init__(self) -> None:
         if self.nodes < 0 or self.operators_per_node < 1 or self.block_time_s <= 0:
@@ -64,6 +71,8 @@ class DevnetOptions:
         unknown += [i for i in self.units if not 0 <= i < self.operators]
         if unknown and self.nodes:
             raise ConfigurationError(f"nodes {sorted(set(unknown))} are configured, but there are only {self.nodes}")
+        if any(each.name == GPU_PROFILE for each in self.profiles):
+            raise ConfigurationError("no node runs programs on GPUs yet: leave that profile out")
 
     @property
     def operators(self) -> int:
@@ -75,8 +84,13 @@ class DevnetOptions:
         return self.units.get(index, self.default_units)
 
     def stake_of(self, index: int) -> int:
-        """Stake of an operator in wei: its units, and something for fines."""
-        return self.units_of(index) * self.unit_wei + self.spare_stake_wei
+        """Stake of an operator in wei: its units in every class, and something for fines."""
+        return self.units_of(index) * self.unit_wei * len(self.classes) + self.spare_stake_wei
+
+    @property
+    def classes(self) -> dict[int, Description]:
+        """Classes by their ids, in the order in which they are created."""
+        return dict(enumerate((Description(WASM_PROFILE), *self.profiles), CLASS_ID))
 
     def node_home(self, index: int) -> Path:
         """Home of a node."""
@@ -110,7 +124,21 @@ def write_node_config(options: DevnetOptions, index: int, rpc_url: str, port: in
         "workers": options.workers,
         "operators": options.operators_per_node,
         "share_executions": options.share_executions,
-        "classes": [CLASS_ID],
+        "classes": list(options.classes),
+        "profiles": list(map(str, options.profiles)),
         **options.settings,
     }
     write_atomically(options.node_home(index) / CONFIG_FILE, json.dumps(config, indent=1) + "\n")
+
+
+def check_host(options: DevnetOptions) -> None:
+    """Raise ConfigurationError, before anything is started, where this host runs no containers and is to."""
+    if not any(each.name == DOCKER_PROFILE for each in options.profiles):
+        return
+    command = [find_node_program(), "doctor", "--output", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **options.env})
+    if done.returncode != 0:
+        raise ConfigurationError(f"this host runs no jobs: {done.stderr.strip() or done.stdout.strip()}")
+    docker = json.loads(done.stdout)["docker"]
+    if not docker["ok"]:
+        raise ConfigurationError(f"this host runs no containers: {docker['why']}; see `scripts/setup --docker`")
