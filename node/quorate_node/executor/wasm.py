@@ -13,12 +13,12 @@ import wasmtime
 
 from quorate.protocol.errors import ProgramError
 from quorate.protocol.result import EXIT_OUT_OF_FUEL, EXIT_OVER_LIMIT, EXIT_REFUSED, EXIT_TRAP, TaskStatus
-from quorate.protocol.spec import GIB, Limits
+from quorate.protocol.spec import Limits
 from quorate_node.executor.base import FailureReason, LocalFailure
 from quorate_node.executor.wasi.abi import MODULE
 from quorate_node.executor.wasi.host import GuestTrap, Host, OutOfFuel, ProgramExit
 from quorate_node.executor.wasi.linking import SIGNATURES, WasiLinker
-from quorate_node.executor.wasi.memory import GuestFault
+from quorate_node.executor.wasi.memory import RESERVED_BYTES, GuestFault
 from quorate_node.executor.wasi.tree import OverLimit
 
 WASM_MAGIC = b"\0asm\x01\0\0\0"
@@ -51,7 +51,7 @@ def build_engine(target: str | None = None, stack_bytes: int = DEFAULT_STACK) ->
     config.max_wasm_stack = stack_bytes
     # Whole 32-bit memories are reserved, so growing only changes protection: it never moves and the host never
     # refuses it, which would be a result that other hosts do not see.
-    config.memory_reservation = 4 * GIB
+    config.memory_reservation = RESERVED_BYTES
     config.memory_may_move = False
     for feature in WASM_FEATURES:
         setattr(config, f"wasm_{feature}", True)

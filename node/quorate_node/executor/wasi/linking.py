@@ -11,7 +11,7 @@ import wasmtime
 from quorate_node.executor.wasi import files, paths, process
 from quorate_node.executor.wasi.abi import MODULE, WasiError
 from quorate_node.executor.wasi.host import FUEL_PER_CALL, GuestTrap, Host
-from quorate_node.executor.wasi.memory import GuestMemory
+from quorate_node.executor.wasi.memory import RESERVED_BYTES, GuestMemory
 
 M32, M64 = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 
@@ -125,4 +125,5 @@ def _bind_memory(caller: wasmtime.Caller, store: wasmtime.Store) -> GuestMemory:
     return GuestMemory(
         lambda: memory.data_len(store),
         lambda: ctypes.addressof(memory.data_ptr(store).contents),
+        RESERVED_BYTES,
     )
