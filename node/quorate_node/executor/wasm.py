@@ -17,7 +17,7 @@ from quorate.protocol.spec import Limits
 from quorate_node.executor.base import FailureReason, LocalFailure
 from quorate_node.executor.wasi.abi import MODULE
 from quorate_node.executor.wasi.host import GuestTrap, Host, OutOfFuel, ProgramExit
-from quorate_node.executor.wasi.linking import SIGNATURES, WasiLinker
+from quorate_node.executor.wasi.linking import SIGNATURES, FuelMeter, WasiLinker
 from quorate_node.executor.wasi.memory import RESERVED_BYTES, GuestFault
 from quorate_node.executor.wasi.tree import OverLimit
 
@@ -185,15 +185,9 @@ class Runtime:
         store.set_fuel(limits.fuel)
         store.set_epoch_deadline(max(1, math.ceil(timeout_s / TICK_SECONDS)) + 1)
 
-        def spend(fuel: int) -> None:
-            left = store.get_fuel()
-            if fuel > left:
-                store.set_fuel(0)
-                raise OutOfFuel
-            store.set_fuel(left - fuel)
-
         try:
-            wasi.begin(make_host(spend), store)
+            meter = FuelMeter(store)
+            wasi.begin(make_host(meter.spend), store, meter)
             outcome = _start(store, module, wasi)
             fuel_used = limits.fuel - store.get_fuel()
         finally:
@@ -211,10 +205,7 @@ def _start(
     store: wasmtime.Store, module: wasmtime.Module, wasi: WasiLinker
 ) -> tuple[TaskStatus, int, str] | LocalFailure:
     try:
-        instance = wasi.linker.instantiate(store, module)
-        start = instance.exports(store)["_start"]
-        assert isinstance(start, wasmtime.Func)
-        start(store)
+        wasi.run(store, module)
     except ProgramExit as end:
         return (TaskStatus.OK, 0, "") if end.code == 0 else (TaskStatus.FAILED, end.code, f"exit code {end.code}")
     except OutOfFuel:

@@ -6,6 +6,7 @@
     descriptors  open files and their rights
     host         one task's state: descriptors, virtual clock, random stream, fuel for host calls
     process, files, paths   the 46 functions, by what they work on
+    callbacks    Python functions as a linker's imports
     linking      puts them into a wasmtime linker
 
 What the specification leaves open is fixed: entries in bytewise order, inodes by a counter, times of 2020-01-01 unless

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from operator import and_
 
 import wasmtime
 
 from quorate_node.executor.wasi import files, paths, process
 from quorate_node.executor.wasi.abi import MODULE, WasiError
-from quorate_node.executor.wasi.host import FUEL_PER_CALL, GuestTrap, Host
+from quorate_node.executor.wasi.callbacks import define_function, exported_memory
+from quorate_node.executor.wasi.host import FUEL_PER_CALL, GuestTrap, Host, OutOfFuel
 from quorate_node.executor.wasi.memory import RESERVED_BYTES, GuestMemory
-
-M32, M64 = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 
 # Parameters by letter: i is i32, I is i64. All of these return an errno; proc_exit returns nothing.
 _RETURNING: tuple[tuple[Callable[..., None], str], ...] = (
@@ -68,59 +66,95 @@ FUNCTIONS = {call.__name__: call for call, _ in _RETURNING} | {"proc_exit": proc
 SIGNATURES = {call.__name__: (letters, "i") for call, letters in _RETURNING} | {"proc_exit": ("i", "")}
 
 
+class FuelMeter:
+    """The store's fuel while a host call runs: read when the call begins, written back when it ends."""
+
+    __slots__ = ("_left", "_store")
+
+    def __init__(self, store: wasmtime.Store) -> None:
+        self._store, self._left = store, 0
+
+    def begin(self) -> None:
+        """A host call begins."""
+        self._left = self._store.get_fuel()
+
+    def spend(self, fuel: int) -> None:
+        """Take fuel, or all of it and raise OutOfFuel."""
+        if fuel > self._left:
+            self._left = 0
+            raise OutOfFuel
+        self._left -= fuel
+
+    def end(self) -> None:
+        """The host call ends, whether or not it fails."""
+        self._store.set_fuel(self._left)
+
+
 class WasiLinker:
     """A linker whose host calls act on the task that `begin` named last; one task at a time."""
 
     def __init__(self, engine: wasmtime.Engine) -> None:
-        self._host: Host | None = None
-        self._store: wasmtime.Store | None = None
+        self._task: tuple[Host, wasmtime.Store, FuelMeter] | None = None
+        self._raised: BaseException | None = None
         self._is_bound = False
-        self.linker = wasmtime.Linker(engine)
-        for name, call in FUNCTIONS.items():
-            letters, results = SIGNATURES[name]
-            self._define(call, letters, [wasmtime.ValType.i32()] if results else [])
+        self._linker = wasmtime.Linker(engine)
+        self._callbacks = [self._define(name, call) for name, call in FUNCTIONS.items()]
 
-    def begin(self, host: Host, store: wasmtime.Store) -> None:
+    def begin(self, host: Host, store: wasmtime.Store, meter: FuelMeter) -> None:
         """Let host calls act on `host`, whose module will be instantiated in `store`."""
-        self._host, self._store = host, store
+        self._task = host, store, meter
         self._is_bound = False
+
+    def run(self, store: wasmtime.Store, module: wasmtime.Module) -> None:
+        """Run the module's `_start`; raises what a host call raised, or wasmtime's Trap or WasmtimeError."""
+        try:
+            start = self._linker.instantiate(store, module).exports(store)["_start"]
+            assert isinstance(start, wasmtime.Func)
+            start(store)
+        except (wasmtime.Trap, wasmtime.WasmtimeError):
+            if self._raised is not None:
+                raise self._raised from None
+            raise
 
     def end(self) -> None:
         """Forget the task, and let its host forget the memory, which goes with the store."""
-        if self._host is not None:
-            self._host.memory = GuestMemory(lambda: 0, lambda: 0)
-        self._host = self._store = None
+        if self._task is not None:
+            self._task[0].memory = GuestMemory(lambda: 0, lambda: 0)
+        self._task = self._raised = None
 
-    def _define(self, call: Callable[..., None], letters: str, results: list[wasmtime.ValType]) -> None:
-        types = [wasmtime.ValType.i32() if letter == "i" else wasmtime.ValType.i64() for letter in letters]
-        masks = tuple(M32 if letter == "i" else M64 for letter in letters)
-
-        def entry(caller: wasmtime.Caller, *values: int) -> int | None:
-            host = self._enter(caller)
+    def _define(self, name: str, call: Callable[..., None]) -> object:
+        def entry(caller: int, *values: int) -> int:
+            host, meter = self._enter(caller)
             try:
-                call(host, *map(and_, values, masks))
+                host.spend(FUEL_PER_CALL)
+                call(host, *values)
             except WasiError as error:
                 return int(error.errno)
-            return 0 if results else None
+            finally:
+                meter.end()
+            return 0
 
-        self.linker.define_func(MODULE, call.__name__, wasmtime.FuncType(types, results), entry, access_caller=True)
+        return define_function(self._linker, MODULE, name, SIGNATURES[name], entry, self._fail)
 
-    def _enter(self, caller: wasmtime.Caller) -> Host:
-        """The running task's host, with its memory bound and the call paid for."""
-        host = self._host
-        if host is None or self._store is None:
+    def _fail(self, error: BaseException) -> None:
+        self._raised = error
+
+    def _enter(self, caller: int) -> tuple[Host, FuelMeter]:
+        """The running task's host, with its memory bound, and its fuel."""
+        if self._task is None:
             raise RuntimeError("a host call came while no task runs")
+        host, store, meter = self._task
         if not self._is_bound:
-            host.memory = _bind_memory(caller, self._store)
+            host.memory = _bind_memory(caller, store)
             self._is_bound = True
-        host.spend(FUEL_PER_CALL)
-        return host
+        meter.begin()
+        return host, meter
 
 
-def _bind_memory(caller: wasmtime.Caller, store: wasmtime.Store) -> GuestMemory:
+def _bind_memory(caller: int, store: wasmtime.Store) -> GuestMemory:
     """The memory that the module exports; read through the store, since a caller is valid during its call only."""
-    memory = caller.get("memory")
-    if not isinstance(memory, wasmtime.Memory):
+    memory = exported_memory(caller)
+    if memory is None:
         raise GuestTrap("the module exports no memory named 'memory'")
     return GuestMemory(
         lambda: memory.data_len(store),
