@@ -64,6 +64,9 @@ def changed(**fields: object) -> bytes:
         (changed(module="QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG"), "module must be a CIDv1"),
         (changed(module=MODULE.upper()), "module must be a CIDv1"),
         (changed(module=MODULE[:-1]), "module must be a CIDv1"),
+        (changed(module=MODULE.replace("i", "ı", 1)), "module must be a CIDv1"),  # whose capital is I
+        (changed(module=MODULE[:-1] + "_"), "module must be a CIDv1"),
+        (changed(module=MODULE[:-1] + chr(ord(MODULE[-1]) + 1)), "module must be a CIDv1"),  # the bits after the digest
         (changed(module=None), "module must be a string"),
         (changed(input=7), "input must be a string"),
         (changed(input_name="../x"), "plain file name"),
