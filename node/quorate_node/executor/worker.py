@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -24,6 +25,7 @@ from quorate_node.executor.messages import LENGTH_BYTES, decode_task, encode_out
 
 CPU_GRACE_SECONDS = 60  # the kernel ends a worker whose processor time runs this far past its tasks' time-outs
 MAX_OPEN_FILES = 512
+IDLE_SECONDS = 1.0
 
 
 class Channel:
@@ -53,18 +55,37 @@ class Channel:
 
 
 class Ticker(threading.Thread):
-    """Advances the engine's epoch while a task runs, and ends the process when the pool's process is gone."""
+    """Advances the engine's epoch while a task runs, and ends the process when the pool's process is gone.
+
+    It goes on for a second after the last task: to wake it for each of many small ones would take a part of their time.
+    """
 
     def __init__(self, tick: Any, seconds: float) -> None:
         super().__init__(daemon=True, name="epoch")
         self._tick, self._seconds, self._parent = tick, seconds, os.getppid()
-        self.is_running = threading.Event()
+        self._is_running, self._awake = False, threading.Event()
+
+    def begin(self) -> None:
+        """A task runs from now on."""
+        self._is_running = True  # before the look at the event: see `run`
+        if not self._awake.is_set():
+            self._awake.set()
+
+    def end(self) -> None:
+        """No task runs any more."""
+        self._is_running = False
 
     def run(self) -> None:
+        idle_s = 0.0
         while True:
-            self.is_running.wait()
+            if idle_s > IDLE_SECONDS:
+                self._awake.clear()
+                if self._is_running:  # it began before the event was cleared, and may not have set it
+                    self._awake.set()
+                self._awake.wait()
             time.sleep(self._seconds)
             self._tick()
+            idle_s = 0.0 if self._is_running else idle_s + self._seconds
             if os.getppid() != self._parent:
                 os._exit(0)
 
@@ -125,11 +146,13 @@ def serve(channel: Channel) -> None:
     runner = TaskRunner(EmbeddedStore(Path(config["store_dir"])), cache, runtime)
     ticker = Ticker(runtime.tick, TICK_SECONDS)
     ticker.start()
+    gc.collect()
+    gc.freeze()  # what is there by now stays: no collection during a task need look at it again
     channel.send({"ready": os.getpid()})
     while (message := channel.receive()) is not None:
         task, timeout_s = decode_task(message)
         _allow_cpu(timeout_s + 2 * compile_s)
-        ticker.is_running.set()
+        ticker.begin()
         try:
             outcome = runner.run(task, timeout_s)
         except Exception as error:  # a bug of ours: say so rather than leave the pool guessing, and start afresh
@@ -137,7 +160,7 @@ def serve(channel: Channel) -> None:
             channel.send(encode_outcome(LocalFailure(FailureReason.INTERNAL, f"{type(error).__name__}: {error}")))
             return
         finally:
-            ticker.is_running.clear()
+            ticker.end()
         channel.send(encode_outcome(outcome))
 
 
