@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable
+from functools import partial
 
 import wasmtime
 from wasmtime import _bindings as ffi
@@ -58,8 +59,30 @@ def define_function(
     return callback
 
 
-def exported_memory(caller: int) -> wasmtime.Memory | None:
-    """The memory that the calling module exports as "memory", if it does."""
+def run_export(store: wasmtime.Store, instance: wasmtime.Instance, name: bytes) -> None:
+    """Call the instance's function `name`, which takes and returns nothing, or raise Trap or WasmtimeError."""
+    found, trap = ffi.wasmtime_extern_t(), ctypes.POINTER(ffi.wasm_trap_t)()
+    context = store._context()
+    is_found = ffi.wasmtime_instance_export_get(
+        context, ctypes.byref(instance._instance), ctypes.create_string_buffer(name), len(name), ctypes.byref(found)
+    )
+    assert is_found
+    error = ffi.wasmtime_func_call(context, ctypes.byref(found.of.func), None, 0, None, 0, ctypes.byref(trap))
+    if error:  # type: ignore[truthy-bool]
+        raise wasmtime.WasmtimeError._from_ptr(error)
+    if trap:  # type: ignore[truthy-bool]
+        raise wasmtime.Trap._from_ptr(trap)
+
+
+def exported_memory(caller: int, store: wasmtime.Store) -> tuple[Callable[[], int], Callable[[], int]] | None:
+    """What tells the length and the address of the memory that the calling module exports as "memory", if it does.
+
+    A caller is valid during its call only, so they look through the store, and must not be called once it is closed.
+    """
     pointer = ctypes.cast(caller, ctypes.POINTER(ffi.wasmtime_caller_t))
     memory = wasmtime.Caller(pointer).get("memory")
-    return memory if isinstance(memory, wasmtime.Memory) else None
+    if not isinstance(memory, wasmtime.Memory):
+        return None
+    place = store._context(), ctypes.byref(memory._memory)
+    data = partial(ffi.wasmtime_memory_data, *place)
+    return partial(ffi._wasmtime_memory_data_size, *place), lambda: ctypes.addressof(data().contents)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 
 import wasmtime
 
 from quorate_node.executor.wasi import files, paths, process
 from quorate_node.executor.wasi.abi import MODULE, WasiError
-from quorate_node.executor.wasi.callbacks import define_function, exported_memory
+from quorate_node.executor.wasi.callbacks import define_function, exported_memory, run_export
 from quorate_node.executor.wasi.host import FUEL_PER_CALL, GuestTrap, Host, OutOfFuel
 from quorate_node.executor.wasi.memory import RESERVED_BYTES, GuestMemory
 
@@ -108,9 +107,7 @@ class WasiLinker:
     def run(self, store: wasmtime.Store, module: wasmtime.Module) -> None:
         """Run the module's `_start`; raises what a host call raised, or wasmtime's Trap or WasmtimeError."""
         try:
-            start = self._linker.instantiate(store, module).exports(store)["_start"]
-            assert isinstance(start, wasmtime.Func)
-            start(store)
+            run_export(store, self._linker.instantiate(store, module), b"_start")
         except (wasmtime.Trap, wasmtime.WasmtimeError):
             if self._raised is not None:
                 raise self._raised from None
@@ -152,12 +149,8 @@ class WasiLinker:
 
 
 def _bind_memory(caller: int, store: wasmtime.Store) -> GuestMemory:
-    """The memory that the module exports; read through the store, since a caller is valid during its call only."""
-    memory = exported_memory(caller)
+    """The memory that the module exports."""
+    memory = exported_memory(caller, store)
     if memory is None:
         raise GuestTrap("the module exports no memory named 'memory'")
-    return GuestMemory(
-        lambda: memory.data_len(store),
-        lambda: ctypes.addressof(memory.data_ptr(store).contents),
-        RESERVED_BYTES,
-    )
+    return GuestMemory(*memory, RESERVED_BYTES)
