@@ -1,7 +1,9 @@
 """The executor by itself: what its WASI costs beside wasmtime's own, small jobs, two workers, and what is read.
 
-Both sides of each ratio run by turns, with one engine configuration (metered, deterministic). A small job is timed by
-the worker that ran it, from the spec to the stored result.
+Both sides of each ratio run by turns, with one engine configuration (metered, deterministic). Our side of the WASI
+ratio is a whole job, its inputs checked against their CIDs and its outputs stored; native WASI's is the bare program
+over folders. A small job is timed by the worker that ran it, from the spec to the stored result. Beside the gain of a
+second worker stands that of a second process of native WASI: what this machine had to give in the same minute.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,11 @@ from _scenes import MODULE, NativeWasi, make_scene
 
 from quorate.protocol.spec import JobSpec, Limits
 from quorate.storage.embedded import EmbeddedStore
-from quorate_node.executor.base import Executed, ExecutionTask
+from quorate_node.executor.base import Executed, ExecutionTask, LocalFailure
 from quorate_node.executor.cache import ModuleCache
 from quorate_node.executor.pool import WorkerPool
 from quorate_node.executor.runner import TaskRunner
-from quorate_node.executor.wasm import TICK_SECONDS, Runtime, build_engine
+from quorate_node.executor.wasm import TICK_SECONDS, Ending, Runtime, build_engine
 
 LIMITS = Limits(fuel=2_000_000_000, memory_bytes=256 << 20)
 MOST_IMPORTS = 10
@@ -57,25 +60,71 @@ def make_specs(store: EmbeddedStore, module: Path, count: int, scene: Path | Non
 
 
 def compare_wasi(bench: Bench, work: Path, scene: Path) -> None:
-    """Rows of runs by turns: ours from the mounted input to the program's end, and native WASI over real folders."""
+    """Rows of a job of ours, native WASI twice, and another job: what drifts evenly in between falls on both alike."""
     engine = build_engine()
     runtime, store = Runtime(engine), EmbeddedStore(work / "store")
     runner = TaskRunner(store, ModuleCache(engine, work / "cache", os.urandom(32)), runtime)
     outputs = work / "outputs"
     outputs.mkdir()
     native = NativeWasi(MODULE, engine, LIMITS.fuel)
+    with ticking(runtime):
+        specs = make_specs(store, MODULE, 2 * (bench.args.runs + 1), scene)
+        for number in range(bench.args.runs + 1):
+            first = time_job(runner, specs.pop())
+            native_s = [native.time(scene, outputs) for _ in range(2)]
+            ours_s = [first, time_job(runner, specs.pop())]
+            if number:  # the first row warms caches
+                bench.record("wasi", {"ours_s": ours_s, "native_s": native_s})
+
+
+def time_job(runner: TaskRunner, spec: JobSpec) -> float:
+    """Seconds from the spec to the stored result."""
+    outcome = runner.run(ExecutionTask(spec), TIMEOUT_S)
+    check(outcome)
+    assert isinstance(outcome, Executed)
+    return outcome.seconds
+
+
+class PartedRuntime(Runtime):
+    """Notes when the last run began and how long it took."""
+
+    began = seconds = 0.0
+
+    def run(self, *args: Any, **options: Any) -> Ending | LocalFailure:
+        """As Runtime's."""
+        self.began = time.perf_counter()
+        try:
+            return super().run(*args, **options)
+        finally:
+            self.seconds = time.perf_counter() - self.began
+
+
+def time_parts(bench: Bench, work: Path, module: Path) -> None:
+    """A row for each small job in this process: before the run, the run with its instance's making and end, after."""
+    engine = build_engine()
+    runtime, store = PartedRuntime(engine), EmbeddedStore(work / "store")
+    runner = TaskRunner(store, ModuleCache(engine, work / "cache", os.urandom(32)), runtime)
+    with ticking(runtime):
+        for number, spec in enumerate(make_specs(store, module, bench.args.small + 5)):
+            began = time.perf_counter()
+            seconds = time_job(runner, spec)
+            before = runtime.began - began
+            if number >= 5:
+                row = {"before_s": before, "run_s": runtime.seconds, "after_s": seconds - before - runtime.seconds}
+                bench.record("parts", row)
+
+
+@contextmanager
+def ticking(runtime: Runtime) -> Iterator[None]:
+    """Let the runtime's time pass, as in a worker."""
     stop = threading.Event()
-    ticking = threading.Thread(target=lambda: tick(runtime, stop), daemon=True)
-    ticking.start()
-    for number, spec in enumerate(make_specs(store, MODULE, bench.args.runs + 2, scene)):
-        native_s = native.time(scene, outputs)
-        outcome = runner.run(ExecutionTask(spec), TIMEOUT_S)
-        check(outcome)
-        assert isinstance(outcome, Executed)
-        if number > 1:  # the first two warm caches
-            bench.record("wasi", {"ours_s": outcome.seconds, "native_s": native_s})
-    stop.set()
-    ticking.join()
+    thread = threading.Thread(target=lambda: tick(runtime, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def tick(runtime: Runtime, stop: threading.Event) -> None:
@@ -111,22 +160,69 @@ async def time_small_jobs(bench: Bench, work: Path, module: Path) -> None:
 
 
 async def compare_workers(bench: Bench, work: Path, scene: Path) -> None:
-    """Rows of the same work by one worker and by two, by turns, and of what a worker reads."""
+    """Rows of the same work by one worker and by two, by one native process and by two, and of what a worker reads."""
     store = EmbeddedStore(work / "store")
     count, size = bench.args.batch, sum_sizes(scene)
     specs = make_specs(store, MODULE, 2 * bench.args.rounds * count + 3, scene)
     async with WorkerPool(1, work / "store", work / "cache") as one:
         [pid] = find_children()
-        async with WorkerPool(2, work / "store", work / "cache") as two:
+        async with WorkerPool(2, work / "store", work / "cache") as two, native_processes(work, scene) as processes:
             await run_all(one, [specs.pop()])
             await run_all(two, [specs.pop(), specs.pop()])
-            for _ in range(bench.args.rounds):
+            for number in range(bench.args.rounds):
                 read = read_counters(pid)
-                one_s, _ = await run_all(one, [specs.pop() for _ in range(count)])
-                read = {name: value - read[name] for name, value in read_counters(pid).items()}
-                two_s, _ = await run_all(two, [specs.pop() for _ in range(count)])
-                bench.record("workers", {"tasks": count, "one_s": one_s, "two_s": two_s})
+                row: dict[str, float] = {"tasks": count}
+                turn = 1 if number % 2 else -1
+                for pool, name in ((one, "one_s"), (two, "two_s"))[::turn]:
+                    row[name], _ = await run_all(pool, [specs.pop() for _ in range(count)])
+                for some, name in ((processes[:1], "native_one_s"), (processes, "native_two_s"))[::turn]:
+                    row[name] = await run_native(some, count)
+                bench.record("workers", row)
+                after = read_counters(pid)
+                read = {name: after[name] - before for name, before in read.items()}
                 bench.record("reads", {"input_bytes": size * count, **read})
+
+
+@asynccontextmanager
+async def native_processes(work: Path, scene: Path) -> AsyncIterator[list[asyncio.subprocess.Process]]:
+    """Two processes of native WASI, warm."""
+    processes: list[asyncio.subprocess.Process] = []
+    script = str(ROOT / "tests" / "bench" / "_native.py")
+    try:
+        for number in range(2):
+            command = [sys.executable, script, str(scene), str(work / f"native{number}"), str(LIMITS.fuel)]
+            pipe = asyncio.subprocess.PIPE
+            processes.append(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe))
+            await read_answer(processes[-1])
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            await process.wait()
+
+
+async def read_answer(process: asyncio.subprocess.Process) -> None:
+    """Wait for a native run's end."""
+    assert process.stdout is not None
+    if not await process.stdout.readline():
+        raise SystemExit("a process of native WASI died; its reason is on standard error")
+
+
+async def run_native(processes: Sequence[asyncio.subprocess.Process], count: int) -> float:
+    """Seconds that processes take for `count` runs, each taking the next when it is free."""
+    left = count
+
+    async def work_on(process: asyncio.subprocess.Process) -> None:
+        nonlocal left
+        assert process.stdin is not None
+        while left:
+            left -= 1
+            process.stdin.write(b"\n")
+            await read_answer(process)
+
+    began = time.perf_counter()
+    await asyncio.gather(*map(work_on, processes))
+    return time.perf_counter() - began
 
 
 def sum_sizes(folder: Path) -> int:
@@ -148,15 +244,20 @@ def read_counters(pid: int) -> dict[str, int]:
 
 def compute_figures(bench: Bench) -> dict[str, Any]:
     """All figures, from rows alone."""
-    wasi, small, workers, reads = map(bench.rows, ("wasi", "small", "workers", "reads"))
+    kinds = ("wasi", "small", "parts", "workers", "reads")
+    wasi, small, parts, workers, reads = map(bench.rows, kinds)
+    ours, native = ([second for row in wasi for second in row[name]] for name in ("ours_s", "native_s"))
     return {
-        "wasi_ratio": median(row["ours_s"] / row["native_s"] for row in wasi),
-        "wasi_ratio_best": round(min(row["ours_s"] for row in wasi) / min(row["native_s"] for row in wasi), 4),
-        "wasi_seconds": median(row["ours_s"] for row in wasi),
+        "wasi_ratio": median(sum(row["ours_s"]) / sum(row["native_s"]) for row in wasi),
+        "wasi_ratio_best": round(min(ours) / min(native), 4),
+        "wasi_seconds": median(ours),
         "small_job_ms": median(row["worker_s"] * 1000 for row in small),
         "small_job_ms_p99": round(sorted(row["worker_s"] for row in small)[len(small) * 99 // 100] * 1000, 4),
         "small_job_pool_ms": median(row["pool_s"] * 1000 for row in small),
+        "small_job_parts_ms": {name[:-2]: median(row[name] * 1000 for row in parts) for name in sorted(parts[0])},
         "two_worker_speedup": median(row["one_s"] / row["two_s"] for row in workers),
+        "two_worker_speedup_best": round(min(r["one_s"] for r in workers) / min(r["two_s"] for r in workers), 4),
+        "native_two_process_speedup": median(row["native_one_s"] / row["native_two_s"] for row in workers),
         "bytes_read_per_input_byte": median(row["rchar"] / row["input_bytes"] for row in reads),
         "disk_bytes_per_input_byte": median(row["read_bytes"] / row["input_bytes"] for row in reads),
     }
@@ -168,10 +269,10 @@ def main() -> None:
         "exec",
         __doc__ or "",
         {
-            "--runs": {"type": whole(1), "default": 15, "help": "pairs of runs for the WASI ratio (default: 15)"},
+            "--runs": {"type": whole(1), "default": 40, "help": "rows of four runs for the WASI ratio (default: 40)"},
             "--small": {"type": whole(1), "default": 500, "help": "small jobs (default: 500)"},
-            "--rounds": {"type": whole(1), "default": 5, "help": "rounds of one and two workers (default: 5)"},
-            "--batch": {"type": whole(2), "default": 6, "help": "tasks of such a round (default: 6)"},
+            "--rounds": {"type": whole(1), "default": 11, "help": "rounds of one and two workers (default: 11)"},
+            "--batch": {"type": whole(2), "default": 12, "help": "tasks of such a round (default: 12)"},
         },
     )
     work = Path(tempfile.mkdtemp(prefix="quorate-bench-"))
@@ -180,7 +281,9 @@ def main() -> None:
         bench.say("WASI in memory and wasmtime's own, by turns")
         compare_wasi(bench, work, scene)
         bench.say("small jobs")
-        asyncio.run(time_small_jobs(bench, work, build_small(work)))
+        small = build_small(work)
+        asyncio.run(time_small_jobs(bench, work, small))
+        time_parts(bench, work, small)
         bench.say("one worker and two, by turns")
         asyncio.run(compare_workers(bench, work, scene))
     finally:
