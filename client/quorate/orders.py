@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quorate.chain.gateway import ChainGateway
+from quorate.placement import Candidate, Locality, choose_class
 from quorate.protocol.confidence import compute_least_seats_in_network
-from quorate.protocol.container import AnySpec, ContainerSpec
+from quorate.protocol.container import AnySpec
 from quorate.protocol.errors import ProtocolViolation, ValidationError
 from quorate.protocol.params import BUNDLE_TASKS, FUEL_UNIT, Params
 from quorate.protocol.partition import count_bundles
-from quorate.protocol.profiles import WrongClass, check_fits, list_fitting
 from quorate.protocol.settlement import compute_needed_period, compute_order_escrow, compute_task_price
 from quorate.protocol.types import Address, JobOrder, OrderFlag
 from quorate.spec import PreparedSpec
@@ -26,7 +26,7 @@ class OrderWishes:
     """What a requester decides; None takes a default from the chain.
 
     Either `seats`, or `confidence` (0.999: at most one wrong result in a thousand) against an adversary that holds
-    `adversary` of all stake. `class_id` None: the client's, for a container the class that fits it best.
+    `adversary` of all stake. `class_id` None: see `quorate.placement`, which `locality` is for.
     `max_price` in wei for a FUEL_UNIT, `max_fee` in wei for a bundle, `input_bytes` for an
     input that is not in our store, `valid_s` seconds for a collator to post it. `is_strict` refuses a result that only
     a part of the seats opened, the others silent: where all honest ones can be silenced it errs more often.
@@ -44,6 +44,7 @@ class OrderWishes:
     input_bytes: int | None = None
     valid_s: int = 600
     is_strict: bool = False
+    locality: Locality = Locality.PREFER
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,33 +59,18 @@ class Quote:
     escrow: int
 
 
-def choose_class(gateway: ChainGateway, spec: AnySpec, wanted: int | None, usual: int) -> int:
-    """The class for a spec: `wanted`, else for WebAssembly the `usual` one, and for a container the best that there is.
+def choose_class_for(gateway: ChainGateway, spec: AnySpec, wishes: OrderWishes, rounds: int, usual: int) -> int:
+    """The class to ask; see `quorate.placement`."""
 
-    Raises WrongClass, before anything is signed, where the class is for other specs, or there is none.
-    """
-    if wanted is None and isinstance(spec, ContainerSpec):
-        return _find_class(gateway, spec)
-    class_id, count = usual if wanted is None else wanted, gateway.class_count()
-    if not 1 <= class_id <= count:
-        raise ValidationError(f"there is no class {class_id} here: this deployment has {count}")
-    check_fits(spec, class_id, gateway.class_info(class_id).profile)
-    return class_id
+    def object_to(candidate: Candidate) -> str | None:
+        if candidate.units < (wishes.min_units or 0):
+            return f"it has {candidate.units} units, below min_units {wishes.min_units}"
+        seats = choose_seats(gateway, candidate.class_id, wishes, rounds)
+        if seats > candidate.members // 2:
+            return f"it has {candidate.members} members, too few for {seats} seats"
+        return None
 
-
-def _find_class(gateway: ChainGateway, spec: AnySpec) -> int:
-    """Of the classes that fit the narrowest, in which a vote is worth a stake; of several the largest."""
-    fitting = list_fitting(spec)
-    found = [(id_, gateway.class_info(id_)) for id_ in range(1, gateway.class_count() + 1)]
-    for description in fitting:
-        sizes = {
-            id_: len(gateway.table(id_, info.table).units)
-            for id_, info in found if info.table and info.profile == description.digest
-        }  # fmt: skip
-        if any(sizes.values()):
-            return max(sizes, key=lambda id_: sizes[id_])
-    names = ", and none for ".join(map(str, fitting))
-    raise WrongClass(f"no class here has members for {names}: operators make and join one with `quorate-node class`")
+    return choose_class(gateway, spec, wishes.class_id, usual, wishes.locality, object_to)
 
 
 def build_order(
@@ -94,11 +80,12 @@ def build_order(
 
     Raises ValidationError for wishes that `post` would skip, WrongClass for a spec that the class is not for.
     """
-    class_id = choose_class(gateway, prepared.spec, wishes.class_id, usual_class)
-    params, info = gateway.params(), gateway.class_info(class_id)
+    params = gateway.params()
     rounds = params.max_rounds if wishes.rounds is None else wishes.rounds
     if not 0 <= rounds <= params.max_rounds:
         raise ValidationError(f"rounds {rounds} is out of range: choose 0 to {params.max_rounds}")
+    class_id = choose_class_for(gateway, prepared.spec, wishes, rounds, usual_class)
+    info = gateway.class_info(class_id)
     table = gateway.table(class_id, info.table)
     seats = choose_seats(gateway, class_id, wishes, rounds)
     if not 1 <= seats <= len(table.members) // 2:

@@ -18,6 +18,7 @@ from quorate.cli.submitting import (
     EnvOption,
     Following,
     InputBytesOption,
+    LocalityOption,
     MaxPriceOption,
     MemoryOption,
     ProviderOption,
@@ -30,6 +31,7 @@ from quorate.cli.submitting import (
 )
 from quorate.images.build import ImageRecipe, build_image
 from quorate.orders import OrderWishes
+from quorate.placement import Locality
 from quorate.protocol.container import CONTAINER_FUEL_RATE, ContainerLimits
 from quorate.sdk import QuorateClient
 from quorate.spec import add_image, parse_env
@@ -58,6 +60,7 @@ def run(
     ] = None,
     entrypoint: Annotated[str | None, typer.Option(help="Program to run instead of the image's own.")] = None,
     class_id: ClassOption = None,
+    locality: LocalityOption = Locality.PREFER,
     seats: SeatsOption = None,
     confidence: ConfidenceOption = None,
     adversary: AdversaryOption = 0.1,
@@ -84,7 +87,10 @@ def run(
 
     It sees /inputs (read-only), /outputs and /tmp, and no network. Exit codes are those of `quorate wasm run`.
     """
-    wishes = OrderWishes(class_id, seats, rounds, confidence, adversary, max_price=max_price, input_bytes=input_bytes)
+    wishes = OrderWishes(
+        class_id, seats, rounds, confidence, adversary,
+        max_price=max_price, input_bytes=input_bytes, locality=locality,
+    )  # fmt: skip
     limits = replace(
         DEFAULTS, fuel=seconds * CONTAINER_FUEL_RATE, memory_bytes=memory * MIB, pids=pids,
         output_bytes=output_mib * MIB, tmp_bytes=tmp_mib * MIB,

@@ -14,12 +14,16 @@ from quorate.cli.common import get_config
 from quorate.cli.job import check_folder, finish, follow
 from quorate.cli.output import OutputFormat, format_ether, print_result, say
 from quorate.orders import OrderWishes
+from quorate.placement import Locality
 from quorate.sdk import QuorateClient
 from quorate.spec import PreparedSpec
 
 SourceOption = Annotated[str | None, typer.Option("--input", "-i", help="A file, a folder, or a CID.")]
 ClassOption = Annotated[
     int | None, typer.Option("--class", min=1, help="Class to ask (yours; for containers the one that fits best).")
+]
+LocalityOption = Annotated[
+    Locality, typer.Option(help="Whether a class is asked whose members hold the input: if there is one, only, never.")
 ]
 SeatsOption = Annotated[int | None, typer.Option(min=1, help="Operators that must agree (3 unless told).")]
 ConfidenceOption = Annotated[

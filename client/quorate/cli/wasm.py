@@ -15,6 +15,7 @@ from quorate.cli.submitting import (
     EnvOption,
     Following,
     InputBytesOption,
+    LocalityOption,
     MaxPriceOption,
     MemoryOption,
     ProviderOption,
@@ -26,6 +27,7 @@ from quorate.cli.submitting import (
     submit_job,
 )
 from quorate.orders import OrderWishes
+from quorate.placement import Locality
 from quorate.protocol.spec import CEILINGS, Limits
 from quorate.spec import parse_limits
 
@@ -48,6 +50,7 @@ def run(
     module: Annotated[str, typer.Argument(help="A .wasm file, or its CID.")],
     source: SourceOption = None,
     class_id: ClassOption = None,
+    locality: LocalityOption = Locality.PREFER,
     seats: SeatsOption = None,
     confidence: ConfidenceOption = None,
     adversary: AdversaryOption = 0.1,
@@ -71,7 +74,10 @@ def run(
     Without --wait module and input are pushed to the collator, and the job's id is printed. A job that ends without a
     result makes exit code 4, with the reason; a result that says that the program failed makes 5.
     """
-    wishes = OrderWishes(class_id, seats, rounds, confidence, adversary, max_price=max_price, input_bytes=input_bytes)
+    wishes = OrderWishes(
+        class_id, seats, rounds, confidence, adversary,
+        max_price=max_price, input_bytes=input_bytes, locality=locality,
+    )  # fmt: skip
     limits = parse_limits(Limits(fuel=fuel, memory_bytes=memory * MIB), limit or ())
     submit_job(
         lambda client: client.prepare(module, source, args=arg or (), env=env or (), limits=limits),

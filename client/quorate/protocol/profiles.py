@@ -7,6 +7,8 @@ A profile is described by its name and, after it, details as `name=value`, each 
     quorate-docker-1                             containers of any image; never judged
     quorate-gpu-1 gpu=nvidia-l4                  programs on this kind of GPU; no node runs them yet
 
+Each may end with ` dataset=<CID>`: for jobs over this input alone, which all members keep whole.
+
 A class's 32 bytes are keccak256 of that text, so that whoever has the text can check it, and nobody else needs it: a
 spec says by itself which descriptions it fits. One description has one spelling.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Final
@@ -23,7 +25,7 @@ from typing import Final
 from quorate.protocol.container import DOCKER_PROFILE, AnySpec, ContainerSpec
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.hashing import keccak
-from quorate.protocol.spec import WASM_PROFILE
+from quorate.protocol.spec import WASM_PROFILE, check_cid
 
 GPU_PROFILE: Final = "quorate-gpu-1"
 
@@ -33,9 +35,16 @@ GPU_KINDS: Final = (
 """Results differ from kind to kind, so a class is for one of them."""
 
 DETAILS: Final = MappingProxyType(
-    {WASM_PROFILE: frozenset[str](), DOCKER_PROFILE: frozenset({"image"}), GPU_PROFILE: frozenset({"gpu"})}
+    {
+        WASM_PROFILE: frozenset({"dataset"}),
+        DOCKER_PROFILE: frozenset({"image", "dataset"}),
+        GPU_PROFILE: frozenset({"gpu", "dataset"}),
+    }
 )
 """Details that a profile may have, by its name."""
+
+NAMES: Final = ("image", "gpu", "dataset")
+"""All of them, in the order in which they are written."""
 
 IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -50,25 +59,31 @@ class WrongClass(ValidationError):
 
 @dataclass(frozen=True)
 class Description:
-    """A profile: `name`, and its one detail where it has one. Raises UnknownProfile.
+    """A profile: `name`, and its details. Raises UnknownProfile.
 
-    `image` is an image id (sha256:…), `gpu` one of GPU_KINDS; a GPU profile always has one.
+    `image` is an image id (sha256:…), `gpu` one of GPU_KINDS, which a GPU profile always has, `dataset` a CIDv1.
     """
 
     name: str
     image: str | None = None
     gpu: str | None = None
+    dataset: str | None = None
 
     def __post_init__(self) -> None:
         if self.name not in DETAILS:
             raise UnknownProfile(f"the profile {self.name!r} is unknown: choose one of {', '.join(DETAILS)}")
-        for detail in ("image", "gpu"):
+        for detail in NAMES:
             if getattr(self, detail) is not None and detail not in DETAILS[self.name]:
                 raise UnknownProfile(f"{self.name} has no {detail}: leave it out")
         if self.image is not None and not IMAGE_ID.fullmatch(self.image):
             raise UnknownProfile(f"an image is named by its id, sha256: and 64 hex digits, not {self.image[:80]!r}")
         if self.name == GPU_PROFILE and self.gpu not in GPU_KINDS:
             raise UnknownProfile(f"{GPU_PROFILE} needs gpu=KIND; known kinds are {', '.join(GPU_KINDS)}")
+        if self.dataset is not None:
+            try:
+                check_cid(self.dataset, "dataset")
+            except ValidationError as error:
+                raise UnknownProfile(str(error)) from error
 
     @classmethod
     def parse(cls, text: str) -> Description:
@@ -77,16 +92,19 @@ class Description:
         details: dict[str, str] = {}
         for item in items:
             key, sign, value = item.partition("=")
-            if key not in ("image", "gpu") or not sign or key in details:
+            if key not in NAMES or not sign or key in details:
                 raise UnknownProfile(
-                    f"{text[:120]!r} describes no profile: give its name, a space, then image=sha256:… or gpu=KIND"
+                    f"{text[:120]!r} describes no profile: give its name, then image=sha256:…, gpu=KIND or dataset=CID"
                 )
             details[key] = value
-        return cls(name, **details)
+        found = cls(name, **details)
+        if str(found) != text:
+            raise UnknownProfile(f"{text[:200]!r} is spelt {str(found)!r}: its details have one order")
+        return found
 
     def __str__(self) -> str:
         """The text that is hashed."""
-        given = (f" {name}={value}" for name in ("image", "gpu") if (value := getattr(self, name)) is not None)
+        given = (f" {name}={value}" for name in NAMES if (value := getattr(self, name)) is not None)
         return self.name + "".join(given)
 
     @cached_property
@@ -129,9 +147,16 @@ def find_description(profile: bytes, known: Iterable[Description] = ()) -> Descr
 
 
 def list_fitting(spec: AnySpec) -> tuple[Description, ...]:
-    """Descriptions of the classes that a spec may be ordered in, the narrowest first."""
-    whole = Description(spec.profile)
-    return (Description(spec.profile, image=spec.image.digest), whole) if isinstance(spec, ContainerSpec) else (whole,)
+    """Descriptions of the classes that a spec may be ordered in, the narrowest first.
+
+    Which image it is comes before where the dataset is: only in a class for the image a vote is worth a stake.
+    """
+    found = [Description(spec.profile)]
+    if isinstance(spec, ContainerSpec):
+        found.insert(0, Description(spec.profile, image=spec.image.digest))
+    if spec.input is None:
+        return tuple(found)
+    return tuple(each for whole in found for each in (replace(whole, dataset=spec.input), whole))
 
 
 def fits(spec: AnySpec, profile: bytes) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,10 @@ from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.types import Deployment, parse_address, to_hex, write_atomically
 from quorate.cli.output import parse_amount as parse_amount  # for quorate_node.cli.main
 from quorate.protocol.errors import ConfigurationError, QuorateError, ValidationError
-from quorate.protocol.profiles import Description
+from quorate.protocol.profiles import BUILT_IN, Description
 from quorate.protocol.types import Address
+from quorate.storage.cid import Cid
+from quorate.storage.embedded import EmbeddedStore
 from quorate_node.cli import memberships, stakes
 from quorate_node.cli.transfers import fund
 from quorate_node.config import CONFIG_FILE, KEYSTORE_FILE, NodeConfig, build_config, change_config, load_config
@@ -218,8 +221,24 @@ def leave_class(home: Path, class_id: int) -> dict[str, Any]:
 def list_classes(home: Path) -> list[dict[str, Any]]:
     """All classes of the deployment, as this host sees them."""
     config, gateway = _open(home)
+    return _list_classes(config, gateway, partial(_find_obstacle, config))
+
+
+def list_described(home: Path, *more: Description) -> list[dict[str, Any]]:
+    """The classes whose descriptions this home knows, or are among `more`; whether it can run them is not tried."""
+    config, gateway = _open(home)
+    listed = _list_classes(config, gateway, lambda _: None, more)
+    return [each for each in listed if each["description"] is not None]
+
+
+def _list_classes(
+    config: NodeConfig,
+    gateway: JsonRpcGateway,
+    obstacles: memberships.FindObstacle,
+    more: Sequence[Description] = (),
+) -> list[dict[str, Any]]:
     operators = [gateway.operator_of(owner) for owner in _read_owners(config)]
-    return memberships.describe_all(gateway, operators, config.descriptions, partial(_find_obstacle, config))
+    return memberships.describe_all(gateway, operators, (*config.descriptions, *more), obstacles)
 
 
 def _check_joinable(
@@ -232,13 +251,21 @@ def _check_joinable(
 def _find_obstacle(config: NodeConfig, description: Description) -> str | None:
     from quorate_node.executor.diagnosis import find_obstacle  # it knows wasmtime
 
+    if description.dataset is not None and not _holds(config, description.dataset):
+        return f"it does not hold {description.dataset} whole: `quorate-node dataset join` fetches and pins it"
     return find_obstacle(description, config.docker)
+
+
+def _holds(config: NodeConfig, dataset: str) -> bool:
+    with closing(EmbeddedStore(config.home / "store")) as store:
+        root = Cid.parse(dataset)
+        return root in store.pins() and store.is_complete(root)
 
 
 def _remember(config: NodeConfig, description: Description, class_id: int | None = None) -> None:
     """Write down what this node is to work for: WebAssembly it always does."""
     profiles, classes = list(config.profiles), list(config.classes)
-    if not description.is_wasm and str(description) not in profiles:
+    if description not in BUILT_IN[:1] and str(description) not in profiles:
         profiles.append(str(description))
     if class_id is not None and class_id not in classes:
         classes.append(class_id)

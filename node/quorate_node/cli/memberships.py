@@ -195,6 +195,7 @@ def _describe(
 ) -> dict[str, Any]:
     info, members = gateway.class_info(class_id), gateway.class_members(class_id)
     description = find_description(info.profile, known)
+    table = gateway.table(class_id, info.table).members if info.table else ()
     try:
         check_joinable(class_id, info, None, known, find_obstacle)
         why = None
@@ -212,6 +213,7 @@ def _describe(
         "members": len(members),
         "units": sum(member.units for member in members.values()),
         "mine": sum(members[each].units for each in operators if each in members),
+        "drawn_until": info.era_end if any(row.operator_id in operators for row in table) else None,
         "can_run": why is None,
         "why": why,
     }

@@ -17,6 +17,7 @@ from quorate.protocol.profiles import (
     check_fits,
     find_description,
     fits,
+    list_fitting,
 )
 from quorate.protocol.spec import WASM_PROFILE, JobSpec, compute_raw_cid
 
@@ -26,7 +27,8 @@ WASM, CONTAINER = JobSpec(CID), ContainerSpec(Image(archive=CID, id=IMAGE))
 
 
 def test_descriptions_survive_their_own_text() -> None:
-    for each in (*BUILT_IN, Description(DOCKER_PROFILE, image=IMAGE)):
+    narrow = Description(DOCKER_PROFILE, image=IMAGE, dataset=CID)
+    for each in (*BUILT_IN, Description(DOCKER_PROFILE, image=IMAGE), Description(WASM_PROFILE, dataset=CID), narrow):
         assert Description.parse(str(each)) == each
     assert len({each.digest for each in BUILT_IN}) == len(BUILT_IN)
 
@@ -48,6 +50,9 @@ def test_the_class_of_webassembly_is_the_hash_of_its_name() -> None:
         (f"{DOCKER_PROFILE} name=x", "describes no profile"),
         (GPU_PROFILE, "needs gpu=KIND"),
         (f"{GPU_PROFILE} gpu=abacus", "needs gpu=KIND"),
+        (f"{DOCKER_PROFILE} dataset={CID} image={IMAGE}", "one order"),
+        (f"{WASM_PROFILE} dataset=QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG", "CIDv1 in base32"),
+        (f"{WASM_PROFILE} dataset={CID} dataset={CID}", "describes no profile"),
     ],
 )
 def test_one_description_has_one_spelling(text: str, message: str) -> None:
@@ -86,3 +91,13 @@ def test_single_images_are_known_to_who_was_told() -> None:
     narrow = Description(DOCKER_PROFILE, image=IMAGE)
     assert find_description(narrow.digest) is None
     assert find_description(narrow.digest, [narrow]) == narrow
+
+
+def test_a_job_over_a_dataset_fits_the_classes_for_it_and_no_other_does() -> None:
+    over = JobSpec(CID, input=CID)
+    assert [str(each) for each in list_fitting(over)] == [f"{WASM_PROFILE} dataset={CID}", WASM_PROFILE]
+    assert not fits(WASM, Description(WASM_PROFILE, dataset=CID).digest)
+    both = list_fitting(ContainerSpec(Image(archive=CID, id=IMAGE), input=CID))
+    assert [(each.image, each.dataset) for each in both] == [(IMAGE, CID), (IMAGE, None), (None, CID), (None, None)]
+    assert Description(WASM_PROFILE, dataset=CID).find_objection(judged=True) is None
+    assert Description(DOCKER_PROFILE, dataset=CID).find_objection(judged=True)
