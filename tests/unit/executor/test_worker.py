@@ -12,10 +12,10 @@ import pytest
 from quorate_node.executor import worker
 from quorate_node.executor.base import Executed, ExecutionTask
 from quorate_node.executor.runner import Echo, TaskRunner
-from quorate_node.executor.wasi.memory import LARGE_BYTES
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 PAGE_BYTES = 65_536  # of WebAssembly
+TEXT_AT = 0x20
 
 
 def test_the_ticker_rests_between_tasks_and_misses_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,22 +57,24 @@ def flags_of(address: int) -> list[str]:
 
 
 @pytest.mark.skipif(not HUGE_PAGES.exists(), reason="this kernel has no transparent huge pages")
-@pytest.mark.parametrize(("size", "is_advised"), [(PAGE_BYTES, False), (LARGE_BYTES, True)])
-def test_only_large_memories_may_get_huge_pages(bench: Any, size: int, is_advised: bool) -> None:
-    """A memory that the program grows is advised at the call after it; what lies ahead of its end is, too."""
-    seen: list[list[str]] = []
+@pytest.mark.parametrize(
+    ("start", "growth", "is_advised"), [(1, 1, False), (256, 1, False), (1, 64, True), (256, 64, True)]
+)
+def test_memories_that_grow_much_may_get_huge_pages(bench: Any, start: int, growth: int, is_advised: bool) -> None:
+    """From where the memory first ended, and ahead of its end, too; never what the program started with."""
+    seen: list[bool] = []
 
     def look(chunk: memoryview) -> None:
-        address = ctypes.addressof(ctypes.c_char.from_buffer(chunk))
-        seen.extend(flags_of(address + ahead) for ahead in (0, 2 * LARGE_BYTES))
+        address = ctypes.addressof(ctypes.c_char.from_buffer(chunk)) - TEXT_AT
+        ends = (start * PAGE_BYTES, (start + growth) * PAGE_BYTES, 1 << 31)
+        seen.extend("hg" in flags_of(address + at) for at in (0, *ends))
 
     runner = TaskRunner(bench.store, bench.cache, bench.runtime, echo=Echo(look, look))
+    write = "(drop (call $fd_write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16)))"
     spec = bench.spec(f"""(module
         (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
-        (memory (export "memory") 1) (data (i32.const 8) "\\20\\00\\00\\00\\01\\00\\00\\00")
-        (func (export "_start")
-          (drop (memory.grow (i32.const {size // PAGE_BYTES - 1})))
-          (drop (call $fd_write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16)))))""")
+        (memory (export "memory") {start}) (data (i32.const 8) "\\{TEXT_AT:x}\\00\\00\\00\\01\\00\\00\\00")
+        (func (export "_start") {write} (drop (memory.grow (i32.const {growth}))) {write}))""")
     outcome = runner.run(ExecutionTask(spec), 60)
     assert isinstance(outcome, Executed), outcome
-    assert ["hg" in flags for flags in seen] == [is_advised, is_advised], seen
+    assert seen == [False] * 4 + [False, *[is_advised] * 3], outcome

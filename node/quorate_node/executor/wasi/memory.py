@@ -11,7 +11,16 @@ from quorate_node.executor.wasi.abi import PAIR, U32, U64, Errno, WasiError
 
 MAX_IOVECS = 1024  # as IOV_MAX on common systems
 RESERVED_BYTES = 4 * GIB  # address space behind each memory, whatever part of it the guest has grown to
-LARGE_BYTES = 4 << 20  # from here on the kernel may back a memory with huge pages; smaller ones would waste most of one
+LARGE_GROWTH = 4 << 20  # what a memory grows by before the rest of it may come in huge pages
+
+# An array of ctypes would do as well, but its type is made anew for each size, which takes longer than a small task.
+_view_memory = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)(
+    ("PyMemoryView_FromMemory", ctypes.pythonapi)
+)
+_WRITABLE = 0x200  # PyBUF_WRITE
+_HUGE_PAGES: int | None = getattr(mmap, "MADV_HUGEPAGE", None)  # of Linux
+_advise = ctypes.CDLL(None).madvise
+_advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class GuestFault(Exception):
@@ -23,23 +32,26 @@ class GuestMemory:
 
     `length` returns the present size in bytes and `address` where it starts. The engine is configured so that a
     memory never moves, but nothing here relies on it: the window is made anew whenever the size differs. `reserved`
-    bytes from the address on are the memory's own, though the guest may not have grown it to them yet.
+    bytes from the address on are the memory's own, though the guest may not have grown it to them yet: once it has
+    grown a good deal, the kernel may back the rest with huge pages, so that filling it takes far fewer page faults.
+    What the memory starts with stays as it is, for most of that is a stack, of which little is ever touched.
     """
 
-    __slots__ = ("_address", "_length", "_reserved", "_view")
+    __slots__ = ("_address", "_first", "_length", "_reserved", "_view")
 
     def __init__(self, length: Callable[[], int], address: Callable[[], int], reserved: int = 0) -> None:
         self._length, self._address, self._reserved = length, address, reserved
-        self._view = memoryview(b"")
+        self._view, self._first = memoryview(b""), 0
 
     def window(self) -> memoryview:
         """The whole memory, writable."""
         size = self._length()
         if size != len(self._view):
             address = self._address()
-            self._view = memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
-            if size >= LARGE_BYTES and self._reserved:
-                advise_huge_pages(address, self._reserved)
+            self._view = _view_memory(address, size, _WRITABLE)
+            self._first = self._first or size
+            if size - self._first >= LARGE_GROWTH and self._reserved and _HUGE_PAGES is not None:
+                _advise(address + self._first, self._reserved - self._first, _HUGE_PAGES)  # refused: small ones will do
                 self._reserved = 0
         return self._view
 
@@ -72,12 +84,3 @@ class GuestMemory:
             raise WasiError(Errno.INVAL)
         table = self.read(pointer, count * PAIR.size)
         return [self.span(*pair) for pair in PAIR.iter_unpack(table)]
-
-
-def advise_huge_pages(address: int, size: int) -> None:
-    """Ask for huge pages from a page boundary on: a guest that fills its memory waits for far fewer page faults.
-
-    Advice only: a kernel without them goes on with small ones.
-    """
-    if advice := getattr(mmap, "MADV_HUGEPAGE", None):
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), advice)
