@@ -35,6 +35,8 @@ MAX_PAGE_BYTES = 256 * 1024
 MAX_BODY_BYTES = 2 * MAX_PAGE_BYTES + 4096
 MAX_LETTERS = 256
 MAX_MAIL_BYTES = 1 << 20
+MAX_CID_CHARS = 128
+MAX_ROOT_CHANGES = 2_000
 OPENING_BYTES = 2 + 1 + 32 + 16
 
 
@@ -152,6 +154,22 @@ class HintsMessage(BaseModel):
     """
 
     providers: Annotated[list[Url], Field(max_length=MAX_PROVIDERS)]
+
+
+class RootChange(BaseModel):
+    """A root that is whole at the node now, with the bytes of its content; without them it is not any more."""
+
+    cid: Annotated[str, Field(max_length=MAX_CID_CHARS)]
+    size: Annotated[int, Field(ge=0)] | None = None
+
+
+class RootsMessage(BaseModel):
+    """`GET /quorate/v1/roots?epoch=…&since=…`: what is whole at the node, as changes; see `quorate_node.roots`."""
+
+    epoch: Annotated[str, Field(max_length=64)]
+    next: Annotated[int, Field(ge=0)]
+    is_whole: bool
+    changes: Annotated[list[RootChange], Field(max_length=MAX_ROOT_CHANGES)]
 
 
 class LeavesMessage(BaseModel):

@@ -37,6 +37,7 @@ class NodeConfig:
     under which others reach it, None: http://LISTEN. `collator` takes orders, for `fee_wei` a bundle.
     `operators` is how many of them this process runs, with keys that are derived from the keystore's; the first one
     uses the keystore's own. With `share_executions` those drawn for the same bundle execute it once.
+    `peers` are URLs of nodes that are asked which content is whole there: it is fetched from the nearest of them.
     `ceilings` bound what a job's spec may ask for, by the names of its limits, and `container_ceilings` what one in a
     container may; a task above them is not executed.
     `classes` are those that it keeps alive; `profiles` describes, besides WebAssembly, those of classes that it
@@ -60,6 +61,7 @@ class NodeConfig:
     fee_wei: int = 0
     workers: int = 1
     operators: int = 1
+    peers: tuple[str, ...] = ()
     share_executions: bool = True
     classes: tuple[int, ...] = (1,)
     profiles: tuple[str, ...] = ()

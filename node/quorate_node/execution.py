@@ -29,10 +29,12 @@ from quorate.storage.fetch import FetchLimits, fetch_block, fetch_dag
 from quorate_node.core.instructions import Execute
 from quorate_node.core.policy import DEFAULT_LIMITS, Limits, explain_excess
 from quorate_node.core.stimuli import BundleExecuted, BundleFailed
+from quorate_node.exchange import measure_content
 from quorate_node.executor.base import AnyTask, Executor, FailureReason, LocalFailure, make_task
 from quorate_node.executor.content import StoredFile
 from quorate_node.messaging import Messenger
 from quorate_node.providers import check_url
+from quorate_node.roots import Holders, OwnRoots
 
 INPUT_SLACK_BYTES = 1 << 20  # a DAG's inner blocks, over the bytes of its files
 # Providers are strangers: none may hold a fetch for long, nor all fetches that there are.
@@ -67,7 +69,8 @@ class _AboveCeilings(Exception):
 
 @dataclass(slots=True)
 class ExecutionService:
-    """Runs Execute instructions. `hints` gives the providers of a job that this node was told.
+    """Runs Execute instructions. `hints` gives the providers of a job that this node was told, `holders` the peers that
+    have content whole, which are asked first; of what is whole here `roots` tells.
 
     With `is_shared` operators of this process that are drawn for the same bundle share its execution. A spec above the
     operator's ceilings is not run.
@@ -81,6 +84,8 @@ class ExecutionService:
     hints: Callable[[bytes], list[str]]
     is_shared: bool = True
     limits: Limits = DEFAULT_LIMITS
+    roots: OwnRoots = field(default_factory=OwnRoots)
+    holders: Holders = field(default_factory=lambda: Holders(()))
     fetchers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MAX_FETCHES, "fetch"))
     running: dict[Hashable, asyncio.Task[BundleExecuted | BundleFailed]] = field(default_factory=dict)
     done: OrderedDict[Hashable, BundleExecuted] = field(default_factory=OrderedDict)
@@ -162,8 +167,16 @@ class ExecutionService:
                     if await self._is_too_long(spec, providers, instruction.period_s):
                         continue
                 most = order.input_bytes * 11 // 10 + INPUT_SLACK_BYTES
-                await self._fetch(content, providers, most, instruction.period_s)
+                nearest = [*self.holders.find(text), *providers]
+                await self._fetch(content, nearest, most, instruction.period_s)
+            await asyncio.to_thread(self._note_whole, content)
         return spec
+
+    def _note_whole(self, root: Cid) -> None:
+        """Let peers know that content is here, measured by itself and not by what an order says of it."""
+        name = str(root.to_v1())
+        if name not in self.roots and (found := measure_content(self.store, root)) is not None:
+            self.roots.hold(name, found[1])
 
     async def _is_too_long(self, spec: JobSpec, providers: list[str], period_s: float) -> bool:
         """Whether the module's first block says that it is over `module_bytes`: all refuse it, and fetch no more."""

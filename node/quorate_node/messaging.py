@@ -19,7 +19,7 @@ from quorate_node.providers import check_url
 if TYPE_CHECKING:
     import httpx
 
-    from quorate.messages import Message
+    from quorate.messages import Message, RootsMessage
 
 TIMEOUT_S = 5.0
 PATIENCE_S = 2 * TIMEOUT_S  # with the time in the queue for a host
@@ -54,6 +54,9 @@ class Messenger(Locator, Protocol):
 
     async def ask_hints(self, url: str, job_id: bytes) -> list[str]:
         """URLs of gateways with a job's input, as a collator knows them; none when it does not answer."""
+
+    async def ask_roots(self, url: str, epoch: str, since: int) -> RootsMessage:
+        """What is whole at a node, from number `since` of a history on. Raises Undelivered."""
 
     async def ask_leaves(self, url: str, root: bytes) -> list[bytes]:
         """Leaves under a root as an operator serves them, unchecked; none when it does not answer."""
@@ -168,6 +171,17 @@ class HttpMessenger(ChainLocator):
             return HintsMessage.model_validate_json(response.content).providers if response.status_code == 200 else []
         except (QuorateError, ValueError):
             return []
+
+    async def ask_roots(self, url: str, epoch: str, since: int) -> RootsMessage:
+        from quorate.messages import RootsMessage
+
+        response = await self._request("GET", f"{url}/quorate/v1/roots?epoch={epoch}&since={since}")
+        if (error := _find_refusal(url, "roots", response)) is not None:
+            raise error
+        try:
+            return RootsMessage.model_validate_json(response.content)
+        except ValueError as error:
+            raise Undelivered(f"{url} does not tell its roots in a way that makes sense") from error
 
     async def ask_leaves(self, url: str, root: bytes) -> list[bytes]:
         from quorate.messages import LeavesMessage

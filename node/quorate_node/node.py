@@ -33,6 +33,7 @@ from quorate_node.core.farm import Farm
 from quorate_node.core.instructions import Post
 from quorate_node.core.state import Identity, Network, Settings
 from quorate_node.core.stimuli import GroupJournaled
+from quorate_node.exchange import RootExchange
 from quorate_node.execution import ExecutionService
 from quorate_node.executor.dispatcher import Dispatcher
 from quorate_node.gateway.app import Services, build_app
@@ -44,6 +45,7 @@ from quorate_node.mailbox import Mailbox
 from quorate_node.messaging import HttpMessenger
 from quorate_node.performer import LeafShelf, Performer, Tools
 from quorate_node.providers import LOCAL_CHAIN_IDS
+from quorate_node.roots import Holders, OwnRoots
 from quorate_node.watcher import ChainWatcher
 
 if TYPE_CHECKING:
@@ -89,6 +91,8 @@ class Node:
         self._agent = Agent(self._farm, ChainWatcher(gateway))
         self._store = EmbeddedStore(config.home / "store")
         self._executors = Dispatcher({WASM_PROFILE: self._start_workers, DOCKER_PROFILE: self._start_containers})
+        self._roots, self._holders = OwnRoots(), Holders(config.peers)
+        self._exchange = RootExchange(self._messenger, self._store, self._roots, self._holders)
         self._is_ready = False
 
     # parts --------------------------------------------------------------------------------------------------------
@@ -175,7 +179,7 @@ class Node:
 
         execution = ExecutionService(
             store, self._executors, self._messenger, config.url, self._is_local, hints.get, config.share_executions,
-            config.limits,
+            config.limits, self._roots, self._holders,
         )  # fmt: skip
         tools = Tools(
             self._gateway, self._messenger, mailbox, execution, metrics, leaves, config.url, on_posted
@@ -196,6 +200,7 @@ class Node:
             is_ready=lambda: self._is_ready,
             collator=collator,
             hints=hints,
+            roots=self._roots,
             import_quota_bytes=config.import_bytes,
         )
 
@@ -219,7 +224,7 @@ class Node:
             deciding = asyncio.create_task(self._agent.run())
             await self._announce()
             self._is_ready = True
-            background.append(asyncio.create_task(self._warm_up()))
+            background += [asyncio.create_task(self._warm_up()), asyncio.create_task(self._exchange.run())]
             ids = [core.state.identity.operator_id for core in self._farm.cores]
             which = f"operator {ids[0]}" if len(ids) == 1 else f"operators {min(ids)} to {max(ids)}, {len(ids)} in all"
             print(f"ready {self._config.url} {which}", flush=True)

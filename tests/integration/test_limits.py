@@ -18,6 +18,7 @@ import pytest
 import wasmtime
 from tests.unit.node.simulation import Network0
 
+from quorate.messages import RootChange, RootsMessage
 from quorate.protocol.profiles import Description
 from quorate.protocol.result import EXIT_REFUSED, TaskResult
 from quorate.protocol.spec import WASM_PROFILE, JobSpec, Limits
@@ -36,6 +37,7 @@ from quorate_node.execution import ExecutionService
 from quorate_node.executor.base import Executed, ExecutionTask, FailureReason, LocalFailure
 from quorate_node.executor.pool import WorkerPool
 from quorate_node.messaging import HttpMessenger
+from quorate_node.roots import Holders
 
 IDLE = bytes(wasmtime.wat2wasm('(module (func (export "_start")))'))
 # Writes 1 MiB to the file "f" in /outputs.
@@ -228,3 +230,26 @@ async def test_one_worker_that_compiles_does_not_hold_up_another(tmp_path: Path)
             outcome = await bomb
             assert isinstance(outcome, LocalFailure)
             assert outcome.reason is FailureReason.COMPILE_TIMEOUT
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_content_comes_from_a_peer_that_has_it_whole(tmp_path: Path, is_known: bool) -> None:
+    """Nobody else has it: the job's provider is away."""
+
+    async def run(url: str, spec: JobSpec) -> BundleExecuted | BundleFailed:
+        with closing(EmbeddedStore(tmp_path / "store")) as store:
+            store.put_raw(spec.to_bytes())
+            async with service_of(store, tmp_path, "http://127.0.0.1:1") as service:
+                service.holders = Holders([url])
+                if is_known:
+                    held = [RootChange(cid=cid, size=1) for cid in spec.contents]
+                    told = RootsMessage(epoch="e", next=len(held), is_whole=True, changes=held)
+                    service.holders.take(url, told, 0.1)
+                outcome = await execute(service, spec, 1000)
+                assert (spec.module in service.roots) == is_known, "and tells others of it in turn"
+                return outcome
+
+    with closing(EmbeddedStore(tmp_path / "donor")) as donor, LoopbackServer(build_gateway(donor)) as server:
+        spec = JobSpec(str(donor.add_bytes(bytes(WRITER))))
+        outcome = asyncio.run(run(server.url, spec))
+    assert isinstance(outcome, BundleExecuted if is_known else BundleFailed), outcome

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quorate.protocol.errors import DataError, ValidationError
+from quorate.protocol.errors import ValidationError
 from quorate.protocol.profiles import Description
 from quorate.protocol.spec import WASM_PROFILE
 from quorate.storage.cid import Cid
@@ -23,6 +23,7 @@ from quorate_node.cli.classes import RESTART
 from quorate_node.cli.options import DEFAULT_HOME, HomeOption, OperatorsOption
 from quorate_node.cli.printing import Output, OutputOption, show
 from quorate_node.config import load_config
+from quorate_node.exchange import measure_content
 
 app = typer.Typer(
     help="Datasets that this node keeps whole, each with a class of its own.",
@@ -98,13 +99,8 @@ def hold(home: Path, root: Cid, providers: Sequence[str]) -> dict[str, Any]:
 
 def measure(store: EmbeddedStore, root: Cid) -> dict[str, Any]:
     """Whether a dataset is here whole, and its files with their bytes."""
-    if not store.is_complete(root):
-        return {"complete": False, "files": None, "bytes": None}
-    try:
-        sizes = [entry.size for _, entry in store.walk(root) if entry.kind == "file"]
-    except DataError:  # a single file
-        sizes = [sum(map(len, store.stream(root)))]
-    return {"complete": True, "files": len(sizes), "bytes": sum(sizes)}
+    files, size = measure_content(store, root) or (None, None)
+    return {"complete": files is not None, "files": files, "bytes": size}
 
 
 @contextlib.contextmanager

@@ -49,6 +49,7 @@ from quorate_node.core.state import SignedExtension, State
 from quorate_node.gateway.status import describe_status
 from quorate_node.hints import Hints
 from quorate_node.mailbox import KINDS, Mailbox
+from quorate_node.roots import OwnRoots
 
 MAX_ORDER_BYTES = 16 * 1024
 MAX_IMPORT_BYTES = 8 << 30
@@ -75,6 +76,7 @@ class Services:
     is_ready: Callable[[], bool]
     collator: Collator | None
     hints: Hints
+    roots: OwnRoots
     import_quota_bytes: int
     imported_bytes: int = 0
     imports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_IMPORTS))
@@ -92,6 +94,7 @@ def build_app(services: Services) -> Starlette:
             Route(f"{v1}/hints/{{job_id}}", answered(api.hints)),
             Route(f"{v1}/hints", answered(api.tell_hints), methods=["POST"]),
             Route(f"{v1}/leaves/{{root}}", answered(api.leaves)),
+            Route(f"{v1}/roots", answered(api.roots)),
             *(Route(f"{v1}/{kind}", answered(api.message(model)), methods=["POST"]) for kind, model in KINDS.items()),
             Route(f"{v1}/mail", answered(api.mail), methods=["POST"]),
             Route(f"{v1}/status", answered(api.status)),
@@ -227,6 +230,13 @@ class Api:
         if leaves is None:
             return refusal(404, "UNKNOWN_ROOT", "this node has not voted for that root: ask another seat")
         return _json(LeavesMessage(leaves=[leaf.hex() for leaf in leaves]))
+
+    async def roots(self, request: Request) -> Response:
+        """Content that is here whole, or what has changed of it since one asked before."""
+        since = request.query_params.get("since", "0")
+        if not since.isdecimal() or not since.isascii() or len(since) > 12:
+            raise ValidationError(f"since must be a number, not {since[:40]!r}")
+        return _json(self._services.roots.tell(request.query_params.get("epoch", ""), int(since)))
 
     async def import_content(self, request: Request) -> Response:
         """Take a CAR's DAG into the store, as far as the quota reaches."""

@@ -32,6 +32,7 @@ from quorate_node.gateway import app
 from quorate_node.gateway.app import Services, build_app
 from quorate_node.hints import Hints
 from quorate_node.mailbox import Mailbox
+from quorate_node.roots import OwnRoots
 
 
 class TestMessages:
@@ -257,6 +258,7 @@ def make_client(net: Network0, tmp_path: Path, collator: Collator | None) -> htt
         is_ready=lambda: True,
         collator=collator,
         hints=Hints(tmp_path / "hints") if collator is None else collator._hints,
+        roots=OwnRoots(),
         import_quota_bytes=100_000,
     )
     return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(services)), base_url="http://node")
@@ -307,6 +309,9 @@ class TestHttp:
             assert (await client.get(f"/quorate/v1/leaves/{'00' * 32}")).status_code == 404
             assert (await client.get("/quorate/v1/leaves/zz")).status_code == 422
             assert (await client.get("/healthz")).status_code == 200
+            roots = (await client.get("/quorate/v1/roots?epoch=x&since=0")).json()
+            assert (roots["next"], roots["is_whole"], roots["changes"]) == (0, True, [])
+            assert (await client.get("/quorate/v1/roots?since=-1")).status_code == 422
             assert (await client.get("/quorate/v1/status")).json()["operator_id"] == 1
 
     async def test_content_is_imported_up_to_the_quota(self, tmp_path: Path) -> None:
