@@ -60,14 +60,18 @@ def make_specs(store: EmbeddedStore, module: Path, count: int, scene: Path | Non
 
 
 def compare_wasi(bench: Bench, work: Path, scene: Path) -> None:
-    """Rows of a job of ours, native WASI twice, and another job: what drifts evenly in between falls on both alike."""
+    """Rows of a job of ours, native WASI twice, and another job: what drifts evenly in between falls on both alike.
+
+    Native WASI writes its outputs where no disk is waited for. Our store has them from the first row on, so that it
+    hashes but does not write them again.
+    """
     engine = build_engine()
     runtime, store = Runtime(engine), EmbeddedStore(work / "store")
     runner = TaskRunner(store, ModuleCache(engine, work / "cache", os.urandom(32)), runtime)
-    outputs = work / "outputs"
-    outputs.mkdir()
     native = NativeWasi(MODULE, engine, LIMITS.fuel)
-    with ticking(runtime):
+    in_memory = "/dev/shm" if Path("/dev/shm").is_dir() else work
+    with tempfile.TemporaryDirectory(dir=in_memory) as folder, ticking(runtime):
+        outputs = Path(folder)
         specs = make_specs(store, MODULE, 2 * (bench.args.runs + 1), scene)
         for number in range(bench.args.runs + 1):
             first = time_job(runner, specs.pop())
@@ -256,7 +260,6 @@ def compute_figures(bench: Bench) -> dict[str, Any]:
         "small_job_pool_ms": median(row["pool_s"] * 1000 for row in small),
         "small_job_parts_ms": {name[:-2]: median(row[name] * 1000 for row in parts) for name in sorted(parts[0])},
         "two_worker_speedup": median(row["one_s"] / row["two_s"] for row in workers),
-        "two_worker_speedup_best": round(min(r["one_s"] for r in workers) / min(r["two_s"] for r in workers), 4),
         "native_two_process_speedup": median(row["native_one_s"] / row["native_two_s"] for row in workers),
         "bytes_read_per_input_byte": median(row["rchar"] / row["input_bytes"] for row in reads),
         "disk_bytes_per_input_byte": median(row["read_bytes"] / row["input_bytes"] for row in reads),
