@@ -25,7 +25,9 @@ from quorate.protocol.spec import JobSpec, compute_raw_cid
 from quorate.protocol.types import AbstainReason, JobOrder, Vote
 from quorate.storage.base import MAX_BLOCK_BYTES, BlobStore
 from quorate.storage.cid import RAW, Cid
-from quorate.storage.fetch import FetchLimits, fetch_block, fetch_dag
+from quorate.storage.fetch import FetchReport, fetch_block, fetch_dag
+from quorate.storage.providers import ProviderBook
+from quorate.storage.transfer import FetchLimits
 from quorate_node.core.instructions import Execute
 from quorate_node.core.policy import DEFAULT_LIMITS, Limits, explain_excess
 from quorate_node.core.stimuli import BundleExecuted, BundleFailed
@@ -86,6 +88,8 @@ class ExecutionService:
     limits: Limits = DEFAULT_LIMITS
     roots: OwnRoots = field(default_factory=OwnRoots)
     holders: Holders = field(default_factory=lambda: Holders(()))
+    book: ProviderBook = field(default_factory=ProviderBook)
+    fetching: dict[Cid, asyncio.Future[FetchReport]] = field(default_factory=dict)
     fetchers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MAX_FETCHES, "fetch"))
     running: dict[Hashable, asyncio.Task[BundleExecuted | BundleFailed]] = field(default_factory=dict)
     done: OrderedDict[Hashable, BundleExecuted] = field(default_factory=OrderedDict)
@@ -184,7 +188,7 @@ class ExecutionService:
         if cid.codec == RAW:  # one block
             return False
         limits = FetchLimits(MAX_BLOCK_BYTES, float(period_s), stall_s=STALL_S, min_bytes_s=LEAST_BYTES_S)
-        fetch = partial(fetch_block, self.store, cid, providers, limits=limits)
+        fetch = partial(fetch_block, self.store, cid, providers, limits=limits, book=self.book)
         await asyncio.get_running_loop().run_in_executor(self.fetchers, fetch)
         return await asyncio.to_thread(StoredFile(self.store, cid).size) > spec.limits.module_bytes
 
@@ -207,9 +211,19 @@ class ExecutionService:
 
     async def _fetch(self, cid: Cid, providers: list[str], max_bytes: int, period_s: float) -> None:
         limits = FetchLimits(max_bytes, float(period_s), stall_s=STALL_S, min_bytes_s=LEAST_BYTES_S)
-        fetch = partial(fetch_dag, self.store, cid, providers, limits=limits)
+        # What several bundles need is fetched once; who waited in vain tries by itself, with providers of its own.
+        while (running := self.fetching.get(cid)) is not None:
+            await asyncio.wait([running])
+            if await asyncio.to_thread(self.store.is_complete, cid):
+                return
+        fetch = partial(fetch_dag, self.store, cid, providers, limits=limits, book=self.book)
         # In threads of their own: those of the loop are for the chain, which must not wait for a stranger.
-        await asyncio.get_running_loop().run_in_executor(self.fetchers, fetch)
+        running = asyncio.get_running_loop().run_in_executor(self.fetchers, fetch)
+        self.fetching[cid] = running
+        try:
+            await running
+        finally:
+            del self.fetching[cid]
 
     def _refuse(self, order: JobOrder, index: int) -> TaskResult:
         empty, nothing = str(self.store.add_bytes(b"")), str(self.store.add_tree({}))

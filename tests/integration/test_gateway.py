@@ -20,10 +20,11 @@ from quorate.storage import gateway
 from quorate.storage.car import CarVerifier
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
-from quorate.storage.fetch import FetchLimits, fetch_dag
+from quorate.storage.fetch import fetch_dag
 from quorate.storage.gateway import build_gateway
 from quorate.storage.memory import MemoryStore
 from quorate.storage.serve import LoopbackServer
+from quorate.storage.transfer import FetchLimits
 
 MIB = 1 << 20
 CAR = "application/vnd.ipld.car"

@@ -22,10 +22,11 @@ from starlette.routing import Route
 from quorate.protocol.errors import ContentUnavailable
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
-from quorate.storage.fetch import FetchLimits, fetch_block, fetch_dag, fetch_dag_async
+from quorate.storage.fetch import fetch_block, fetch_dag, fetch_dag_async
 from quorate.storage.gateway import build_gateway
 from quorate.storage.memory import MemoryStore
 from quorate.storage.serve import LoopbackServer
+from quorate.storage.transfer import FetchLimits
 
 MIB = 1 << 20
 CAR = "application/vnd.ipld.car"
@@ -131,34 +132,35 @@ def test_liars_are_left_one_by_one(server: LoopbackServer, donor: EmbeddedStore,
             "http://[",
             "http://host:99999",
         ]
+        expected = [
+            "no http",
+            "no http",
+            "no http",
+            "Connect",
+            "no http",
+            "no http",
+            "not what",
+            "had to come",  # it may go on where it stopped, and then sends what nobody asked for
+            "had to come",
+            "sent nothing",
+            "a second",
+            "another host",
+            "circles",
+            "text/html",
+            "blocked by law",
+            "encoding",
+        ]
+        for url, part in zip([*names, *urls], expected, strict=True):
+            with pytest.raises(ContentUnavailable, match=rf"nobody served(.|\n)*{part}"):
+                fetch_dag(MemoryStore(), root, [url], limits=QUICK)
         store = MemoryStore()
         with pytest.raises(ContentUnavailable, match="nobody served"):
             fetch_dag(store, root, [*names, *urls], limits=QUICK)
         assert store.has(root)  # what the liar sent before it lied was good
         report = fetch_dag(store, root, [*names, *urls, server.url], limits=QUICK)
     assert report.provider == server.url
-    assert [url for url, _ in report.rejected] == [*names, *urls]
-    reasons = [reason for _, reason in report.rejected]
-    expected = [
-        "no http",
-        "no http",
-        "no http",
-        "Connect",
-        "no http",
-        "no http",
-        "not what",
-        "tail",
-        "had to come",
-        "sent nothing",
-        "a second",
-        "another host",
-        "circles",
-        "text/html",
-        "blocked by law",
-        "encoding",
-    ]
-    for reason, part in zip(reasons, expected, strict=True):
-        assert part in reason
+    assert store.is_complete(root)
+    assert {url for url, _ in report.rejected} <= {*names, *urls}, "several are asked at once"
     assert store.is_complete(root)
 
 

@@ -33,6 +33,20 @@ class BlockNotFound(ContentUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
+class ByteRange:
+    """`first` and `last` byte of a file, both included; negative from its end; `last` None means up to the end."""
+
+    first: int
+    last: int | None
+
+    def within(self, size: int) -> tuple[int, int] | None:
+        """Start and end (not included) in a file of `size` bytes; None when nothing of it is meant."""
+        start = max(0, size + self.first) if self.first < 0 else self.first
+        end = size if self.last is None else (size + self.last if self.last < 0 else self.last) + 1
+        return (start, min(end, size)) if start < min(end, size) else None
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One name in a directory.
 
@@ -168,10 +182,19 @@ class BlobStore(Additions, Protocol):
         """A file's bytes, mapped, when they lie in one piece in a plain file; else None."""
         ...
 
-    def import_car(self, chunks: Iterable[bytes], root: Cid, *, max_bytes: int | None = None) -> ImportReport:
-        """Take the whole DAG of `root` out of a CAR in depth-first order, checking every block.
+    def import_car(
+        self,
+        chunks: Iterable[bytes],
+        root: Cid,
+        *,
+        scope: Scope = "all",
+        byte_range: ByteRange | None = None,
+        max_bytes: int | None = None,
+    ) -> ImportReport:
+        """Take the DAG of `root` out of a CAR in depth-first order, checking every block.
 
-        Blocks that were good stay even if a later one is refused (DataError).
+        `scope` and `byte_range` say how much of it the CAR has to hold, as a gateway's parameters do. Blocks that were
+        good stay even if a later one is refused (DataError).
         """
         ...
 

@@ -13,7 +13,7 @@ import libipld
 
 from quorate.protocol.errors import DataError
 from quorate.storage import varint
-from quorate.storage.base import MAX_BLOCK_BYTES, Scope
+from quorate.storage.base import MAX_BLOCK_BYTES, ByteRange, Scope
 from quorate.storage.cid import Cid
 from quorate.storage.traversal import Traversal
 
@@ -58,6 +58,10 @@ def write(walk: Traversal, root: Cid, get: Callable[[Cid], bytes]) -> Iterator[b
         yield block
 
 
+class CarCut(DataError):
+    """A CAR ends before its end: what came was good."""
+
+
 class CarVerifier:
     """Push bytes in, get verified blocks out, in the order of `Traversal`.
 
@@ -72,12 +76,13 @@ class CarVerifier:
         *,
         path: Sequence[str] = (),
         scope: Scope = "all",
+        byte_range: ByteRange | None = None,
         dups: bool | None = False,
         max_bytes: int | None = None,
     ) -> None:
         root.check_supported()
         self.root = root
-        self._walk = Traversal(root, path=path, scope=scope, dups=bool(dups))
+        self._walk = Traversal(root, path=path, scope=scope, byte_range=byte_range, dups=bool(dups))
         self._passes_repetitions = dups is None
         self._max_bytes = max_bytes
         self._buffer = bytearray()
@@ -110,9 +115,9 @@ class CarVerifier:
     def finish(self) -> None:
         """The sender has no more; DataError when something is missing."""
         if self._buffer or not self._has_header:
-            raise DataError("the CAR ends in the middle of a section; its tail is missing")
+            raise CarCut("the CAR ends in the middle of a section; its tail is missing")
         if self._walk.wanted is not None:
-            raise DataError(f"the CAR ends before {self._walk.wanted}; its tail is missing")
+            raise CarCut(f"the CAR ends before {self._walk.wanted}; its tail is missing")
 
     def _section(self, at: int) -> tuple[int, int] | None:
         """Bounds of the section at `at` once it is all there."""

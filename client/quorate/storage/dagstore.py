@@ -17,6 +17,7 @@ from quorate.storage.base import (
     MAX_READ_BYTES,
     Additions,
     BlockNotFound,
+    ByteRange,
     Entry,
     ImportReport,
     Scope,
@@ -137,8 +138,16 @@ class DagStore(ABC):
         """No plain files here; `get` and `stream` are all there is."""
         return None
 
-    def import_car(self, chunks: Iterable[bytes], root: Cid, *, max_bytes: int | None = None) -> ImportReport:
-        verifier = car.CarVerifier(root, dups=None, max_bytes=max_bytes)
+    def import_car(
+        self,
+        chunks: Iterable[bytes],
+        root: Cid,
+        *,
+        scope: Scope = "all",
+        byte_range: ByteRange | None = None,
+        max_bytes: int | None = None,
+    ) -> ImportReport:
+        verifier = car.CarVerifier(root, scope=scope, byte_range=byte_range, dups=None, max_bytes=max_bytes)
         blocks = 0
         with self.session() as session:
             for chunk in chunks:

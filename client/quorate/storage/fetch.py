@@ -1,52 +1,43 @@
 """Fetching content from providers that nobody trusts.
 
 A provider is a base URL of a trustless gateway. Whatever it sends is verified while it comes in; one that lies, stalls
-or stops is left for the next, and what it sent rightly is kept.
+or stops is left for the next, and what it sent rightly is kept: whoever comes next is asked for the rest alone. Of a
+large DAG several providers bring parts at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urljoin, urlsplit
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 
 import httpx
 
 from quorate.protocol.errors import ContentUnavailable, DataError
 from quorate.storage.base import MAX_BLOCK_BYTES, BlobStore
+from quorate.storage.car import CarCut
 from quorate.storage.cid import Cid
 from quorate.storage.gateway_request import CAR_TYPE, RAW_TYPE
+from quorate.storage.missing import Part, find_missing
+from quorate.storage.providers import ProviderBook
+from quorate.storage.transfer import Dropped, FetchLimits, OnProgress, base_url, explain, receive
 
-_MAX_REDIRECTS = 3
 _ACCEPT_CAR = f"{CAR_TYPE}; version=1; order=dfs; dups=n"
-OnProgress = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class FetchLimits:
-    """What one fetch may cost.
-
-    `max_bytes` received from one provider; `timeout_s` seconds in all, but for the start of a provider that is asked
-    late; `stall_s` seconds without a byte, or with fewer than `min_bytes_s` a second; `connect_s` seconds for a
-    connection.
-    """
-
-    max_bytes: int | None = 16 << 30
-    timeout_s: float = 3600.0
-    stall_s: float = 15.0
-    connect_s: float = 5.0
-    min_bytes_s: int = 256
+MAX_AT_ONCE = 4
+MAX_RESUMED = 8
+"""How often one provider may go on after it was cut off, each time with something new."""
+SPLIT_AFTER = 64 << 20
+"""Bytes of one answer after which other providers take part: less than that lies in one piece, and can be mapped."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchReport:
-    """`bytes` received from `provider` (None when all was here already) in `seconds`; who was dropped, and why."""
+    """`bytes` received from all providers in `seconds`; `provider` sent most of them (None when all was here already);
+    who was dropped, and why."""
 
     bytes: int
     provider: str | None
@@ -54,8 +45,8 @@ class FetchReport:
     rejected: tuple[tuple[str, str], ...]
 
 
-class _Dropped(Exception):
-    """A provider is left, for the reason that the message gives."""
+class _Enough(Exception):
+    """This answer goes on, and others shall take part in what is left."""
 
 
 def fetch_dag(
@@ -65,39 +56,181 @@ def fetch_dag(
     *,
     limits: FetchLimits | None = None,
     on_progress: OnProgress | None = None,
+    book: ProviderBook | None = None,
 ) -> FetchReport:
-    """Bring the whole DAG of `root` into `store`, from the first provider that serves it.
+    """Bring the whole DAG of `root` into `store`; what is here of it is not fetched again.
 
-    `on_progress` gets the bytes received so far from the provider at work. ContentUnavailable, with everybody's reason,
-    when nobody serves it; errors of the store itself (a full disk, a lock) pass through.
+    `on_progress` gets the bytes received so far; `book` remembers providers from one fetch to the next.
+    ContentUnavailable, with everybody's reason, when nobody serves it; errors of the store itself (a full disk, a lock)
+    pass through.
     """
-    chosen = limits or FetchLimits()
+    root.check_supported()
+    fetching = _Fetching(store, root, providers, limits or FetchLimits(), on_progress, book or ProviderBook())
+    return fetching.run()
 
-    def take(url: str, deadline: float) -> int:
-        target = f"{url}/ipfs/{root}?format=car&dag-scope=all"
-        with closing(_receive(target, _ACCEPT_CAR, CAR_TYPE, chosen, deadline, on_progress)) as chunks:
-            return store.import_car(chunks, root, max_bytes=chosen.max_bytes).received_bytes
 
-    return _from_any(root, providers, chosen, lambda: store.is_complete(root), take)
+@dataclass(slots=True)
+class _Fetching:
+    """One fetch, by one or several threads; `open` are providers that may be asked."""
+
+    store: BlobStore
+    root: Cid
+    named: Sequence[str]
+    limits: FetchLimits
+    on_progress: OnProgress | None
+    book: ProviderBook
+    open: list[str] = field(default_factory=list)
+    received: dict[str, int] = field(default_factory=dict)
+    cuts: Counter[str] = field(default_factory=Counter)
+    cut: str = ""
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    failure: BaseException | None = None
+
+    def run(self) -> FetchReport:
+        self.open, banned = self.book.order(self.named)
+        self.rejected += ((each, "is not asked, for it lied before") for each in banned)
+        before: tuple[list[Part], int] | None = None
+        while parts := find_missing(self.store, self.root):
+            if (parts, len(self.rejected)) == before:
+                self._leave(self.open[0], self.cut or "brought nothing of what was asked for")
+            if not self.open:
+                raise unavailable(self.root, self.rejected)
+            before = parts, len(self.rejected)
+            self._bring(deque(parts))
+            if self.failure is not None:
+                raise self.failure
+        most = max(self.received, key=lambda url: self.received[url], default=None)
+        seconds = time.monotonic() - self.started
+        return FetchReport(sum(self.received.values()), most, seconds, tuple(self.rejected))
+
+    def _bring(self, parts: deque[Part]) -> None:
+        """Ask for parts, until all are here or a provider is left."""
+        helpers = self.open[1:MAX_AT_ONCE] if len(parts) > 1 else []
+        threads = [threading.Thread(target=self._work, args=(url, parts), daemon=True) for url in helpers]
+        for thread in threads:
+            thread.start()
+        self._work(self.open[0], parts)
+        for thread in threads:
+            thread.join()
+
+    def _work(self, url: str, parts: deque[Part]) -> None:
+        """Ask one provider for part after part; it is left where it fails."""
+        while parts and self.failure is None:
+            try:
+                part = parts.popleft()
+            except IndexError:
+                return
+            try:
+                self._take(url, part)
+            except _Enough:
+                return
+            except (Dropped, DataError) as error:
+                self._leave(url, str(error), is_lie=_is_lie(error), is_cut=isinstance(error, CarCut))
+                return
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: a name nobody resolves
+                self._leave(url, explain(error, self.limits), is_cut=isinstance(error, httpx.RemoteProtocolError))
+                return
+            except BaseException as error:  # of the store: it ends the whole fetch, whichever thread met it
+                self.failure = error
+                return
+            self.book.note_success(url)
+
+    def _take(self, url: str, part: Part) -> None:
+        limits, now = self.limits, time.monotonic()
+        # One that is silent or slow uses up its own time alone: who comes next has some left, however late it is.
+        least = min(limits.timeout_s, limits.connect_s + limits.stall_s)
+        deadline = max(self.started + limits.timeout_s, now + least)
+        span = part.byte_range
+        scope = "dag-scope=all" if span is None else f"dag-scope=entity&entity-bytes={span.first}:{span.last}"
+        target = f"{base_url(url)}/ipfs/{part.cid}?format=car&{scope}"
+        left = None if limits.max_bytes is None else limits.max_bytes - self.received.get(url, 0)
+        may_split = part.span is None and len(self.open) > 1
+        with closing(receive(target, _ACCEPT_CAR, CAR_TYPE, limits, deadline)) as chunks:
+            counted = self._count(url, chunks, may_split)
+            self.store.import_car(counted, part.cid, byte_range=span, max_bytes=left)
+
+    def _count(self, url: str, chunks: Iterator[bytes], may_split: bool) -> Iterator[bytes]:
+        here = 0
+        for chunk in chunks:
+            here += len(chunk)
+            with self.lock:
+                self.received[url] = self.received.get(url, 0) + len(chunk)
+                total = sum(self.received.values())
+            if self.on_progress is not None:
+                self.on_progress(total)
+            yield chunk
+            if may_split and here > SPLIT_AFTER:
+                raise _Enough
+
+    def _leave(self, url: str, reason: str, *, is_lie: bool = False, is_cut: bool = False) -> None:
+        """Ask a provider no more, unless it was cut off in the middle: then it may go on where it stopped."""
+        with self.lock:
+            if is_cut and self.cuts[url] < MAX_RESUMED:
+                self.cuts[url] += 1
+                self.cut = reason
+                return
+            self.rejected.append((url, reason))
+            if url in self.open:
+                self.open.remove(url)
+        (self.book.note_lie if is_lie else self.book.note_failure)(url)
+
+
+def _is_lie(error: Exception) -> bool:
+    return isinstance(error, DataError) and not isinstance(error, CarCut)
+
+
+def unavailable(cid: Cid, rejected: Sequence[tuple[str, str]]) -> ContentUnavailable:
+    """Nobody served it, and why."""
+    reasons = "; ".join(f"{url}: {reason}" for url, reason in rejected) or "no provider was named"
+    return ContentUnavailable(f"nobody served {cid} ({reasons}); name another provider or try again later")
 
 
 def fetch_block(
-    store: BlobStore, cid: Cid, providers: Sequence[str], *, limits: FetchLimits | None = None
+    store: BlobStore,
+    cid: Cid,
+    providers: Sequence[str],
+    *,
+    limits: FetchLimits | None = None,
+    book: ProviderBook | None = None,
 ) -> FetchReport:
     """Bring one block into `store`; errors as `fetch_dag`'s."""
-    chosen = limits or FetchLimits()
+    cid.check_supported()
+    chosen, known, started = limits or FetchLimits(), book or ProviderBook(), time.monotonic()
+    rejected: list[tuple[str, str]] = []
+    candidates, banned = known.order(providers)
+    rejected += ((each, "is not asked, for it lied before") for each in banned)
+    for url in candidates:
+        if store.has(cid):
+            break
+        least = min(chosen.timeout_s, chosen.connect_s + chosen.stall_s)
+        deadline = max(started + chosen.timeout_s, time.monotonic() + least)
+        try:
+            received = _take_block(store, cid, url, chosen, deadline)
+        except (Dropped, DataError) as error:
+            rejected.append((url, str(error)))
+            (known.note_lie if isinstance(error, DataError) else known.note_failure)(url)
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            rejected.append((url, explain(error, chosen)))
+            known.note_failure(url)
+        else:
+            known.note_success(url)
+            return FetchReport(received, url, time.monotonic() - started, tuple(rejected))
+    if store.has(cid):
+        return FetchReport(0, None, time.monotonic() - started, tuple(rejected))
+    raise unavailable(cid, rejected)
 
-    def take(url: str, deadline: float) -> int:
-        received = bytearray()
-        with closing(_receive(f"{url}/ipfs/{cid}?format=raw", RAW_TYPE, RAW_TYPE, chosen, deadline, None)) as chunks:
-            for chunk in chunks:
-                received += chunk
-                if len(received) > MAX_BLOCK_BYTES:
-                    raise _Dropped(f"sent more than the {MAX_BLOCK_BYTES} bytes that a block may have")
-        store.put(cid, bytes(received))
-        return len(received)
 
-    return _from_any(cid, providers, chosen, lambda: store.has(cid), take)
+def _take_block(store: BlobStore, cid: Cid, url: str, limits: FetchLimits, deadline: float) -> int:
+    received = bytearray()
+    with closing(receive(f"{base_url(url)}/ipfs/{cid}?format=raw", RAW_TYPE, RAW_TYPE, limits, deadline)) as chunks:
+        for chunk in chunks:
+            received += chunk
+            if len(received) > MAX_BLOCK_BYTES:
+                raise Dropped(f"sent more than the {MAX_BLOCK_BYTES} bytes that a block may have")
+    store.put(cid, bytes(received))
+    return len(received)
 
 
 async def fetch_dag_async(
@@ -110,153 +243,3 @@ async def fetch_dag_async(
 ) -> FetchReport:
     """`fetch_dag` in a thread; `on_progress` is called in that thread."""
     return await asyncio.to_thread(fetch_dag, store, root, providers, limits=limits, on_progress=on_progress)
-
-
-def _from_any(
-    cid: Cid,
-    providers: Sequence[str],
-    limits: FetchLimits,
-    is_here: Callable[[], bool],
-    take: Callable[[str, float], int],
-) -> FetchReport:
-    cid.check_supported()
-    started = time.monotonic()
-    rejected: list[tuple[str, str]] = []
-    for provider in providers:
-        if is_here():
-            break
-        # One that is silent or slow uses up its own time alone: who comes next has some left, however late it is.
-        least = min(limits.timeout_s, limits.connect_s + limits.stall_s)
-        deadline = max(started + limits.timeout_s, time.monotonic() + least)
-        try:
-            received = take(_base_url(provider), deadline)
-        except (_Dropped, DataError) as error:
-            rejected.append((provider, str(error)))
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last of a name that nobody resolves
-            rejected.append((provider, _explain(error, limits)))
-        else:
-            return FetchReport(received, provider, time.monotonic() - started, tuple(rejected))
-    if is_here():
-        return FetchReport(0, None, time.monotonic() - started, tuple(rejected))
-    reasons = "; ".join(f"{provider}: {reason}" for provider, reason in rejected) or "no provider was named"
-    raise ContentUnavailable(f"nobody served {cid} ({reasons}); name another provider or try again later")
-
-
-def _base_url(provider: str) -> str:
-    try:
-        parts = urlsplit(provider)
-        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_good = False
-    if not is_good or parts.username is not None or parts.query or parts.fragment:
-        raise _Dropped("is no http or https address of a gateway")
-    return provider.rstrip("/")
-
-
-def _receive(
-    url: str, accept: str, kind: str, limits: FetchLimits, deadline: float, on_progress: OnProgress | None
-) -> Generator[bytes, None, None]:
-    """The body of an answer, piece by piece, redirected at most within its origin."""
-    timeout = httpx.Timeout(limits.stall_s, connect=limits.connect_s)
-    is_loopback = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-    headers = {"Accept": accept, "Accept-Encoding": "identity"}
-    # Reading the CA bundle takes 20 ms: only for https. A proxy from the environment must not see loopback.
-    verify = url.startswith("https:")
-    with (
-        closing(_Watch()) as watch,
-        httpx.Client(timeout=timeout, verify=verify, trust_env=not is_loopback, headers=headers) as client,
-    ):
-        for _ in range(_MAX_REDIRECTS + 1):
-            with watch.limit(limits.connect_s + limits.stall_s):
-                request = client.build_request("GET", url, extensions={"trace": watch.trace})
-                response = client.send(request, stream=True)
-            with closing(response):
-                if response.is_redirect:
-                    url = _redirected(url, response.headers.get("location", ""))
-                    continue
-                _check_answer(response, kind)
-                yield from _paced(response, limits, deadline, on_progress)
-                return
-        raise _Dropped("redirects in circles")
-
-
-class _Watch:
-    """Cuts a connection whose answer has not begun in time: the client's limits are for each piece that it reads, so a
-    sender that drips its headers would never meet one."""
-
-    def __init__(self) -> None:
-        self._sockets: list[socket.socket] = []
-
-    def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """For httpx: takes hold of each new connection, before TLS wraps it."""
-        if event == "connection.connect_tcp.complete":
-            self._sockets.append(info["return_value"].get_extra_info("socket").dup())
-
-    @contextmanager
-    def limit(self, seconds: float) -> Iterator[None]:
-        timer = threading.Timer(seconds, self._cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def _cut(self) -> None:
-        for each in self._sockets:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        for each in self._sockets:
-            each.close()
-
-
-def _paced(
-    response: httpx.Response, limits: FetchLimits, deadline: float, on_progress: OnProgress | None
-) -> Generator[bytes, None, None]:
-    """The body as it comes in; a sender that drips bytes to stay under `stall_s` is dropped too."""
-    received = counted = 0
-    since = time.monotonic()
-    for chunk in response.iter_raw():
-        received += len(chunk)
-        now = time.monotonic()
-        if now > deadline:
-            raise _Dropped(f"was too slow: the limit is {limits.timeout_s:g} s")
-        if now - since > limits.stall_s:
-            if received - counted < limits.min_bytes_s * (now - since):
-                raise _Dropped(f"sent less than {limits.min_bytes_s} bytes a second for {limits.stall_s:g} s")
-            since, counted = now, received
-        if on_progress is not None:
-            on_progress(received)
-        yield chunk
-
-
-def _redirected(url: str, location: str) -> str:
-    try:
-        target = urljoin(url, location)
-        is_elsewhere = urlsplit(target)[:2] != urlsplit(url)[:2]
-    except ValueError as error:
-        raise _Dropped(f"redirects to {location[:80]!r}, which is no URL") from error
-    if is_elsewhere:
-        raise _Dropped(f"redirects to another host ({urlsplit(target).netloc or target[:80]}), which nobody named")
-    return target
-
-
-def _check_answer(response: httpx.Response, kind: str) -> None:
-    if response.status_code != httpx.codes.OK:
-        text = next(response.iter_raw(512), b"")[:200].decode("utf-8", "replace").strip()
-        raise _Dropped(f"answered {response.status_code}{': ' + text if text else ''}")
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise _Dropped("sent a content encoding that was not asked for")
-    got = response.headers.get("content-type", "").partition(";")[0].strip()
-    if got != kind:
-        raise _Dropped(f"sent {got or 'an untyped answer'} instead of {kind}")
-
-
-def _explain(error: Exception, limits: FetchLimits) -> str:
-    if isinstance(error, httpx.ConnectTimeout):
-        return f"did not connect within {limits.connect_s:g} s"
-    if isinstance(error, httpx.TimeoutException):
-        return f"sent nothing for {limits.stall_s:g} s"
-    return f"{type(error).__name__}: {error}"

@@ -14,10 +14,9 @@ from typing import Literal, cast
 from urllib.parse import quote
 
 from quorate.protocol.errors import DataError
-from quorate.storage.base import Scope
+from quorate.storage.base import ByteRange, Scope
 from quorate.storage.cid import Cid
 from quorate.storage.reader import split_path
-from quorate.storage.traversal import ByteRange
 
 RAW_TYPE = "application/vnd.ipld.raw"
 CAR_TYPE = "application/vnd.ipld.car"

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from quorate.protocol.errors import DataError
 from quorate.storage import codecs, dagpb, hamt, unixfs
-from quorate.storage.base import Scope
+from quorate.storage.base import ByteRange, Scope
 from quorate.storage.cid import DAG_PB, RAW, Cid
 
 MAX_DEPTH: Final = 256
@@ -26,20 +26,6 @@ _Role = Literal["path", "end", "shard", "bytes", "all"]
 
 class PathNotFound(DataError):
     """A directory on the path has no such name."""
-
-
-@dataclass(frozen=True, slots=True)
-class ByteRange:
-    """`first` and `last` byte of a file, both included; negative from its end; `last` None means up to the end."""
-
-    first: int
-    last: int | None
-
-    def within(self, size: int) -> tuple[int, int] | None:
-        """Start and end (not included) in a file of `size` bytes; None when nothing of it is meant."""
-        start = max(0, size + self.first) if self.first < 0 else self.first
-        end = size if self.last is None else (size + self.last if self.last < 0 else self.last) + 1
-        return (start, min(end, size)) if start < min(end, size) else None
 
 
 @dataclass(frozen=True, slots=True)

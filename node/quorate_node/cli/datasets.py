@@ -17,7 +17,8 @@ from quorate.protocol.profiles import Description
 from quorate.protocol.spec import WASM_PROFILE
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
-from quorate.storage.fetch import OnProgress, fetch_dag
+from quorate.storage.fetch import fetch_dag
+from quorate.storage.transfer import OnProgress
 from quorate_node.cli import commands
 from quorate_node.cli.classes import RESTART
 from quorate_node.cli.options import DEFAULT_HOME, HomeOption, OperatorsOption

@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 from quorate.storage.embedded import EmbeddedStore
-from quorate.storage.fetch import FetchLimits, fetch_dag
+from quorate.storage.fetch import fetch_dag
 from quorate.storage.gateway import build_gateway
 from quorate.storage.serve import LoopbackServer
+from quorate.storage.transfer import FetchLimits
 
 LIMITS = FetchLimits(timeout_s=1.0, stall_s=1.0, connect_s=1.0)
 
