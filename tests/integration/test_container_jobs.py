@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.dockers import Daemon
+from tests.integration.dockers import Daemon, build_program, needs_docker
 from tests.integration.network import (
     PATIENCE_S,
     Books,
@@ -34,18 +32,11 @@ from quorate.protocol import events
 from quorate.protocol.container import ContainerSpec
 from quorate.protocol.params import LOCAL
 from quorate.sdk import QuorateClient
-from quorate_node.executor import dockerd
 
-PROGRAM = Path(__file__).parent / "programs" / "lots.c"
 NARROW, PLAIN, GPU = 2, 3, 4
 LIARS, HONEST = range(9, 13), range(1, 9)
 MOST_JOBS = 12
-pytestmark = [
-    pytest.mark.anvil,
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(dockerd.why_not() is not None, reason=f"no containers here: {dockerd.why_not()}"),
-]
+pytestmark = [pytest.mark.anvil, *needs_docker]
 
 
 @dataclass(slots=True)
@@ -78,7 +69,7 @@ class Network:
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     folder = tmp_path_factory.mktemp("containers")
-    build_program(folder / "lots")
+    build_program("lots", folder)
     built = run_quorate(
         "image", "build", "--binary", str(folder / "lots"), "--output-file", str(folder / "lots.tar"), "-o", "json",
         home=folder,
@@ -96,12 +87,6 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
             yield found
     finally:
         daemon.stop()
-
-
-def build_program(path: Path) -> None:
-    target = f"{os.uname().machine}-linux-musl"
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-O1", "-s", "-static", str(PROGRAM)]
-    subprocess.run([*command, "-o", str(path)], check=True)
 
 
 def found_classes(network: Network) -> None:

@@ -7,78 +7,30 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.dockers import Daemon
+from tests.integration.dockers import LIMITS, Bench, Daemon, bench_of, needs_docker
 from tests.integration.network import wait_for
 
-from quorate.images.build import ImageRecipe, build_image
-from quorate.protocol.container import CONTAINER_FUEL_RATE, ContainerLimits, ContainerSpec, Image
+from quorate.protocol.container import CONTAINER_FUEL_RATE, Image
 from quorate.protocol.result import EXIT_OVER_LIMIT, TaskStatus
 from quorate.protocol.spec import MIB
 from quorate.storage.cid import Cid
-from quorate.storage.embedded import EmbeddedStore
-from quorate_node.executor import dockerd
 from quorate_node.executor.base import ContainerTask, Executed, FailureReason, LocalFailure
-from quorate_node.executor.docker_executor import DockerExecutor, DockerSettings, connect
+from quorate_node.executor.docker_executor import connect
 
-PROGRAM = Path(__file__).parent / "programs" / "hostile.c"
-LIMITS = ContainerLimits(memory_bytes=16 * MIB, output_bytes=MIB, output_files=100, tmp_bytes=MIB, stdout_bytes=100_000)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),  # the first C program of a machine builds its library
-    pytest.mark.skipif(dockerd.why_not() is not None, reason=f"no containers here: {dockerd.why_not()}"),
-]
-
-
-@dataclass(slots=True)
-class Bench:
-    """A daemon, a store with one image in it, and an executor over both."""
-
-    daemon: Daemon
-    folder: Path
-    store: EmbeddedStore
-    image: Image
-
-    def make(self, name: str = "scratch", **changes: Any) -> DockerExecutor:
-        settings = DockerSettings(self.daemon.host, self.folder / name)
-        return DockerExecutor(replace(settings, **changes), self.store)
-
-    def spec(self, *args: str, **fields: Any) -> ContainerSpec:
-        return ContainerSpec(**({"image": self.image, "args": args, "limits": LIMITS} | fields))
-
-    def run(self, *args: str, timeout_s: float = 60, executor: DockerExecutor | None = None, **fields: Any) -> Any:
-        task = ContainerTask(self.spec(*args, **fields))
-        return asyncio.run((executor or self.make()).execute(task, timeout_s=timeout_s))
+pytestmark = needs_docker
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    folder = tmp_path_factory.mktemp("docker")
-    target = f"{os.uname().machine}-linux-musl"
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-O1", "-s", "-static", str(PROGRAM)]
-    subprocess.run([*command, "-o", str(folder / "hostile")], check=True)
-    config = build_image(ImageRecipe(binary=folder / "hostile"), folder / "image.tar")
-    store = EmbeddedStore(folder / "store")
-    image = Image(str(store.add_path(folder / "image.tar").to_v1()), config.id)
-    daemon = Daemon(folder / "data")
-    try:
-        yield Bench(daemon, folder, store, image)
-    finally:
-        daemon.stop()
-        store.close()
-
-
-def read(bench: Bench, outcome: Any) -> str:
-    assert isinstance(outcome, Executed), outcome
-    return bench.store.read(Cid.parse(outcome.result.stdout_cid)).decode()
+    with bench_of("hostile", tmp_path_factory.mktemp("docker")) as made:
+        yield made
 
 
 def expect(outcome: Any, reason: FailureReason, text: str) -> None:
@@ -90,7 +42,7 @@ def expect(outcome: Any, reason: FailureReason, text: str) -> None:
 def test_a_container_gives_the_same_result_every_time(bench: Bench) -> None:
     given = str(bench.store.add_bytes(b"word\n").to_v1())
     outcomes = [bench.run(input=given, env={"WORD": "w", "OMP_NUM_THREADS": "8"}) for _ in range(2)]
-    assert read(bench, outcomes[0]) == "w 1\n"
+    assert bench.read(outcomes[0]) == "w 1\n"
     assert outcomes[0].result == outcomes[1].result
     assert outcomes[0].result.status is TaskStatus.OK
     found = bench.store.list(Cid.parse(outcomes[0].result.outputs_cid))
@@ -131,7 +83,7 @@ def test_outputs_that_nobody_should_take_are_an_agreed_failure(bench: Bench, wha
 def test_endless_output_is_cut_off(bench: Bench) -> None:
     outcome = bench.run("talk")
     assert outcome.result.exit_code == EXIT_OVER_LIMIT
-    assert len(read(bench, outcome)) == LIMITS.stdout_bytes
+    assert len(bench.read(outcome)) == LIMITS.stdout_bytes
 
 
 def test_what_hosts_may_see_differently_is_no_vote(bench: Bench) -> None:
@@ -155,7 +107,7 @@ def test_what_hosts_may_see_differently_is_no_vote(bench: Bench) -> None:
 
 def test_a_container_sees_nothing_of_its_host(bench: Bench) -> None:
     outcome = bench.run("look")
-    lines = read(bench, outcome).splitlines()
+    lines = bench.read(outcome).splitlines()
     assert outcome.result.exit_code == 0
     assert lines[:2] == ["interfaces 0", "processes 2"]  # itself and the init
     assert len(lines) == 15
@@ -176,7 +128,7 @@ def test_without_the_flags_the_same_program_achieves_more(bench: Bench) -> None:
 
 
 def test_forks_are_bounded(bench: Bench) -> None:
-    assert read(bench, bench.run("forks")) == "bounded\n"
+    assert bench.read(bench.run("forks")) == "bounded\n"
 
 
 def find_programs() -> set[str]:
@@ -256,3 +208,20 @@ def test_an_executor_that_is_closed_leaves_nothing_running(bench: Bench) -> None
     expect(asyncio.run(close_in_mid_task()), FailureReason.TIMEOUT, "given up")
     assert api.containers(all=True) == []
     api.close()
+
+
+@pytest.mark.skipif(shutil.which("runsc") is None, reason="no gVisor here: `scripts/setup --docker` installs runsc")
+def test_gvisor_gives_the_same_results(bench: Bench) -> None:
+    """A kernel of its own between the program and the host's, for whoever wants one more wall."""
+    given, second = str(bench.store.add_bytes(b"word\n").to_v1()), bench.make("second", runtime="runsc")
+    for words in (["good"], ["exit", "7"], ["link"]):
+        found = [bench.run(*words, input=given, executor=each) for each in (second, bench.make())]
+        assert isinstance(found[0], Executed), found[0]
+        assert found[0].result == found[1].result
+    lines = bench.read(bench.run("look", executor=second)).splitlines()
+    assert {line for line in lines if line.endswith(" done")} <= {"unshare done"}, "a namespace of its own kernel"
+    expect(bench.run("sleep", timeout_s=1, executor=second), FailureReason.TIMEOUT, "all the time")
+    api = connect(bench.daemon.host)
+    assert api.containers(all=True) == []
+    api.close()
+    expect(bench.run(executor=bench.make(runtime="no-such")), FailureReason.CANNOT_START, "no-such")

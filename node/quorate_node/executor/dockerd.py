@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from quorate.protocol.errors import ConfigurationError, QuorateError
 
 START_S = 30.0
 STOP_S = 10.0
+RUNSC_ARGUMENTS = ("--network=none", "--platform=ptrace")
 SEARCHED = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/sbin"))
 
 
@@ -34,15 +36,16 @@ def why_not() -> str | None:
 
 
 def _command(data: Path, run: Path) -> list[str]:
-    (run / "config.json").write_text("{}")  # not the host's
-    found = [
+    # Not the host's. Debian's gVisor takes no network to be one that it must set up, unless it is told.
+    runsc = shutil.which("runsc", path=SEARCHED)
+    runtimes = {"runsc": {"path": runsc, "runtimeArgs": list(RUNSC_ARGUMENTS)}} if runsc else {}
+    (run / "config.json").write_text(json.dumps({"runtimes": runtimes}))
+    return [
         str(shutil.which("dockerd", path=SEARCHED)), f"--config-file={run}/config.json", f"--data-root={data}",
         f"--exec-root={run}/exec", f"--pidfile={run}/pid", f"--host=unix://{run}/sock", "--bridge=none",
         f"--cgroup-parent=/{run.name}", "--iptables=false", "--ip6tables=false", "--shutdown-timeout=1",
         "--log-level=warn",
     ]  # fmt: skip
-    runsc = shutil.which("runsc")
-    return [*found, f"--add-runtime=runsc={runsc}"] if runsc else found
 
 
 def _die_with_parent() -> None:
