@@ -363,6 +363,7 @@ def main() -> int:
     parser.add_argument("--dev", action="store_true", help="also what scripts/check and scripts/test need")
     parser.add_argument("--p2p", action="store_true", help="also libp2p, which is built on this machine")
     parser.add_argument("--docker", action="store_true", help="also Debian's Docker, for container jobs (root only)")
+    parser.add_argument("--kubo", action="store_true", help="also a daemon of IPFS, which Go builds if PATH has none")
     parser.add_argument("--relock", action="store_true", help="resolve the lock files anew instead of installing")
     parser.add_argument("--upgrade", action="store_true", help="with --relock: to the newest versions")
     arguments = parser.parse_args()
@@ -377,6 +378,10 @@ def main() -> int:
                 import debian
 
                 debian.install_docker(say)
+            if arguments.kubo:
+                import kubo
+
+                kubo.install_kubo(say)
     except SetupError as error:
         say(str(error).replace("\n", "\n       "))
         return 1
