@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests import kubo as daemons
+
+from quorate.storage.kubo import KuboStore
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,3 +36,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in TIMEOUTS_SECONDS and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUTS_SECONDS[folder]))
+
+
+@pytest.fixture(scope="session")
+def kubo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[daemons.Kubo]:
+    """One daemon for all tests of this process."""
+    if daemons.BINARY is None:
+        pytest.skip(daemons.WHY_NOT)
+    with daemons.Kubo(tmp_path_factory.mktemp("kubo")) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def in_kubo(kubo: daemons.Kubo) -> Iterator[KuboStore]:
+    """A store in that daemon, which is empty at the beginning."""
+    store = KuboStore(kubo.url)
+    yield store
+    store.close()
+    kubo.empty()

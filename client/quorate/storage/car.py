@@ -93,6 +93,11 @@ class CarVerifier:
     def is_complete(self) -> bool:
         return self._has_header and self._walk.wanted is None
 
+    @property
+    def wanted(self) -> Cid | None:
+        """The block that has to come next, None when none has."""
+        return self._walk.wanted
+
     def push(self, chunk: bytes) -> list[Received]:
         """Blocks that became whole with this chunk; after a DataError the verifier must be thrown away."""
         self.received_bytes += len(chunk)

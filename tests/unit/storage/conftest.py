@@ -1,4 +1,4 @@
-"""Both stores, so that every test of the port holds for each."""
+"""All stores, so that every test of the port holds for each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.memory import MemoryStore
 
 
-@pytest.fixture(params=["memory", "embedded"])
+@pytest.fixture(params=["memory", "embedded", pytest.param("kubo", marks=pytest.mark.kubo)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlobStore]:
+    if request.param == "kubo":
+        yield request.getfixturevalue("in_kubo")
+        return
     made: BlobStore = MemoryStore() if request.param == "memory" else EmbeddedStore(tmp_path / "store")
     yield made
     made.close()
