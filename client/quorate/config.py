@@ -11,7 +11,8 @@ A file's passphrase file opens that file's keystore and no other.
     QUORATE_PASSPHRASE_FILE  file whose first line opens it
     QUORATE_PASSPHRASE       or the passphrase itself; without both it is asked for
     QUORATE_COLLATORS        URLs to send orders to, separated by commas
-    QUORATE_STORE            folder of the embedded content store; QUORATE_HOME/store
+    QUORATE_STORE            folder of the embedded content store, QUORATE_HOME/store; or the API of a Kubo daemon,
+                             like http://127.0.0.1:5001 or /ip4/127.0.0.1/tcp/5001, which then keeps our content
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from quorate.chain.account import SigningAccount, check_readable, load_keystore,
 from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.types import Deployment
 from quorate.protocol.errors import ConfigurationError
+from quorate.storage.opening import is_address
 
 PASSPHRASE = "QUORATE_PASSPHRASE"
 HINT = "start a local network with `quorate devnet up`, or set"
@@ -39,7 +41,7 @@ class Config:
     """Where a client finds its chain, key, collators and content. None and empty: not configured."""
 
     home: Path
-    store: Path
+    store: Path | str  # a folder, or the address of a Kubo daemon
     rpc_url: str | None = None
     deployment: Path | None = None
     keystore: Path | None = None
@@ -129,7 +131,7 @@ def _build(home: Path, values: Mapping[str, Any]) -> Config:
         raise ConfigurationError(f"collators must be a list of http:// URLs, not {collators!r}")
     return Config(
         home=home,
-        store=path("store") or home / "store",
+        store=str(values["store"]) if is_address(str(values.get("store"))) else path("store") or home / "store",
         rpc_url=values.get("rpc_url"),
         deployment=path("deployment"),
         keystore=path("keystore"),

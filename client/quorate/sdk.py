@@ -43,7 +43,7 @@ from quorate.results import FetchedResult, ResultReader
 from quorate.spec import PreparedSpec, prepare_container, prepare_spec
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
-from quorate.storage.embedded import EmbeddedStore
+from quorate.storage.opening import open_store
 from quorate.tracking import JobTracker
 from quorate.watching import JobWatch, StillWaiting
 
@@ -101,7 +101,7 @@ class QuorateClient:
     @cached_property
     def store(self) -> BlobStore:
         """Our content."""
-        return EmbeddedStore(self.config.store)
+        return open_store(self.config.store)
 
     def close(self) -> None:
         """Close what was opened."""

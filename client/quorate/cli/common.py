@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from quorate.config import Config, load_config
+from quorate.storage.opening import is_address
 
 _settings: dict[str, Any] = {}
 
@@ -18,11 +19,15 @@ RpcOption = Annotated[str | None, typer.Option("--rpc-url", help="The chain's JS
 KeystoreOption = Annotated[
     Path | None, typer.Option("--keystore", help="Keystore file of the requester (QUORATE_KEYSTORE).")
 ]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", help="Folder of our content, or the API of a Kubo daemon (QUORATE_STORE)."),
+]
 
 
-def remember(home: Path | None, rpc_url: str | None, keystore: Path | None) -> None:
+def remember(home: Path | None, rpc_url: str | None, keystore: Path | None, store: str | None) -> None:
     """Options that stand before the command."""
-    _settings.update(home=home, rpc_url=rpc_url, keystore=keystore)
+    _settings.update(home=home, rpc_url=rpc_url, keystore=keystore, store=store)
 
 
 def get_config() -> Config:
@@ -30,4 +35,6 @@ def get_config() -> Config:
     overrides = {name: value for name, value in _settings.items() if name != "home"}
     if overrides.get("keystore") is not None:
         overrides["keystore"] = Path(overrides["keystore"]).absolute()
+    if (store := overrides.get("store")) is not None and not is_address(store):
+        overrides["store"] = Path(store).expanduser().absolute()
     return load_config(_settings.get("home"), overrides)

@@ -8,7 +8,7 @@ import typer
 
 import quorate
 from quorate.cli import account, containers, deploy, devnet, job, wasm
-from quorate.cli.common import HomeOption, KeystoreOption, RpcOption, remember
+from quorate.cli.common import HomeOption, KeystoreOption, RpcOption, StoreOption, remember
 
 app = typer.Typer(
     name="quorate",
@@ -39,12 +39,13 @@ def configure(
     home: HomeOption = None,
     rpc_url: RpcOption = None,
     keystore: KeystoreOption = None,
+    store: StoreOption = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Options for all commands; quorate.config names the environment variables."""
-    remember(home, rpc_url, keystore)
+    remember(home, rpc_url, keystore, store)
 
 
 def main() -> None:

@@ -190,11 +190,6 @@ class KuboRpc:
         self._is_checked = True
 
 
-def is_address(text: str) -> bool:
-    """Whether this names a daemon rather than a folder."""
-    return text.startswith(("http://", "https://", "/ip4/", "/ip6/", "/dns/", "/dns4/", "/dns6/", "/unix/"))
-
-
 def parse_address(address: str) -> tuple[str, bool]:
     """A daemon's multiaddr, and whether it is on this machine; ConfigurationError."""
     text = address
