@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -24,10 +25,26 @@ def _drain(output: IO[str]) -> None:
         output.read()
 
 
-class Kubo:
-    """`url` is its API, `gateway` its gateway; both change with each start. Killed at the end of a `with`."""
+def _isolate(config: dict[str, Any]) -> None:
+    config["Addresses"] |= {
+        "Swarm": ["/ip4/127.0.0.1/tcp/0"], "API": "/ip4/127.0.0.1/tcp/0", "Gateway": "/ip4/127.0.0.1/tcp/0",
+    }  # fmt: skip
+    config["Bootstrap"] = []
+    config["Routing"] = {"Type": "none"}
+    config["AutoConf"] = {"Enabled": False}
+    config["Discovery"]["MDNS"]["Enabled"] = False
+    config["Swarm"] |= {"AddrFilters": [], "DisableNatPortMap": True}
+    config["Gateway"]["NoFetch"] = True
 
-    def __init__(self, folder: Path) -> None:
+
+class Kubo:
+    """`url` is its API, `gateway` its gateway; both change with each start. Killed at the end of a `with`.
+
+    `profiles` are Kubo's, beside those of a private daemon without a disk's patience.
+    """
+
+    def __init__(self, folder: Path, *profiles: str) -> None:
+        folder.mkdir(exist_ok=True)
         self.repository = folder / "repository"
         self._environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
@@ -36,8 +53,8 @@ class Kubo:
         }
         self._process: subprocess.Popen[str] | None = None
         self.url = self.gateway = ""
-        self.run("init", "--profile=test,server")
-        self._configure()
+        self.run("init", f"--profile={','.join(('test', 'server', *profiles))}")
+        self._change(_isolate)
 
     def run(self, *words: str, stdin: bytes | None = None) -> bytes:
         """What `ipfs` says; with a daemon at work it asks that one."""
@@ -98,22 +115,10 @@ class Kubo:
                 client.post("pin/rm", params={"arg": cid}).raise_for_status()
             client.post("repo/gc", params={"quiet": "true"}).raise_for_status()
 
-    def _configure(self) -> None:
+    def _change(self, change: Callable[[dict[str, Any]], None]) -> None:
         path = self.repository / "config"
         config: dict[str, Any] = json.loads(path.read_text())
-        config["Addresses"] |= {
-            "Swarm": ["/ip4/127.0.0.1/tcp/0"], "API": "/ip4/127.0.0.1/tcp/0", "Gateway": "/ip4/127.0.0.1/tcp/0",
-        }  # fmt: skip
-        config["Bootstrap"] = []
-        config["Routing"] = {"Type": "none"}
-        config["AutoConf"] = {"Enabled": False}
-        config["Discovery"]["MDNS"]["Enabled"] = False
-        config["Swarm"] |= {"AddrFilters": [], "DisableNatPortMap": True}
-        config["Gateway"]["NoFetch"] = True
-        for mount in config["Datastore"]["Spec"].get("mounts", []):
-            store = mount.get("child", mount)
-            if store["type"] == "flatfs":
-                store["sync"] = False  # its content is not kept
+        change(config)
         path.write_text(json.dumps(config))
 
     def __enter__(self) -> Self:

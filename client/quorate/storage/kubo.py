@@ -104,9 +104,9 @@ class KuboStore(DagStore):
 
     def pin(self, cid: Cid) -> None:
         """BlockNotFound when the DAG is not complete: Kubo pins nothing else."""
-        cid.check_supported()
-        if not self._rpc.pin(cid):
-            raise BlockNotFound(cid, "a part of it is missing; a Kubo daemon pins only what it has whole")
+        for _ in self._blocks(cid):
+            pass
+        self._rpc.pin(cid)
 
     def unpin(self, cid: Cid) -> None:
         self._rpc.unpin(cid)

@@ -99,16 +99,10 @@ class KuboRpc:
             answer = client.dag.imprt(BytesIO(car), opts=options, offline=True, timeout=(CONNECT_S, WORK_S))
             return int(answer["Stats"]["BlockCount"])
 
-    def pin(self, root: Cid) -> bool:
-        """Pin a DAG; False when a block of it is missing."""
+    def pin(self, root: Cid) -> None:
+        """Pin a DAG that is here whole: for what is missing the daemon goes to the network, offline or not."""
         with self._talk() as client:
-            try:
-                client.pin.add(str(root), offline=True, timeout=(CONNECT_S, WORK_S))
-            except ErrorResponse as error:
-                if _is_missing(error):
-                    return False
-                raise
-            return True
+            client.pin.add(str(root), offline=True, timeout=(CONNECT_S, WORK_S))
 
     def unpin(self, root: Cid) -> None:
         """Remove a pin, if there is one."""
