@@ -15,7 +15,7 @@ from tests.unit.storage.proxy import Proxy
 
 from quorate.protocol.errors import ConfigurationError, DataError
 from quorate.storage import unixfs
-from quorate.storage.base import MAX_BLOCK_BYTES, BlockNotFound
+from quorate.storage.base import DEFAULT_PROFILE, MAX_BLOCK_BYTES, BlockNotFound
 from quorate.storage.cid import DAG_PB, RAW, Cid
 from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.fetch import fetch_dag
@@ -77,14 +77,16 @@ def test_cids_are_those_of_the_daemons_own_add(profile: str, folder: Path, tmp_p
             assert store.read(cid) == file.read_bytes()
         theirs = add(folder, "--only-hash")
         assert not store.has(theirs)
-        assert store.add_path(folder, profile) == theirs
+        if profile != DEFAULT_PROFILE:  # pushing ten thousand files once will do
+            assert MemoryStore().add_path(folder, profile) == theirs
+            return
+        assert store.add_path(folder) == theirs
         assert store.is_complete(theirs)
         assert store.resolve(theirs, "some") == some
         many = store.resolve(theirs, "many")
         assert unixfs.Node.parse(many, store.get(many)).message.kind == unixfs.SHARD
         assert [entry.name for entry in store.list(many)] == sorted(os.listdir(folder / "many"))  # noqa: PTH208
-        last = f"{theirs}/many/image-09999.tif"
-        assert daemon.run("cat", last) == b"9999"
+        assert daemon.run("cat", f"{theirs}/many/image-09999.tif") == b"9999"
 
 
 @needs_kubo
