@@ -13,6 +13,7 @@ from quorate.protocol.container import ContainerLimits
 from quorate.protocol.errors import ConfigurationError, ValidationError
 from quorate.protocol.profiles import Description, UnknownProfile
 from quorate.protocol.spec import Limits
+from quorate.storage.opening import is_address
 from quorate_node.core import policy
 from quorate_node.core.policy import DEFAULT_CEILINGS, DEFAULT_CONTAINER_CEILINGS, AnyLimits, list_ceilings
 from quorate_node.executor.base import DockerSettings
@@ -48,6 +49,7 @@ class NodeConfig:
     be before it is opened.
     Containers run on the daemon at `docker_host` (None: DOCKER_HOST, or Docker's own socket), with another OCI runtime
     such as runsc if `docker_runtime` names one; images are pulled from no registry but `docker_registries`.
+    `kubo` is the API of a Kubo daemon, a URL or a multiaddr, that gives content of jobs and gets their results.
     """
 
     home: Path
@@ -78,6 +80,7 @@ class NodeConfig:
     docker_host: str | None = None
     docker_runtime: str | None = None
     docker_registries: tuple[str, ...] = ()
+    kubo: str | None = None
 
     def journal(self, index: int) -> Path:
         """Journal of one of the operators."""
@@ -187,6 +190,10 @@ def build_config(home: Path, values: dict[str, Any], where: str) -> NodeConfig:
         raise ConfigurationError(f"{where}: listen must be HOST:PORT, not {config.listen!r}")
     if config.docker_host is not None:
         check_docker_host(config.docker_host, f"{where}: docker_host")
+    if config.kubo is not None and not is_address(config.kubo):
+        raise ConfigurationError(
+            f"{where}: kubo must be the API of a Kubo daemon, like http://127.0.0.1:5001, not {config.kubo!r}"
+        )
     for name in ("workers", "operators"):
         if getattr(config, name) < 1:
             raise ConfigurationError(f"{where}: {name} must be at least 1")

@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from quorate.protocol.container import AnySpec, parse_spec
 from quorate.protocol.errors import ContentUnavailable, DataError, ValidationError
@@ -28,6 +27,7 @@ from quorate.storage.cid import RAW, Cid
 from quorate.storage.fetch import FetchReport, fetch_block, fetch_dag
 from quorate.storage.providers import ProviderBook
 from quorate.storage.transfer import FetchLimits
+from quorate_node.beside import Beside
 from quorate_node.core.instructions import Execute
 from quorate_node.core.policy import DEFAULT_LIMITS, Limits, explain_excess
 from quorate_node.core.stimuli import BundleExecuted, BundleFailed
@@ -72,7 +72,8 @@ class _AboveCeilings(Exception):
 @dataclass(slots=True)
 class ExecutionService:
     """Runs Execute instructions. `hints` gives the providers of a job that this node was told, `holders` the peers that
-    have content whole, which are asked first; of what is whole here `roots` tells.
+    have content whole, which are asked first; of what is whole here `roots` tells. `beside` is a daemon on this host
+    that may have content, too, and gets the results.
 
     With `is_shared` operators of this process that are drawn for the same bundle share its execution. A spec above the
     operator's ceilings is not run.
@@ -88,6 +89,7 @@ class ExecutionService:
     limits: Limits = DEFAULT_LIMITS
     roots: OwnRoots = field(default_factory=OwnRoots)
     holders: Holders = field(default_factory=lambda: Holders(()))
+    beside: Beside | None = None
     book: ProviderBook = field(default_factory=ProviderBook)
     fetching: dict[Cid, asyncio.Future[FetchReport]] = field(default_factory=dict)
     fetchers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MAX_FETCHES, "fetch"))
@@ -140,6 +142,9 @@ class ExecutionService:
                 return BundleFailed(instruction.key, f"{outcome.reason}: {outcome.detail}", may_help, reason)
             results.append(outcome.result)
         await asyncio.to_thread(self._keep, [result for result in results if result])
+        if self.beside is not None:  # nobody waits for it
+            done = [result for result in results if result]
+            asyncio.get_running_loop().run_in_executor(self.fetchers, self.beside.offer, done)
         leaves = tuple(result.leaf if result else b"" for result in results)
         root = None if instruction.tasks else Vote(compute_merkle_root(leaves))
         spent = round(found - began, 4), round(time.monotonic() - found, 4)
@@ -188,7 +193,12 @@ class ExecutionService:
         if cid.codec == RAW:  # one block
             return False
         limits = FetchLimits(MAX_BLOCK_BYTES, float(period_s), stall_s=STALL_S, min_bytes_s=LEAST_BYTES_S)
-        fetch = partial(fetch_block, self.store, cid, providers, limits=limits, book=self.book)
+
+        def fetch() -> None:
+            if self.beside is not None:
+                self.beside.bring_block(cid)
+            fetch_block(self.store, cid, providers, limits=limits, book=self.book)
+
         await asyncio.get_running_loop().run_in_executor(self.fetchers, fetch)
         return await asyncio.to_thread(StoredFile(self.store, cid).size) > spec.limits.module_bytes
 
@@ -216,7 +226,12 @@ class ExecutionService:
             await asyncio.wait([running])
             if await asyncio.to_thread(self.store.is_complete, cid):
                 return
-        fetch = partial(fetch_dag, self.store, cid, providers, limits=limits, book=self.book)
+
+        def fetch() -> FetchReport:
+            if self.beside is not None:
+                self.beside.bring(cid, max_bytes)
+            return fetch_dag(self.store, cid, providers, limits=limits, book=self.book)
+
         # In threads of their own: those of the loop are for the chain, which must not wait for a stranger.
         running = asyncio.get_running_loop().run_in_executor(self.fetchers, fetch)
         self.fetching[cid] = running

@@ -24,8 +24,10 @@ from quorate.protocol.hashing import keccak
 from quorate.protocol.spec import WASM_PROFILE
 from quorate.protocol.types import OperatorId
 from quorate.storage.embedded import EmbeddedStore
+from quorate.storage.opening import open_store
 from quorate_node import metrics as metrics_module
 from quorate_node.agent import Agent
+from quorate_node.beside import Beside
 from quorate_node.collator import Collator
 from quorate_node.config import NodeConfig, load_config
 from quorate_node.core.core import Core
@@ -90,6 +92,7 @@ class Node:
         self._messenger = HttpMessenger(self._farm.chain, is_local=self._is_local)
         self._agent = Agent(self._farm, ChainWatcher(gateway))
         self._store = EmbeddedStore(config.home / "store")
+        self._beside = Beside(open_store(config.kubo), self._store) if config.kubo else None
         self._executors = Dispatcher({WASM_PROFILE: self._start_workers, DOCKER_PROFILE: self._start_containers})
         self._roots, self._holders = OwnRoots(), Holders(config.peers)
         self._exchange = RootExchange(self._messenger, self._store, self._roots, self._holders)
@@ -162,6 +165,8 @@ class Node:
             await self._messenger.close()
             for journal in journals:
                 journal.close()
+            if self._beside is not None:
+                self._beside.close()
             self._store.close()
 
     def _assemble(self, journals: Sequence[Journal]) -> Services:
@@ -179,7 +184,7 @@ class Node:
 
         execution = ExecutionService(
             store, self._executors, self._messenger, config.url, self._is_local, hints.get, config.share_executions,
-            config.limits, self._roots, self._holders,
+            config.limits, self._roots, self._holders, self._beside,
         )  # fmt: skip
         tools = Tools(
             self._gateway, self._messenger, mailbox, execution, metrics, leaves, config.url, on_posted

@@ -27,7 +27,7 @@ from quorate.storage.cid import Cid
 OLDEST = (0, 40)
 CONNECT_S = 5.0
 SILENCE_S = 60.0  # of the daemon, while it owes us bytes
-WORK_S = 600.0  # while it takes a CAR in or walks a DAG to pin it, which it does in silence
+WORK_S = 600.0  # while it walks a DAG to pin it, which it does in silence
 _PIECE_BYTES = 64 * 1024
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BROKEN = (
@@ -96,7 +96,7 @@ class KuboRpc:
         """Import the blocks of a CAR without pinning them; how many the daemon says it took."""
         options = {"pin-roots": "false", "stats": "true"}
         with self._talk() as client:
-            answer = client.dag.imprt(BytesIO(car), opts=options, offline=True, timeout=(CONNECT_S, WORK_S))
+            answer = client.dag.imprt(BytesIO(car), opts=options, offline=True)
             return int(answer["Stats"]["BlockCount"])
 
     def pin(self, root: Cid) -> None:

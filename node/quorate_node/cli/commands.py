@@ -45,6 +45,7 @@ class InitOptions:
     docker_host: str | None = None
     docker_runtime: str | None = None
     docker_registries: tuple[str, ...] = ()
+    kubo: str | None = None
 
 
 def init(home: Path, options: InitOptions) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def init(home: Path, options: InitOptions) -> dict[str, Any]:
         "docker_host": options.docker_host,
         "docker_runtime": options.docker_runtime,
         "docker_registries": list(options.docker_registries) or None,
+        "kubo": options.kubo,
     }
     values = {name: value for name, value in values.items() if value is not None}
     config = build_config(home, values, "init")

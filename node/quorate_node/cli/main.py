@@ -54,6 +54,7 @@ def init(
     docker_registry: Annotated[
         list[str] | None, typer.Option(help="A registry whose images may be pulled; repeat (none).")
     ] = None,
+    kubo: Annotated[str | None, typer.Option(help="API of a Kubo daemon that gives content and gets results.")] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Make a key and a configuration in the home folder."""
@@ -75,6 +76,7 @@ def init(
         docker_host,
         docker_runtime,
         tuple(docker_registry or ()),
+        kubo,
     )
     made = commands.init(home.expanduser(), options)
     show(made, output)
