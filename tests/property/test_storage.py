@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.kubo import Kubo
 
 from quorate.protocol.errors import DataError
 from quorate.storage import codecs, dagpb, unixfs, varint
@@ -11,6 +13,7 @@ from quorate.storage.base import BlobStore
 from quorate.storage.car import CarVerifier
 from quorate.storage.cid import CBOR, DAG_CBOR, DAG_JSON, DAG_PB, RAW, Cid
 from quorate.storage.dagpb import Link
+from quorate.storage.kubo import KuboStore
 from quorate.storage.memory import MemoryStore
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
@@ -62,15 +65,36 @@ def test_rubbish_blocks_are_a_data_error_at_worst(block: bytes, codec: int) -> N
 @given(TREES)
 @settings(max_examples=60)
 def test_trees_come_back(entries: dict[str, bytes]) -> None:
-    store: BlobStore = MemoryStore()
+    check_tree(MemoryStore(), entries)
+
+
+@pytest.mark.kubo
+def test_trees_come_back_from_kubo(kubo: Kubo) -> None:
+    daemon, others = KuboStore(kubo.url), MemoryStore()
+
+    @given(TREES)
+    @settings(max_examples=25)
+    def check(entries: dict[str, bytes]) -> None:
+        root = check_tree(daemon, entries)
+        assert root == check_tree(others, entries)
+        if root is not None:
+            assert b"".join(daemon.export_car(root)) == b"".join(others.export_car(root))
+
+    check()
+    daemon.close()
+    kubo.empty()
+
+
+def check_tree(store: BlobStore, entries: dict[str, bytes]) -> Cid | None:
     try:
         root = store.add_tree(entries)
     except DataError:  # a name that is a file here and a directory there
         assert any(other.startswith(name + "/") for name in entries for other in entries)
-        return
+        return None
     found = {path: store.read(entry.cid) for path, entry in store.walk(root) if entry.kind == "file"}
     assert found == entries
     assert store.add_tree(dict(reversed(entries.items()))) == root
+    return root
 
 
 @given(TREES, st.integers(1, 400), st.booleans())

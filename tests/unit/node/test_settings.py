@@ -52,6 +52,7 @@ class TestConfig:
             ({"ceilings": {"memory_bytes": 1 << 60}}, "out of range"),
             ({"container_ceilings": {"stack_bytes": 1 << 20}}, "container_ceilings has unknown names: stack_bytes"),
             ({"docker_host": "tcp://127.0.0.1:1"}, "docker_host must be unix://PATH"),
+            ({"kubo": "127.0.0.1:5001"}, "kubo must be the API of a Kubo daemon, like http"),
             ({"docker_registries": "ghcr.io"}, "must be a list of texts"),
             ({"profiles": ["quorate-docker-1 image=latest"]}, "profiles: an image is named by its id"),
             ({"profiles": ["quorate-gpu-1"]}, "known kinds"),

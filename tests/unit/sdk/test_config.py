@@ -46,6 +46,15 @@ def test_argument_before_environment_before_file_before_devnet(tmp_path: Path, m
     assert (config.rpc_url, config.collators, config.class_id) == ("http://argument", ("http://c",), 2)
 
 
+def test_a_store_is_a_folder_or_a_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "config.json", store="content")
+    assert load_config().store == tmp_path / "content"
+    for address in ("http://127.0.0.1:5001", "/ip4/127.0.0.1/tcp/5001"):
+        monkeypatch.setenv("QUORATE_STORE", address)
+        assert load_config().store == address
+        assert load_config(overrides={"store": tmp_path / "named"}).store == tmp_path / "named"
+
+
 def test_another_key_does_not_take_the_devnets_passphrase(tmp_path: Path) -> None:
     write(tmp_path / "devnet" / "config.json", keystore="/a", passphrase_file="/b")
     assert load_config().passphrase_file == Path("/b")

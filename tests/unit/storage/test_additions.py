@@ -7,12 +7,20 @@ from pathlib import Path
 import pytest
 
 from quorate.protocol.errors import ContentUnavailable
+from quorate.storage.base import BlobStore
 from quorate.storage.cid import RAW, Cid
 from quorate.storage.embedded import EmbeddedStore
 
 
-def test_additions_are_there_once_the_block_ends_and_give_the_same_cids(tmp_path: Path) -> None:
-    store, other = EmbeddedStore(tmp_path / "a"), EmbeddedStore(tmp_path / "b")
+@pytest.fixture(params=["embedded", pytest.param("in_kubo", marks=pytest.mark.kubo)])
+def kept(request: pytest.FixtureRequest) -> BlobStore:
+    """A store in which additions are not there before they are kept."""
+    store: BlobStore = request.getfixturevalue(request.param)
+    return store
+
+
+def test_additions_are_there_once_the_block_ends_and_give_the_same_cids(kept: BlobStore, tmp_path: Path) -> None:
+    store, other = kept, EmbeddedStore(tmp_path / "b")
     with store.adding() as additions:
         empty = additions.add_tree({})
         tree = additions.add_tree({"x": b"content", "empty": empty})  # links what this block has just taken
@@ -25,17 +33,15 @@ def test_additions_are_there_once_the_block_ends_and_give_the_same_cids(tmp_path
     assert (store.read(text), store.get(raw)) == (b"text", b"raw")
 
 
-def test_an_error_keeps_what_was_added_before_it(tmp_path: Path) -> None:
-    store = EmbeddedStore(tmp_path)
-
+def test_an_error_keeps_what_was_added_before_it(kept: BlobStore) -> None:
     def add_and_fail() -> None:
-        with store.adding() as additions:
+        with kept.adding() as additions:
             additions.put_raw(b"before")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         add_and_fail()
-    assert store.get(Cid.of(b"before", RAW)) == b"before"
+    assert kept.get(Cid.of(b"before", RAW)) == b"before"
 
 
 def test_additions_that_do_not_wait_for_the_disk_are_there_for_other_processes(tmp_path: Path) -> None:
