@@ -17,9 +17,9 @@ from starlette.responses import Response
 
 from quorate.protocol.errors import Busy, ContentUnavailable, DataError
 from quorate.storage import gateway
+from quorate.storage.base import BlobStore
 from quorate.storage.car import CarVerifier
 from quorate.storage.cid import Cid
-from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.fetch import fetch_dag
 from quorate.storage.gateway import build_gateway
 from quorate.storage.memory import MemoryStore
@@ -34,7 +34,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 @pytest.fixture(scope="module")
-def root(donor: EmbeddedStore) -> Cid:
+def root(donor: BlobStore) -> Cid:
     same = b"same" * 1000
     return donor.add_tree({"big": os.urandom(3 * MIB + 1), "dir/one": same, "dir/two": same, "odd ü": b"x"})
 
@@ -53,7 +53,7 @@ def cids_of(body: bytes, root: Cid, **options: object) -> list[Cid]:
     return [block.cid for block in received]
 
 
-def test_a_block_with_all_its_headers(http: httpx.Client, donor: EmbeddedStore, root: Cid) -> None:
+def test_a_block_with_all_its_headers(http: httpx.Client, donor: BlobStore, root: Cid) -> None:
     answer = http.get(f"/ipfs/{root}?format=raw")
     assert answer.status_code == 200
     assert answer.content == donor.get(root)
@@ -84,7 +84,7 @@ def test_head_is_get_without_a_body(http: httpx.Client, root: Cid) -> None:
     assert http.head(f"/ipfs/{Cid.of(b'absent')}?format=raw").status_code == 404
 
 
-def test_a_car_by_scope_duplicates_and_path(http: httpx.Client, donor: EmbeddedStore, root: Cid) -> None:
+def test_a_car_by_scope_duplicates_and_path(http: httpx.Client, donor: BlobStore, root: Cid) -> None:
     answer = http.get(f"/ipfs/{root}", headers={"Accept": f"{CAR}; order=dfs; dups=y"})
     assert answer.headers["content-type"] == f"{CAR}; version=1; order=dfs; dups=y"
     assert answer.headers["content-disposition"] == f'attachment; filename="{root}.car"'
@@ -121,7 +121,7 @@ def test_a_car_by_scope_duplicates_and_path(http: httpx.Client, donor: EmbeddedS
 @pytest.mark.parametrize(
     ("span", "leaves"), [("0:*", 4), ("0:0", 1), ("-1:*", 1), (f"{MIB}:{2 * MIB}", 2), ("5:-2", 3)]
 )
-def test_bytes_of_an_entity(http: httpx.Client, donor: EmbeddedStore, root: Cid, span: str, leaves: int) -> None:
+def test_bytes_of_an_entity(http: httpx.Client, donor: BlobStore, root: Cid, span: str, leaves: int) -> None:
     big = donor.resolve(root, "big")
     body = http.get(f"/ipfs/{root}/big?format=car&entity-bytes={span}").content
     direct = http.get(f"/ipfs/{big}?format=car&entity-bytes={span}").content
