@@ -140,7 +140,7 @@ class KuboStore(DagStore):
             if verifier.wanted is None:
                 return
         except (DaemonGone, DaemonRefused, DataError):
-            pass
+            pass  # what follows meets the same and says which block it is
         yield from islice(self._walk(root), passed, None)
 
     def _walk(self, root: Cid) -> Iterator[tuple[Cid, bytes]]:

@@ -36,6 +36,8 @@ class Part:
 
 def find_missing(store: BlobStore, root: Cid) -> list[Part]:
     """Parts of the DAG of `root` that are not here, in order; none when it is whole. DataError for a malformed one."""
+    if store.has(root) and store.is_complete(root):  # some stores know that faster than block by block
+        return []
     parts: list[Part] = []
     seen: set[tuple[int, bytes]] = set()
     pending: list[tuple[Cid, int]] = [(root, 0)]
