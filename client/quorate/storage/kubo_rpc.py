@@ -96,7 +96,8 @@ class KuboRpc:
         """Import the blocks of a CAR without pinning them; how many the daemon says it took."""
         options = {"pin-roots": "false", "stats": "true"}
         with self._talk() as client:
-            answer = client.dag.imprt(BytesIO(car), opts=options, offline=True)
+            # The first limit is for sending, too: a daemon that waits for its disk reads nothing meanwhile.
+            answer = client.dag.imprt(BytesIO(car), opts=options, offline=True, timeout=(SILENCE_S, SILENCE_S))
             return int(answer["Stats"]["BlockCount"])
 
     def pin(self, root: Cid) -> None:

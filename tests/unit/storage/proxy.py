@@ -48,6 +48,7 @@ class Proxy:
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+        source.close()  # with bytes unread this tells the sender at once, as the end of a process does
 
     def __enter__(self) -> Self:
         return self

@@ -168,13 +168,13 @@ def test_many_blocks_go_in_several_pushes(in_kubo: KuboStore) -> None:
 
 @needs_kubo
 def test_a_daemon_that_dies_while_it_is_read(daemon: Kubo, tmp_path: Path) -> None:
-    data = os.urandom(48 * MIB)
+    data = os.urandom(32 * MIB)
     seen = 0
 
     def kill(passing: bytes) -> bytes:
         nonlocal seen
         seen += len(passing)
-        if seen > 10 * MIB:
+        if seen > 8 * MIB:
             daemon.kill()
         return passing
 
@@ -201,7 +201,7 @@ def test_a_daemon_that_dies_while_it_is_read(daemon: Kubo, tmp_path: Path) -> No
         assert not copy.is_complete(root)
         daemon.start()
         proxy.target, proxy.to_client = daemon.url, lambda passing: passing
-        assert copy.import_car(store.export_car(root), root).blocks == 49
+        assert copy.import_car(store.export_car(root), root).blocks == 33
         assert copy.read(root) == store.read(root) == data
         assert store.export(root, tmp_path / "out") == len(data)
         store.close()
