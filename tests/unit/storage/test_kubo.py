@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -164,6 +165,18 @@ def test_many_blocks_go_in_several_pushes(in_kubo: KuboStore) -> None:
             for number in range(ASKED_BLOCKS + 1):
                 small.put(Cid.of(b"%d" % number), b"%d" % number)
     assert small.new_blocks == ASKED_BLOCKS + 1
+
+
+@needs_kubo
+def test_threads_share_a_store(in_kubo: KuboStore) -> None:
+    contents = [os.urandom(300_000 + number) for number in range(24)]
+
+    def add_and_read(data: bytes) -> bytes:
+        folder = in_kubo.add_tree({"f": data})
+        return in_kubo.read(in_kubo.resolve(folder, "f"))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(add_and_read, contents)) == contents
 
 
 @needs_kubo
