@@ -6,12 +6,12 @@ from pathlib import Path
 
 from quorate.storage.base import BlobStore
 
-_ADDRESSES = ("http://", "https://", "/ip4/", "/ip6/", "/dns/", "/dns4/", "/dns6/", "/unix/")
+_MULTIADDRS = ("/ip4/", "/ip6/", "/dns/", "/dns4/", "/dns6/", "/unix/")
 
 
 def is_address(setting: str) -> bool:
-    """Whether a setting names a daemon rather than a folder."""
-    return setting.startswith(_ADDRESSES)
+    """Whether a setting is meant to name a daemon rather than a folder."""
+    return "://" in setting or setting.startswith(_MULTIADDRS)
 
 
 def open_store(setting: Path | str) -> BlobStore:

@@ -370,6 +370,8 @@ def test_addresses(tmp_path: Path) -> None:
             parse_address(bad)
     opened = open_store("/ip4/127.0.0.1/tcp/5001")
     assert isinstance(opened, KuboStore)
+    with pytest.raises(ConfigurationError, match="no address of a Kubo daemon"):
+        open_store("ftp://127.0.0.1:5001")
     folder = open_store(str(tmp_path / "s"))
     assert isinstance(folder, EmbeddedStore)
     folder.close()
