@@ -10,6 +10,7 @@ from collections.abc import Callable
 NEEDED = {"dockerd": "docker.io", "docker-init": "tini"}
 SEARCHED = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/sbin"))
 APT_SECONDS = 600
+IMPATIENT = ("-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20")
 
 
 def find_missing() -> list[str]:
@@ -40,9 +41,9 @@ def install(packages: list[str], say: Callable[[str], None]) -> str | None:
     if apt is None:
         return "there is no apt-get here: install Docker as your system does, with its docker-init"
     say(f"{' and '.join(packages)} by apt-get")
-    command = [apt, "install", "--yes", "--no-install-recommends", *packages]
+    command = [apt, *IMPATIENT, "install", "--yes", "--no-install-recommends", *packages]
     why = run(command)
-    if why is not None and run([apt, "update"]) is None:  # the lists may be old, or there were none
+    if why is not None and run([apt, *IMPATIENT, "update"]) is None:  # the lists may be old, or there were none
         why = run(command)
     return why
 

@@ -31,6 +31,7 @@ PYTHON = VENV / "bin" / "python"
 DIRTY = VENV / ".pip-at-work"
 LOG = TOOLS / "setup.log"
 FOUNDRY_VERSION = "1.7.1"
+LACKS_DAEMON = 3  # exit code: the rest is set up, but a daemon that was asked for cannot be had here
 
 
 class SetupError(Exception):
@@ -358,6 +359,20 @@ def set_up(*, dev: bool, p2p: bool) -> None:
         say(f"done in {time.monotonic() - started:.0f} s")
 
 
+def add_daemons(*, docker: bool, kubo: bool) -> bool:
+    """Install the daemons that are asked for, beside all else; whether they are there."""
+    complete = True
+    if docker:
+        import debian
+
+        complete &= debian.install_docker(say)
+    if kubo:
+        import kubo as ipfs
+
+        complete &= ipfs.install_kubo(say)
+    return complete
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/setup", description="Install into .venv and .tools of this folder.")
     parser.add_argument("--dev", action="store_true", help="also what scripts/check and scripts/test need")
@@ -374,14 +389,8 @@ def main() -> int:
             relock.relock(upgrade=arguments.upgrade)
         else:
             set_up(dev=arguments.dev, p2p=arguments.p2p)
-            if arguments.docker:
-                import debian
-
-                debian.install_docker(say)
-            if arguments.kubo:
-                import kubo
-
-                kubo.install_kubo(say)
+            if not add_daemons(docker=arguments.docker, kubo=arguments.kubo):
+                return LACKS_DAEMON
     except SetupError as error:
         say(str(error).replace("\n", "\n       "))
         return 1

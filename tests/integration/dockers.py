@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import pytest
 
 from quorate.images.build import ImageRecipe, build_image
 from quorate.protocol.container import ContainerLimits, ContainerSpec, Image
+from quorate.protocol.errors import ConfigurationError
 from quorate.protocol.spec import MIB
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
@@ -29,11 +31,12 @@ LIMITS = ContainerLimits(memory_bytes=16 * MIB, output_bytes=MIB, output_files=1
 
 def find_missing_right() -> str | None:
     """Why this process, root or not, cannot make containers at all; None where it can."""
-    made = subprocess.run(
-        ["unshare", "--mount", "--pid", "--net", "--fork", "mount", "-t", "tmpfs", "none", "/mnt"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return made.stderr.strip() or None if made.returncode else None
+    command = ["unshare", "--mount", "--pid", "--net", "--fork", "mount", "-t", "tmpfs", "none", "/mnt"]
+    try:
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"cannot tell whether root may make containers: {error}"
+    return (made.stderr.strip() or f"unshare: exit code {made.returncode}") if made.returncode else None
 
 
 WHY_NOT = dockerd.why_not() or find_missing_right()
@@ -45,13 +48,23 @@ needs_docker = [
 
 
 class Daemon:
-    """A private daemon, and its processes."""
+    """A private daemon, and its processes.
+
+    Where this host lets none run, the test is skipped with what the daemon said; any other failure of it is one.
+    """
 
     def __init__(self, folder: Path) -> None:
         command = [sys.executable, "-m", "quorate_node.executor.dockerd", str(folder)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.host, pid = self.process.stdout.readline().split()
+        with tempfile.TemporaryFile("w+") as said:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+            )  # fmt: skip
+            assert self.process.stdout is not None
+            address = self.process.stdout.readline()
+            if not address and self.process.wait(60) == ConfigurationError.exit_code:
+                said.seek(0)
+                pytest.skip(f"no containers here: {' '.join(said.read().split())}")
+        self.host, pid = address.split()
         self.pid = int(pid)
 
     def stop(self) -> None:
