@@ -5,7 +5,7 @@ A DAG is whole only when every link is followed, so a codec that we cannot read 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from quorate.protocol.errors import DataError
@@ -34,12 +34,86 @@ def links_of(cid: Cid, block: bytes) -> list[Cid]:
     )
 
 
-def _json_links(block: bytes) -> Iterator[Cid]:
+def find_link(cid: Cid, block: bytes, path: Sequence[str]) -> tuple[Cid, int]:
+    """The link that `path` meets inside a dag-cbor or dag-json block, and how many of its segments lead there.
+
+    Segments are keys of maps and positions in lists. DataError when the block is malformed, LookupError with a reason
+    when the path leads to no link.
+    """
+    return _cbor_find(block, path) if cid.codec == DAG_CBOR else _json_find(block, path)
+
+
+def _json_find(block: bytes, path: Sequence[str]) -> tuple[Cid, int]:
+    value = _load_document(block)
+    for used, name in enumerate((*path, "")):
+        if isinstance(value, dict):
+            target = value.get("/")
+            if len(value) == 1 and isinstance(target, str):
+                return Cid.parse(target), used
+        if used == len(path):
+            break
+        if isinstance(value, dict) and name in value:
+            value = value[name]
+        elif isinstance(value, list) and name.isdecimal() and len(name) < 10 and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            raise LookupError(f"has no {name!r}")
+    raise LookupError("ends the path inside of itself; ask for the block")
+
+
+def _cbor_find(block: bytes, path: Sequence[str]) -> tuple[Cid, int]:
+    at = 0
+    for used, name in enumerate((*path, "")):
+        major, value, start = _cbor_head(block, at)
+        if major == 6:
+            return next(_cbor_links(block[at : _cbor_end(block, at)])), used
+        if used == len(path):
+            break
+        if major == 5:
+            at = _cbor_entry(block, start, value, name)
+        elif major == 4 and name.isdecimal() and len(name) < 10 and int(name) < value:
+            at = start
+            for _ in range(int(name)):
+                at = _cbor_end(block, at)
+        else:
+            raise LookupError(f"has no {name!r}")
+    raise LookupError("ends the path inside of itself; ask for the block")
+
+
+def _cbor_entry(block: bytes, at: int, count: int, name: str) -> int:
+    """Where the value under a key begins, in a map of `count` entries that begin at `at`."""
+    wanted = name.encode("utf-8", "surrogateescape")
+    for _ in range(count):
+        major, length, start = _cbor_head(block, at)
+        end = _cbor_end(block, at)
+        if major == 3 and block[start : start + length] == wanted:
+            return end
+        at = _cbor_end(block, end)
+    raise LookupError(f"has no {name!r}")
+
+
+def _cbor_end(block: bytes, at: int) -> int:
+    """The position after the item at `at`."""
+    left = 1
+    while left:
+        major, value, at = _cbor_head(block, at)
+        left -= 1
+        if major in (2, 3):
+            at = _skip(block, at, value)
+        elif major in (4, 5, 6):
+            left += 1 if major == 6 else value * (major - 3)
+    return at
+
+
+def _load_document(block: bytes) -> Any:
     try:
-        document = load_json(block, max_depth=_MAX_NESTING)
+        return load_json(block, max_depth=_MAX_NESTING)
     except ValueError as error:
         raise DataError(f"a dag-json block is malformed: {error}") from None
-    pending: list[Any] = [document]
+
+
+def _json_links(block: bytes) -> Iterator[Cid]:
+    pending: list[Any] = [_load_document(block)]
     while pending:
         value = pending.pop()
         if isinstance(value, dict):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,8 +22,9 @@ from starlette.types import Message, Send
 from quorate.protocol.errors import Busy, DataError, QuorateError
 from quorate.storage import car, unixfs
 from quorate.storage.base import BlobStore, BlockNotFound
-from quorate.storage.cid import DAG_PB
-from quorate.storage.gateway_request import Refused, Wanted, block_range, matches, parse
+from quorate.storage.cid import DAG_PB, Cid
+from quorate.storage.gateway_request import Refused, Wanted, block_ranges, matches, parse
+from quorate.storage.reader import resolve_all
 from quorate.storage.traversal import PathNotFound, Traversal
 
 BATCH_BYTES = 1 << 20
@@ -31,19 +33,35 @@ MAX_STREAMS = 64
 MAX_STREAMS_HOST = 8  # of one address, loopback aside: one stranger must not take all
 STALL_S = 30.0  # for a batch to leave
 _IMMUTABLE = "public, max-age=29030400, immutable"
+_KEPT_BY_304 = (
+    "ETag",
+    "Cache-Control",
+    "Vary",
+    "Content-Location",
+    "X-Content-Type-Options",
+    "Access-Control-Allow-Origin",
+)
+_EXPOSED = "Content-Length, Content-Range, ETag, X-Ipfs-Path, X-Ipfs-Roots"
+_PREFLIGHT = {
+    "Allow": "GET, HEAD, OPTIONS",
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+    "Access-Control-Allow-Headers": "Content-Type, If-None-Match, Range, User-Agent, X-Requested-With",
+    "Access-Control-Max-Age": "86400",
+}
 
 
-def build_gateway(store: BlobStore) -> Starlette:
+def build_gateway(store: BlobStore, denied: Collection[Cid] = ()) -> Starlette:
     """A gateway alone; a node mounts `gateway_routes` beside its own."""
-    return Starlette(routes=gateway_routes(store))
+    return Starlette(routes=gateway_routes(store, denied))
 
 
-def gateway_routes(store: BlobStore) -> list[Route]:
-    """GET and HEAD of `/ipfs/{cid}[/path]`."""
-    gateway = _Gateway(store)
+def gateway_routes(store: BlobStore, denied: Collection[Cid] = ()) -> list[Route]:
+    """GET and HEAD of `/ipfs/{cid}[/path]`, and OPTIONS for pages of other origins; 410 for what is `denied`."""
+    gateway = _Gateway(store, frozenset(cid.multihash for cid in denied))
     return [
-        Route("/ipfs/{cid}", gateway.answer, methods=["GET", "HEAD"]),
-        Route("/ipfs/{cid}/{path:path}", gateway.answer, methods=["GET", "HEAD"]),
+        Route(path, gateway.answer, methods=["GET", "HEAD", "OPTIONS"])
+        for path in ("/ipfs/{cid}", "/ipfs/{cid}/{path:path}")
     ]
 
 
@@ -63,12 +81,14 @@ class _PatientResponse(StreamingResponse):
 
 
 class _Gateway:
-    def __init__(self, store: BlobStore) -> None:
-        self._store = store
+    def __init__(self, store: BlobStore, denied: frozenset[bytes]) -> None:
+        self._store, self._denied = store, denied
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gateway")
         self._streams: Counter[str] = Counter()
 
     async def answer(self, request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=_PREFLIGHT)
         try:
             params = request.path_params
             accept = ",".join(request.headers.getlist("accept"))
@@ -76,7 +96,7 @@ class _Gateway:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, self._serve, wanted, request)
         except Refused as refused:
-            return _refusal(refused.status, refused.reason)
+            return _refusal(refused.status, refused.reason, refused.headers)
         except Busy as error:
             return _refusal(503, str(error), {"Retry-After": "5"})
         except QuorateError as error:
@@ -84,44 +104,65 @@ class _Gateway:
 
     def _serve(self, wanted: Wanted, request: Request) -> Response:
         """In a thread: everything up to the headers, so that what fails before them has a status of its own."""
-        if not self._store.has(wanted.cid):
-            if_cached = "only-if-cached" in request.headers.get("cache-control", "")
-            raise Refused(412 if if_cached else 404, f"{wanted.cid} is not here; ask another provider")
-        headers = _headers(wanted)
-        if matches(request.headers.get("if-none-match"), wanted.etag):
-            kept = ("ETag", "Cache-Control", "Vary", "X-Content-Type-Options")
-            return Response(status_code=304, headers={name: headers[name] for name in kept if name in headers})
         try:
+            roots = self._resolve(wanted)
+            headers = _headers(wanted, roots)
+            if matches(request.headers.get("if-none-match"), headers["ETag"]):
+                kept = {name: headers[name] for name in _KEPT_BY_304 if name in headers}
+                return Response(status_code=304, headers=kept)
             if wanted.format == "raw":
-                return self._block(wanted, headers, request.headers.get("range"))
+                return self._block(wanted, roots[-1], headers, request)
             host = request.client.host if request.client else ""
-            return self._car(wanted, headers, host, is_head=request.method == "HEAD")
+            return self._car(wanted, roots[-1], headers, host, is_head=request.method == "HEAD")
         except BlockNotFound as error:
-            raise Refused(404, str(error)) from None
+            if_cached = "only-if-cached" in request.headers.get("cache-control", "")
+            raise Refused(412 if if_cached else 404, f"{error.cid} is not here; ask another provider") from None
         except PathNotFound as error:
             raise Refused(404, str(error)) from None
         except DataError as error:
             raise Refused(400, str(error)) from None
 
-    def _block(self, wanted: Wanted, headers: dict[str, str], asked: str | None) -> Response:
-        target = self._store.resolve(wanted.cid, "/".join(wanted.path)) if wanted.path else wanted.cid
+    def _resolve(self, wanted: Wanted) -> list[Cid]:
+        """The CIDs on the path, of which the last is what is wanted."""
+        self._check_allowed([wanted.cid])
+        if not self._store.has(wanted.cid):
+            raise BlockNotFound(wanted.cid)
+        if not wanted.path:
+            return [wanted.cid]
+        roots = resolve_all(self._store.get, wanted.cid, wanted.path)
+        self._check_allowed(roots)
+        return roots
+
+    def _check_allowed(self, roots: Iterable[Cid]) -> None:
+        for cid in roots:
+            if cid.multihash in self._denied:
+                raise Refused(410, f"the operator of this gateway does not serve {cid}; ask another provider")
+
+    def _block(self, wanted: Wanted, target: Cid, headers: dict[str, str], request: Request) -> Response:
         block = self._store.get(target)
         headers["Accept-Ranges"] = "bytes"
-        span = block_range(asked, len(block))
-        if span is None:
+        asked, unless = request.headers.get("range"), request.headers.get("if-range")
+        is_same = unless is None or unless.strip() == headers["ETag"]
+        spans = block_ranges(asked, len(block)) if request.method == "GET" and is_same else []
+        if not spans:
             return Response(block, 200, headers, wanted.content_type)
-        headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{len(block)}"
-        return Response(block[span[0] : span[1]], 206, headers, wanted.content_type)
+        if len(spans) > 1:
+            body, boundary = _parts(block, spans, wanted.content_type)
+            return Response(body, 206, headers, f"multipart/byteranges; boundary={boundary}")
+        start, end = spans[0]
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(block)}"
+        return Response(block[start:end], 206, headers, wanted.content_type)
 
-    def _car(self, wanted: Wanted, headers: dict[str, str], host: str, *, is_head: bool) -> Response:
-        self._check_target(wanted)
+    def _car(self, wanted: Wanted, target: Cid, headers: dict[str, str], host: str, *, is_head: bool) -> Response:
+        self._check_target(wanted, target)
         headers["Accept-Ranges"] = "none"
         if is_head:
             return Response(None, 200, headers, wanted.content_type)
         if self._streams.total() >= MAX_STREAMS:
             raise Busy(f"{MAX_STREAMS} CARs are being sent already; try again in a moment")
         if self._streams[host] >= MAX_STREAMS_HOST and host not in ("127.0.0.1", "::1"):
-            raise Busy(f"{MAX_STREAMS_HOST} CARs are being sent to {host} already; try again in a moment")
+            reason = f"{MAX_STREAMS_HOST} CARs are being sent to {host} already; try again in a moment"
+            raise Refused(429, reason, {"Retry-After": "5"})
         return _PatientResponse(self._stream(_batches(self._pieces(wanted)), host), 200, headers, wanted.content_type)
 
     def _pieces(self, wanted: Wanted) -> Iterator[bytes]:
@@ -132,9 +173,8 @@ class _Gateway:
         )
         return car.write(walk, wanted.cid, self._store.get)
 
-    def _check_target(self, wanted: Wanted) -> None:
-        """Resolve the path before the status is sent; and say 400 for a range that lies outside of a file."""
-        target = self._store.resolve(wanted.cid, "/".join(wanted.path)) if wanted.path else wanted.cid
+    def _check_target(self, wanted: Wanted, target: Cid) -> None:
+        """Read the block at the path's end before the status is sent; say 400 for a range outside of a file."""
         block = self._store.get(target)
         if wanted.byte_range is None or target.codec != DAG_PB:
             return
@@ -171,21 +211,41 @@ def _batches(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join(batch)
 
 
-def _headers(wanted: Wanted) -> dict[str, str]:
+def _parts(block: bytes, spans: Sequence[tuple[int, int]], kind: str) -> tuple[bytes, str]:
+    """Several parts of a block as one body, and the boundary between them, which no part holds."""
+    boundary = sha256(block).hexdigest()
+    while any(boundary.encode() in block[start:end] for start, end in spans):
+        boundary = sha256(boundary.encode()).hexdigest()
+    body = b"".join(
+        f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: bytes {start}-{end - 1}/{len(block)}\r\n\r\n".encode()
+        + block[start:end]
+        + b"\r\n"
+        for start, end in spans
+    )
+    return body + f"--{boundary}--\r\n".encode(), boundary
+
+
+def _headers(wanted: Wanted, roots: Sequence[Cid]) -> dict[str, str]:
     headers = {
-        "ETag": wanted.etag,
+        "ETag": wanted.etag(roots[-1]),
         "Cache-Control": _IMMUTABLE,
-        "Content-Disposition": wanted.disposition,
+        "Content-Disposition": wanted.disposition(roots[-1]),
         "X-Content-Type-Options": "nosniff",
         "X-Ipfs-Path": wanted.content_path,
-        "X-Ipfs-Roots": str(wanted.cid),
+        "X-Ipfs-Roots": ",".join(map(str, roots)),
         "Access-Control-Allow-Origin": "*",
+        "Access-Control-Expose-Headers": _EXPOSED,
     }
     if not wanted.is_explicit:
         headers |= {"Content-Location": wanted.location, "Vary": "Accept"}
     return headers
 
 
-def _refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> Response:
-    kept = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", **(headers or {})}
+def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
+    kept = {
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+        "Access-Control-Allow-Origin": "*",
+        **(headers or {}),
+    }
     return PlainTextResponse(reason + "\n", status, kept)

@@ -24,13 +24,16 @@ Format = Literal["raw", "car"]
 _TYPES: Mapping[str, Format] = {RAW_TYPE: "raw", CAR_TYPE: "car"}
 _OTHER_FORMATS = frozenset({"ipns-record", "tar", "dag-json", "dag-cbor", "json", "cbor"})
 _RANGE = re.compile(r"(-?\d{1,18}):(\*|-?\d{1,18})")
+_RANGES = re.compile(r"bytes=([-\d, \t]{1,1000})")
+_SPAN = re.compile(r"\d{0,18}-\d{0,18}")
+MAX_RANGES = 16
 
 
 class Refused(Exception):
     """An answer other than content; `reason` is its text."""
 
-    def __init__(self, status: int, reason: str) -> None:
-        self.status, self.reason = status, reason
+    def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
+        self.status, self.reason, self.headers = status, reason, headers or {}
         super().__init__(f"{status} {reason}")
 
 
@@ -46,6 +49,8 @@ class Wanted:
     byte_range: ByteRange | None = None
     dups: bool = False
     filename: str | None = None
+    name: str = ""
+    """The CID as the request wrote it."""
 
     @property
     def content_type(self) -> str:
@@ -53,12 +58,9 @@ class Wanted:
             return RAW_TYPE
         return f"{CAR_TYPE}; version=1; order=dfs; dups={'y' if self.dups else 'n'}"
 
-    @property
-    def etag(self) -> str:
-        """Strong for a block; weak for a CAR, which another gateway may write differently."""
-        if self.format == "raw":
-            return f'"{self.cid}.raw"' if not self.path else f'"{self.cid}.raw.{self._digest()}"'
-        return f'W/"{self.cid}.car.{self._digest()}"'
+    def etag(self, target: Cid) -> str:
+        """Strong for the block at the path's end; weak for a CAR, which another gateway may write differently."""
+        return f'"{target}.raw"' if self.format == "raw" else f'W/"{self.cid}.car.{self._digest()}"'
 
     def _digest(self) -> str:
         parts = ("/".join(self.path), self.scope, repr(self.byte_range), self.dups)
@@ -66,7 +68,7 @@ class Wanted:
 
     @property
     def content_path(self) -> str:
-        return quote("/".join(("/ipfs", str(self.cid), *self.path)), errors="surrogatepass")
+        return quote("/".join(("/ipfs", self.name or str(self.cid), *self.path)), errors="surrogatepass")
 
     @property
     def location(self) -> str:
@@ -79,9 +81,8 @@ class Wanted:
             query += f"&entity-bytes={self.byte_range.first}:{last}"
         return self.content_path + query
 
-    @property
-    def disposition(self) -> str:
-        name = self.filename or f"{self.cid}.{'bin' if self.format == 'raw' else 'car'}"
+    def disposition(self, target: Cid) -> str:
+        name = self.filename or (f"{target}.bin" if self.format == "raw" else f"{self.cid}.car")
         plain = re.sub(r'[^\x20-\x7e]|["\\]', "_", name)
         extended = f"; filename*=UTF-8''{quote(name, safe='', errors='replace')}" if plain != name else ""
         return f'attachment; filename="{plain}"{extended}'
@@ -97,7 +98,7 @@ def parse(cid: str, path: str, query: Mapping[str, str], accept: str) -> Wanted:
     chosen, parameters, is_explicit = _choose(query.get("format"), accept)
     segments = tuple(split_path(path))
     if chosen == "raw":
-        return Wanted(root, segments, "raw", is_explicit, filename=query.get("filename"))
+        return Wanted(root, segments, "raw", is_explicit, filename=query.get("filename"), name=cid)
     _check_version_and_order(query, parameters)
     byte_range = _byte_range(query.get("entity-bytes"))
     scope = query.get("dag-scope") or ("all" if byte_range is None else "entity")
@@ -115,6 +116,7 @@ def parse(cid: str, path: str, query: Mapping[str, str], accept: str) -> Wanted:
         byte_range,
         dups == "y",
         query.get("filename"),
+        cid,
     )
 
 
@@ -177,15 +179,28 @@ def matches(header: str | None, etag: str) -> bool:
     return "*" in named or etag.removeprefix("W/") in named
 
 
-def block_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Start and end of a single `Range: bytes=` within a block; None when the whole is to be sent; Refused 416."""
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", header.strip()) if header else None
-    if found is None or found[1] == found[2] == "":
-        return None
-    if found[1] == "":
-        start, end = max(0, size - int(found[2])), size
+def block_ranges(header: str | None, size: int) -> list[tuple[int, int]]:
+    """Starts and ends of the parts of a block that a `Range` header asks for; none when the whole is to be sent.
+
+    Refused 416 when nothing that it asks for is there. What asks for more than the whole gets the whole, and so does
+    what is malformed, as RFC 9110 has it.
+    """
+    found = _RANGES.fullmatch(header.strip()) if header else None
+    if found is None:
+        return []
+    asked = [part.strip() for part in found[1].split(",") if part.strip()]
+    if len(asked) > MAX_RANGES or any(not _SPAN.fullmatch(part) or part == "-" for part in asked):
+        return []
+    spans = [span for part in asked if (span := _span(part, size)) is not None]
+    if asked and not spans:
+        raise Refused(416, f"the block has {size} bytes; the range lies outside", {"Content-Range": f"bytes */{size}"})
+    return spans if sum(end - start for start, end in spans) <= size else []
+
+
+def _span(part: str, size: int) -> tuple[int, int] | None:
+    first, _, last = part.partition("-")
+    if not first:
+        start, end = max(0, size - int(last)), size
     else:
-        start, end = int(found[1]), min(size, int(found[2]) + 1) if found[2] else size
-    if start >= end:
-        raise Refused(416, f"the block has {size} bytes; the range lies outside")
-    return start, end
+        start, end = int(first), min(size, int(last) + 1) if last else size
+    return (start, end) if start < end else None

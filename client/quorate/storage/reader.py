@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from quorate.protocol.errors import DataError
 from quorate.storage import hamt, unixfs
@@ -90,12 +90,17 @@ def describe(get: Get, link: Link) -> Entry:
 
 def resolve(get: Get, cid: Cid, path: str) -> Cid:
     """The CID at `path` below `cid`; PathNotFound, BlockNotFound."""
-    walk = Traversal(cid, path=split_path(path), scope="block")
+    return resolve_all(get, cid, split_path(path))[-1]
+
+
+def resolve_all(get: Get, cid: Cid, path: Sequence[str]) -> list[Cid]:
+    """The CIDs that a path leads through, from `cid` to its end; PathNotFound, BlockNotFound."""
+    walk = Traversal(cid, path=path, scope="block")
     while walk.terminus is None and walk.wanted is not None:
         walk.accept(get(walk.wanted))
     if walk.terminus is None:
-        raise PathNotFound(f"{cid} has no {path!r}")
-    return walk.terminus
+        raise PathNotFound(f"{cid} has no {'/'.join(path)!r}")
+    return walk.roots
 
 
 def split_path(path: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from quorate.protocol.errors import DataError
 from quorate.storage import codecs, dagpb, hamt, unixfs
 from quorate.storage.base import ByteRange, Scope
-from quorate.storage.cid import DAG_PB, RAW, Cid
+from quorate.storage.cid import DAG_CBOR, DAG_JSON, DAG_PB, RAW, Cid
 
 MAX_DEPTH: Final = 256
 MAX_WAITING_LINKS: Final = 1 << 18
@@ -43,7 +43,7 @@ class _Step:
 class Traversal:
     """`wanted` is the next block, None when the walk is over; `accept` takes that block and goes on.
 
-    `terminus` is the CID at the end of the path as soon as it is known. Blocks handed to `accept` must have been
+    `terminus` is the CID at the end of the path as soon as it is known, `roots` those on the way to it. Blocks handed to `accept` must have been
     verified. With `dups` false a block comes once, however often the DAG holds it.
     """
 
@@ -62,6 +62,7 @@ class Traversal:
         self._seen: set[tuple[object, ...]] | None = None if dups else set()
         self._steps: list[_Step] = []
         self.terminus: Cid | None = None
+        self.roots: list[Cid] = []
         self._go_to(root, 0, 0)
         self._settle()
 
@@ -110,6 +111,9 @@ class Traversal:
         return (step.cid.codec, step.cid.multihash)
 
     def _go_to(self, cid: Cid, depth: int, shard_depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise DataError(f"the path leads through more than {MAX_DEPTH} blocks; it is refused as a bomb")
+        self.roots.append(cid)
         if self._path:
             self._steps.append(_Step(cid, "path", depth, shard_depth))
             return
@@ -139,6 +143,14 @@ class Traversal:
 
     def _follow(self, step: _Step, block: bytes) -> None:
         name = self._path[-1]
+        if step.cid.codec in (DAG_CBOR, DAG_JSON):
+            try:
+                target, used = codecs.find_link(step.cid, block, self._path[::-1])
+            except LookupError as error:
+                raise PathNotFound(f"{step.cid} {error}") from None
+            del self._path[len(self._path) - used :]
+            self._go_to(target, step.depth + 1, 0)
+            return
         if step.cid.codec != DAG_PB:
             raise PathNotFound(f"{step.cid} is no directory, so it has no {name!r}")
         node = unixfs.Node.parse(step.cid, block)
