@@ -192,6 +192,7 @@ class QuorateClient:
         )
         check_order(self.gateway, order_without_nonce)
         collators = self.config.collators
+        self.store.hold([Cid.parse(prepared.spec.cid), *prepared.roots])
         if not providers:
             providers = self._push(prepared)
         elif replace(prepared.spec.limits, fuel=Limits().fuel) != Limits():

@@ -168,6 +168,8 @@ class ExecutionService:
             return None
         if (excess := explain_excess(spec.limits, self.limits)) is not None:
             raise _AboveCeilings(excess)
+        # Before anything of it comes: what a job in progress needs is not thrown away to make room.
+        await asyncio.to_thread(self.store.hold, [cid, *map(Cid.parse, spec.contents)])
         for text in spec.contents:
             content = Cid.parse(text)
             if not await asyncio.to_thread(self.store.is_complete, content):
@@ -249,5 +251,5 @@ class ExecutionService:
         """Make all that the bundle's tasks left durable, before a vote says that it is here: once, not task by task."""
         with self.store.adding(is_durable=False) as additions:
             for result in results:
-                additions.put_raw(result.to_bytes())
+                additions.hold([additions.put_raw(result.to_bytes())])
         self.store.sync()

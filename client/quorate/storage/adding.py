@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from quorate.protocol.errors import Busy, DataError
@@ -21,7 +21,56 @@ from quorate.storage.unixfs import FileBuilder, Part, Profile
 SMALL_FILE_BYTES = 64 * 1024  # below it a reference costs more than the bytes
 
 Source = bytes | Path | Cid
+OnBytes = Callable[[int], None]
 _Tree = dict[str, "Source | _Tree"]
+
+
+class Steered:
+    """A session that copies what it could refer to, if asked, and tells how many bytes of files it took."""
+
+    def __init__(self, session: Session, *, copy: bool = False, on_bytes: OnBytes | None = None) -> None:
+        self._session, self._copy, self._on_bytes = session, copy, on_bytes
+
+    @property
+    def new_blocks(self) -> int:
+        return self._session.new_blocks
+
+    @property
+    def new_bytes(self) -> int:
+        return self._session.new_bytes
+
+    def put(self, cid: Cid, block: bytes, *, is_chunk: bool = False) -> None:
+        self._session.put(cid, block, is_chunk=is_chunk)
+        if is_chunk or cid.codec == RAW:
+            self._tell(len(block))
+
+    def refer(self, cid: Cid, path: Path, offset: int, length: int) -> bool:
+        if self._copy or not self._session.refer(cid, path, offset, length):
+            return False
+        self._tell(length)
+        return True
+
+    def hold(self, cids: Iterable[Cid], seconds: float) -> None:
+        self._session.hold(cids, seconds)
+
+    def _tell(self, count: int) -> None:
+        if self._on_bytes is not None:
+            self._on_bytes(count)
+
+
+class Hashing:
+    """A session that keeps nothing: content's CID is all that is wanted."""
+
+    new_blocks = new_bytes = 0
+
+    def put(self, cid: Cid, block: bytes, *, is_chunk: bool = False) -> None:
+        """Forgotten."""
+
+    def refer(self, cid: Cid, path: Path, offset: int, length: int) -> bool:
+        return True
+
+    def hold(self, cids: Iterable[Cid], seconds: float) -> None:
+        """There is nothing to hold."""
 
 
 def add_bytes(session: Session, data: bytes, profile: Profile) -> Part:
@@ -50,6 +99,28 @@ def add_path(session: Session, path: Path, profile: Profile, depth: int = 0) -> 
         raise DataError(f"{path} cannot be read: {error.strerror}; check its name and its rights") from error
     kind = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a directory"
     raise DataError(f"{path} is {kind}; replace it by the file that is meant, or leave it out")
+
+
+def add_stream(session: Session, read: Callable[[int], bytes], profile: Profile) -> Part:
+    """Keep a file of unknown length, a chunk in memory at a time; `read` gives at most as much as it is asked for."""
+    builder = FileBuilder(profile)
+    chunk = _read_chunk(read, profile.chunk)
+    is_large = len(chunk) == profile.chunk
+    while chunk:
+        part, block = unixfs.leaf(chunk, profile)
+        session.put(part.cid, block, is_chunk=is_large)
+        _keep(session, builder, part)
+        chunk = _read_chunk(read, profile.chunk)
+    return _finish(session, builder)
+
+
+def _read_chunk(read: Callable[[int], bytes], size: int) -> bytes:
+    """Chunks must not depend on how a pipe answers."""
+    pieces, missing = list[bytes](), size
+    while missing and (piece := read(missing)):
+        pieces.append(piece)
+        missing -= len(piece)
+    return b"".join(pieces)
 
 
 def add_tree(session: Session, get: Callable[[Cid], bytes], entries: Mapping[str, Source], profile: Profile) -> Part:

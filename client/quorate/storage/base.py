@@ -17,6 +17,7 @@ from quorate.storage.cid import Cid
 
 DEFAULT_PROFILE = "unixfs-v1-2025"
 MAX_BLOCK_BYTES = 2 * 1024 * 1024  # what bitswap and gateways agree to move as one piece
+HOLD_S = 14 * 24 * 3600.0  # longer than any job is disputed
 MAX_READ_BYTES = 1 << 30  # what `read` puts into memory unless it is told otherwise
 
 Kind = Literal["file", "directory", "symlink", "unknown"]
@@ -71,6 +72,17 @@ class ImportReport:
     received_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class CarReport:
+    """What any CAR brought: its roots, each with whether all of its DAG is in the store now."""
+
+    roots: Mapping[Cid, bool]
+    blocks: int
+    new_blocks: int
+    new_bytes: int
+    received_bytes: int
+
+
 class Session(Protocol):
     """A run of writes that becomes durable as a whole when it ends, even by an error: what it took was verified."""
 
@@ -84,6 +96,10 @@ class Session(Protocol):
         """Take a block that was checked; `is_chunk` asks to lay it beside the chunk before it."""
         ...
 
+    def hold(self, cids: Iterable[Cid], seconds: float) -> None:
+        """Keep these DAGs for a time, once the session ends."""
+        ...
+
     def refer(self, cid: Cid, path: Path, offset: int, length: int) -> bool:
         """Remember where the block lies in a file of somebody else's; False when this store cannot."""
         ...
@@ -91,6 +107,10 @@ class Session(Protocol):
 
 class Additions(Protocol):
     """What takes new content: a store, or several additions to one that become durable together."""
+
+    def hold(self, cids: Iterable[Cid], seconds: float = HOLD_S) -> None:
+        """Keep these DAGs for a time, as a pin does: what a job in progress needs, or leaves."""
+        ...
 
     def put_raw(self, data: bytes) -> Cid:
         """Keep one raw block of at most 2 MiB."""
@@ -200,6 +220,17 @@ class BlobStore(Additions, Protocol):
 
     def export_car(self, root: Cid, *, scope: Scope = "all", dups: bool = False) -> Iterator[bytes]:
         """A CARv1 of the DAG in depth-first order, piece by piece."""
+        ...
+
+    def import_any_car(self, chunks: Iterable[bytes], *, max_bytes: int | None = None) -> CarReport:
+        """Take every block of a CAR in whatever order, with any number of roots, checking each.
+
+        DataError for what is no CAR; blocks that were good stay.
+        """
+        ...
+
+    def keeping(self) -> AbstractContextManager[None]:
+        """While it lasts nothing that is kept is thrown away: what is added can be pinned."""
         ...
 
     def pin(self, cid: Cid) -> None:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import libipld
 
 from quorate.protocol.errors import DataError
-from quorate.storage import varint
+from quorate.storage import codecs, varint
 from quorate.storage.base import MAX_BLOCK_BYTES, ByteRange, Scope
-from quorate.storage.cid import Cid
+from quorate.storage.cid import DAG_CBOR, Cid
 from quorate.storage.traversal import Traversal
 
 MAX_HEADER_BYTES = 4096
@@ -101,40 +101,24 @@ class CarVerifier:
     def push(self, chunk: bytes) -> list[Received]:
         """Blocks that became whole with this chunk; after a DataError the verifier must be thrown away."""
         self.received_bytes += len(chunk)
-        if self._max_bytes is not None and self.received_bytes > self._max_bytes:
-            raise DataError(
-                f"the CAR exceeds the limit of {self._max_bytes} bytes; raise the limit or refuse the content"
-            )
+        _check_limit(self.received_bytes, self._max_bytes)
         self._buffer += chunk
         received, at = list[Received](), 0
-        while (section := self._section(at)) is not None:
+        while (section := _section(self._buffer, at, is_header=not self._has_header)) is not None:
             start, at = section
             if self._has_header:
                 received += self._take(start, at)
             else:
-                _check_header(bytes(self._buffer[start:at]))
+                _read_header(bytes(self._buffer[start:at]))
                 self._has_header = True
         del self._buffer[:at]
         return received
 
     def finish(self) -> None:
         """The sender has no more; DataError when something is missing."""
-        if self._buffer or not self._has_header:
-            raise CarCut("the CAR ends in the middle of a section; its tail is missing")
+        _check_end(self._buffer, self._has_header)
         if self._walk.wanted is not None:
             raise CarCut(f"the CAR ends before {self._walk.wanted}; its tail is missing")
-
-    def _section(self, at: int) -> tuple[int, int] | None:
-        """Bounds of the section at `at` once it is all there."""
-        head = bytes(self._buffer[at : at + 5])
-        if len(head) < 5 and all(byte >= 0x80 for byte in head):
-            return None  # the length itself is not here yet
-        length, used = varint.decode(head)
-        limit = _MAX_SECTION_BYTES if self._has_header else MAX_HEADER_BYTES
-        if not 0 < length <= limit:
-            raise DataError(f"a CAR section of {length} bytes is refused; between 1 and {limit} are accepted")
-        end = at + used + length
-        return (at + used, end) if end <= len(self._buffer) else None
 
     def _take(self, at: int, end: int) -> list[Received]:
         cid, start = Cid.read(bytes(self._buffer[at : min(end, at + _MAX_CID_BYTES)]), 0)
@@ -145,19 +129,93 @@ class CarVerifier:
             raise DataError(f"the CAR brings {cid} where {wanted or 'its end'} had to come; refuse whoever sent it")
         with memoryview(self._buffer) as view:
             block = bytes(view[at + start : end])
-        if len(block) > MAX_BLOCK_BYTES:
-            raise DataError(f"{cid} has {len(block)} bytes; at most {MAX_BLOCK_BYTES} are accepted")
+        _check_size(cid, block)
         wanted.verify(block)
         is_chunk = self._walk.is_chunk
         self._walk.accept(block)
         return [Received(wanted, block, is_chunk)]
 
 
-def _check_header(body: bytes) -> None:
+class CarReader:
+    """Push the bytes of any CARv1 in, get verified blocks out, in whatever order they come.
+
+    `roots` are those that the header names, once it was read. DataError as by `CarVerifier`, except that nothing is
+    known of what had to come: see whether the roots are complete.
+    """
+
+    def __init__(self, *, max_bytes: int | None = None) -> None:
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
+        self._has_header = False
+        self.roots: tuple[Cid, ...] = ()
+        self.received_bytes = 0
+
+    def push(self, chunk: bytes) -> list[tuple[Cid, bytes]]:
+        """Blocks that became whole with this chunk; identity blocks are left out, as their CIDs hold them."""
+        self.received_bytes += len(chunk)
+        _check_limit(self.received_bytes, self._max_bytes)
+        self._buffer += chunk
+        received, at = list[tuple[Cid, bytes]](), 0
+        while (section := _section(self._buffer, at, is_header=not self._has_header)) is not None:
+            start, at = section
+            body = bytes(self._buffer[start:at])
+            if not self._has_header:
+                self.roots = _roots(body)
+                self._has_header = True
+                continue
+            cid, head = Cid.read(body[:_MAX_CID_BYTES], 0)
+            block = body[head:]
+            _check_size(cid, block)
+            cid.verify(block)
+            if not cid.is_identity:
+                received.append((cid, block))
+        del self._buffer[:at]
+        return received
+
+    def finish(self) -> None:
+        """The sender has no more; DataError when it ends in the middle of something."""
+        _check_end(self._buffer, self._has_header)
+
+
+def _section(buffer: bytearray, at: int, *, is_header: bool) -> tuple[int, int] | None:
+    """Bounds of the section at `at` once it is all there."""
+    head = bytes(buffer[at : at + 5])
+    if len(head) < 5 and all(byte >= 0x80 for byte in head):
+        return None  # the length itself is not here yet
+    length, used = varint.decode(head)
+    limit = MAX_HEADER_BYTES if is_header else _MAX_SECTION_BYTES
+    if not 0 < length <= limit:
+        raise DataError(f"a CAR section of {length} bytes is refused; between 1 and {limit} are accepted")
+    end = at + used + length
+    return (at + used, end) if end <= len(buffer) else None
+
+
+def _check_end(buffer: bytearray, has_header: bool) -> None:
+    if buffer or not has_header:
+        raise CarCut("the CAR ends in the middle of a section; its tail is missing")
+
+
+def _check_limit(received_bytes: int, max_bytes: int | None) -> None:
+    if max_bytes is not None and received_bytes > max_bytes:
+        raise DataError(f"the CAR exceeds the limit of {max_bytes} bytes; raise the limit or refuse the content")
+
+
+def _check_size(cid: Cid, block: bytes) -> None:
+    if len(block) > MAX_BLOCK_BYTES:
+        raise DataError(f"{cid} has {len(block)} bytes; at most {MAX_BLOCK_BYTES} are accepted")
+
+
+def _read_header(body: bytes) -> Any:
     try:
         header: Any = libipld.decode_dag_cbor(body)
     except (ValueError, RecursionError) as error:
         raise DataError(f"this is not a CAR: {error}") from None
     version = header.get("version") if isinstance(header, dict) else None
     if version != 1:
-        raise DataError(f"this is not a CARv1 (version {version!r}); ask for version=1")
+        raise DataError(f"this is not a CARv1 (version {version!r}); ask for version=1, as `ipfs dag export` writes")
+    return header
+
+
+def _roots(body: bytes) -> tuple[Cid, ...]:
+    _read_header(body)
+    return tuple(codecs.links_of(Cid(1, DAG_CBOR, b"\0\0"), body))

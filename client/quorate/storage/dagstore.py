@@ -14,10 +14,12 @@ from quorate.protocol.errors import DataError
 from quorate.storage import adding, car, exporting, reader
 from quorate.storage.base import (
     DEFAULT_PROFILE,
+    HOLD_S,
     MAX_READ_BYTES,
     Additions,
     BlockNotFound,
     ByteRange,
+    CarReport,
     Entry,
     ImportReport,
     Scope,
@@ -25,7 +27,7 @@ from quorate.storage.base import (
 )
 from quorate.storage.cid import DAG_PB, RAW, Cid
 from quorate.storage.traversal import MAX_DEPTH, Traversal
-from quorate.storage.unixfs import DEFAULT, check_block_size, profile_named
+from quorate.storage.unixfs import DEFAULT, Profile, check_block_size, profile_named
 
 
 class DagStore(ABC):
@@ -73,10 +75,22 @@ class DagStore(ABC):
         with self.adding() as additions:
             return additions.add_bytes(data)
 
-    def add_path(self, path: Path, profile: str = DEFAULT_PROFILE) -> Cid:
+    def add_path(
+        self,
+        path: Path,
+        profile: str = DEFAULT_PROFILE,
+        *,
+        copy: bool = False,
+        on_bytes: adding.OnBytes | None = None,
+    ) -> Cid:
         chosen = profile_named(profile)
         with self.session() as session:
-            return adding.add_path(session, path, chosen).cid
+            return adding.add_path(adding.Steered(session, copy=copy, on_bytes=on_bytes), path, chosen).cid
+
+    def add_stream(self, read: Callable[[int], bytes], profile: Profile = DEFAULT) -> Cid:
+        """Keep a file whose bytes `read` gives; it returns at most as many as it is asked for, and none at the end."""
+        with self.session() as session:
+            return adding.add_stream(session, read, profile).cid
 
     def add_tree(self, entries: Mapping[str, bytes | Path | Cid]) -> Cid:
         with self.adding() as additions:
@@ -131,8 +145,10 @@ class DagStore(ABC):
                 return False
         return True
 
-    def export(self, cid: Cid, dest: Path, *, max_bytes: int | None = None) -> int:
-        return exporting.export(self.get, cid, dest, max_bytes)
+    def export(
+        self, cid: Cid, dest: Path, *, max_bytes: int | None = None, on_bytes: adding.OnBytes | None = None
+    ) -> int:
+        return exporting.export(self.get, cid, dest, max_bytes, on_bytes)
 
     def map_file(self, cid: Cid) -> memoryview | None:
         """No plain files here; `get` and `stream` are all there is."""
@@ -156,6 +172,33 @@ class DagStore(ABC):
                     blocks += 1
             verifier.finish()
         return ImportReport(root, blocks, session.new_blocks, session.new_bytes, verifier.received_bytes)
+
+    def import_any_car(self, chunks: Iterable[bytes], *, max_bytes: int | None = None) -> CarReport:
+        reader = car.CarReader(max_bytes=max_bytes)
+        blocks = 0
+        with self.session() as session:
+            for chunk in chunks:
+                for cid, block in reader.push(chunk):
+                    session.put(cid, block)
+                    blocks += 1
+            reader.finish()
+        roots = {root: self._is_known_complete(root) for root in reader.roots}
+        return CarReport(roots, blocks, session.new_blocks, session.new_bytes, reader.received_bytes)
+
+    def _is_known_complete(self, root: Cid) -> bool:
+        """False, too, where it cannot be known: for a foreign hash or codec."""
+        try:
+            return self.is_complete(root)
+        except DataError:
+            return False
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """While it lasts nothing that is kept is thrown away: what is added can be pinned."""
+        yield
+
+    def hold(self, cids: Iterable[Cid], seconds: float = HOLD_S) -> None:  # noqa: B027  (not all have to do something)
+        """Nothing is thrown away here by itself."""
 
     def export_car(self, root: Cid, *, scope: Scope = "all", dups: bool = False) -> Iterator[bytes]:
         return car.write(Traversal(root, scope=scope, dups=dups), root, self.get)
@@ -183,6 +226,9 @@ class _Additions:
 
     def refer(self, cid: Cid, path: Path, offset: int, length: int) -> bool:
         return self._session.refer(cid, path, offset, length)
+
+    def hold(self, cids: Iterable[Cid], seconds: float = HOLD_S) -> None:
+        self._session.hold(cids, seconds)
 
     def put_raw(self, data: bytes) -> Cid:
         check_block_size(data)

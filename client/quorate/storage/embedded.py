@@ -10,16 +10,18 @@ import fcntl
 import mmap
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quorate.protocol.errors import DataError
 from quorate.storage import unixfs
-from quorate.storage.base import BlockNotFound
+from quorate.storage.activity import Activity
+from quorate.storage.base import HOLD_S, BlockNotFound
 from quorate.storage.cid import RAW, Cid
+from quorate.storage.collecting import Collected, Collector
 from quorate.storage.dagstore import DagStore
-from quorate.storage.index import Index, Place
+from quorate.storage.index import Index, Place, Stats
 from quorate.storage.session import EmbeddedSession
 
 _ORPHAN_AGE_S = 60
@@ -41,6 +43,7 @@ class EmbeddedStore(DagStore):
         except OSError as error:
             raise DataError(f"{directory} cannot hold a store: {error.strerror}; choose another directory") from error
         self._index = Index(directory / "index.sqlite3")
+        self._activity = Activity(directory / "activity.lock")
         self._remove_orphans()
 
     def has(self, cid: Cid) -> bool:
@@ -74,11 +77,33 @@ class EmbeddedStore(DagStore):
 
     @contextmanager
     def session(self, *, is_durable: bool = True) -> Iterator[EmbeddedSession]:
-        session = EmbeddedSession(self._index, self._segments, is_durable=is_durable)
-        try:
-            yield session
-        finally:
-            session.close()
+        with self._activity.keeping():
+            session = EmbeddedSession(self._index, self._segments, is_durable=is_durable)
+            try:
+                yield session
+            finally:
+                session.close()
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        with self._activity.keeping():
+            yield
+
+    def hold(self, cids: Iterable[Cid], seconds: float = HOLD_S) -> None:
+        with self.session(is_durable=False) as session:
+            session.hold(cids, seconds)
+
+    def collect(self, *, wait_s: float = 10.0, is_dry: bool = False, keep: Iterable[Cid] = ()) -> Collected:
+        """Remove all that no pin, no hold and no root in `keep` reaches; never anything of the files of others.
+
+        Others may go on using the store. Busy when they add without a pause for `wait_s` seconds.
+        """
+        return Collector(self._index, self.directory, self._activity, self._load).run(
+            wait_s=wait_s, is_dry=is_dry, keep=keep
+        )
+
+    def stats(self) -> Stats:
+        return self._index.stats(self._segments)
 
     def sync(self) -> None:
         self._index.sync()

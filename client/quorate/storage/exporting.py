@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quorate.protocol.errors import DataError
 from quorate.storage import reader, unixfs
-from quorate.storage.adding import check_name
+from quorate.storage.adding import OnBytes, check_name
 from quorate.storage.cid import Cid
 from quorate.storage.traversal import MAX_DEPTH
 
@@ -21,7 +21,10 @@ _SPARE_BYTES = 64 * 1024 * 1024  # left on the disk for everybody else
 class Exporter:
     """One export: counts bytes and entries, so that a small bomb cannot fill a disk."""
 
-    def __init__(self, get: Callable[[Cid], bytes], max_bytes: int | None, free_bytes: int) -> None:
+    def __init__(
+        self, get: Callable[[Cid], bytes], max_bytes: int | None, free_bytes: int, on_bytes: OnBytes | None = None
+    ) -> None:
+        self._on_bytes = on_bytes
         self._get, self._left, self._entries = get, free_bytes, MAX_ENTRIES
         self._limit = "the free space on the disk"
         if max_bytes is not None and max_bytes < free_bytes:
@@ -48,6 +51,8 @@ class Exporter:
             for piece in reader.stream_file(self._get, cid):
                 file.write(piece)
                 self.written_bytes += len(piece)
+                if self._on_bytes is not None:
+                    self._on_bytes(len(piece))
 
     def _write_directory(self, cid: Cid, dest: Path, depth: int) -> None:
         if depth > MAX_DEPTH:
@@ -65,7 +70,9 @@ class Exporter:
             self.write(link.cid, dest / link.name, depth + 1)
 
 
-def export(get: Callable[[Cid], bytes], cid: Cid, dest: Path, max_bytes: int | None) -> int:
+def export(
+    get: Callable[[Cid], bytes], cid: Cid, dest: Path, max_bytes: int | None, on_bytes: OnBytes | None = None
+) -> int:
     """Write `cid` to `dest` and return the bytes written.
 
     `dest` appears whole or not at all: it is written beside and renamed. DataError when it exists already.
@@ -74,7 +81,7 @@ def export(get: Callable[[Cid], bytes], cid: Cid, dest: Path, max_bytes: int | N
         raise DataError(f"{dest} exists; remove it or choose another name")
     dest.parent.mkdir(parents=True, exist_ok=True)
     free = max(0, shutil.disk_usage(dest.parent).free - _SPARE_BYTES)
-    exporter = Exporter(get, max_bytes, free)
+    exporter = Exporter(get, max_bytes, free, on_bytes)
     with tempfile.TemporaryDirectory(prefix=".quorate-export-", dir=dest.parent) as folder:
         unfinished = Path(folder) / "content"
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,16 +19,18 @@ from typing import NamedTuple
 from quorate.protocol.errors import Busy, UnrecoverableError
 
 BUSY_TIMEOUT_S = 30
-_VERSION = 1
-_SCHEMA = f"""
+_SCHEMAS = (
+    """
 CREATE TABLE file (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, is_owned INTEGER NOT NULL,
                    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL);
 CREATE TABLE block (id INTEGER PRIMARY KEY, multihash BLOB NOT NULL UNIQUE, size INTEGER NOT NULL,
                     file INTEGER REFERENCES file (id), start INTEGER, data BLOB);
 CREATE INDEX block_file ON block (file) WHERE file IS NOT NULL;
 CREATE TABLE pin (cid BLOB PRIMARY KEY);
-PRAGMA user_version = {_VERSION};
-"""
+""",
+    "CREATE TABLE hold (cid BLOB PRIMARY KEY, until INTEGER NOT NULL)",
+)  # each makes the next version of the one before
+_HOLD = """INSERT INTO hold VALUES (?, ?) ON CONFLICT (cid) DO UPDATE SET until = max(until, excluded.until)"""
 _LOCATE = """SELECT block.size, block.start, block.data, file.path, file.is_owned, file.size, file.mtime_ns
              FROM block LEFT JOIN file ON file.id = block.file WHERE block.multihash = ?"""
 # What is ours outlives what is not, and a newer place of somebody else's is likelier to be good than an older one.
@@ -68,6 +71,17 @@ class File(NamedTuple):
     is_owned: bool
     size: int
     mtime_ns: int
+
+
+class Stats(NamedTuple):
+    """What a store holds. `referred_bytes` lie in files of others; `disk_bytes` is what its own take up."""
+
+    blocks: int
+    bytes: int
+    referred_bytes: int
+    pins: int
+    holds: int
+    disk_bytes: int
 
 
 class Index:
@@ -120,20 +134,32 @@ class Index:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")  # two processes may open a new store at once
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
+        for schema in _SCHEMAS[version:]:
+            for statement in schema.split(";"):
                 connection.execute(statement)
+        newest = len(_SCHEMAS)
+        if version < newest:
+            connection.execute(f"PRAGMA user_version = {newest}")
         connection.execute("COMMIT")
-        if version > _VERSION:
-            raise StoreDamaged(f"the store has format {version}, this program knows {_VERSION}; use a newer Quorate")
+        if version > newest:
+            raise StoreDamaged(f"the store has format {version}, this program knows {newest}; use a newer Quorate")
 
     def locate(self, multihash: bytes) -> Place | None:
         with self.connection() as connection:
             row = connection.execute(_LOCATE, (multihash,)).fetchone()
         return Place(*row) if row else None
 
-    def keep(self, rows: Iterable[Row], files: Mapping[str, File], *, is_durable: bool = True) -> tuple[int, int]:
+    def keep(
+        self,
+        rows: Iterable[Row],
+        files: Mapping[str, File],
+        holds: Mapping[bytes, int] | None = None,
+        *,
+        is_durable: bool = True,
+    ) -> tuple[int, int]:
         """Commit rows whose bytes are durable already; returns how many blocks and bytes were new.
+
+        `holds` are binary CIDs, each with the time (unix seconds) until which its DAG is kept.
 
         Without `is_durable` the commit does not wait for the disk; see `sync`.
         """
@@ -149,6 +175,7 @@ class Index:
                     cursor = connection.execute(_KEEP, (row.multihash, row.size, home, row.start, row.data))
                     if cursor.rowcount > 0:
                         new_blocks, new_bytes = new_blocks + 1, new_bytes + row.size
+                connection.executemany(_HOLD, (holds or {}).items())
                 connection.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
@@ -207,9 +234,37 @@ class Index:
         with self.connection() as connection:
             return [cid for (cid,) in connection.execute("SELECT cid FROM pin ORDER BY rowid")]
 
+    def kept_roots(self, now: float) -> set[bytes]:
+        """Binary CIDs of all DAGs that must stay: pinned, or held at this time (unix seconds)."""
+        with self.connection() as connection:
+            found = connection.execute("SELECT cid FROM pin UNION SELECT cid FROM hold WHERE until > ?", (now,))
+            return {cid for (cid,) in found}
+
+    def stats(self, segments: Path) -> Stats:
+        with self.connection() as connection:
+            blocks, size = connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM block").fetchone()
+            (referred,) = connection.execute(
+                "SELECT coalesce(sum(block.size), 0) FROM block JOIN file ON file.id = block.file WHERE NOT is_owned"
+            ).fetchone()
+            (pins,) = connection.execute("SELECT count(*) FROM pin").fetchone()
+            (holds,) = connection.execute("SELECT count(*) FROM hold WHERE until > ?", (time.time(),)).fetchone()
+        return Stats(blocks, size, referred, pins, holds, _disk_bytes([*segments.iterdir(), *self._files()]))
+
+    def _files(self) -> list[Path]:
+        return [self._path.with_name(self._path.name + end) for end in ("", "-wal", "-shm")]
+
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
         if self._owner == os.getpid():
             for connection in idle:
                 connection.close()
+
+
+def _disk_bytes(files: Iterable[Path]) -> int:
+    """Room that files take; one that a neighbour removes meanwhile takes none."""
+    total = 0
+    for file in files:
+        with suppress(FileNotFoundError):
+            total += file.stat().st_blocks * 512
+    return total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,6 +65,9 @@ class _MemorySession:
         self._blocks[cid.multihash] = bytes(block)
         self.new_blocks += 1
         self.new_bytes += len(block)
+
+    def hold(self, cids: Iterable[Cid], seconds: float) -> None:
+        """Nothing is thrown away here."""
 
     def refer(self, cid: Cid, path: Path, offset: int, length: int) -> bool:
         return False

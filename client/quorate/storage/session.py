@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -43,6 +44,7 @@ class EmbeddedSession:
         self._rows: list[Row] = []
         self._appended: set[bytes] = set()
         self._files: dict[str, File] = {}
+        self._holds: dict[bytes, int] = {}
         self._writer: _Writer | None = None
         self.new_blocks = self.new_bytes = 0
 
@@ -67,6 +69,10 @@ class EmbeddedSession:
             self._files[name] = File(False, found.st_size, found.st_mtime_ns)
         self._keep(Row(cid.multihash, length, name, offset, None))
         return True
+
+    def hold(self, cids: Iterable[Cid], seconds: float) -> None:
+        until = int(time.time() + seconds)
+        self._holds.update((cid.to_bytes(), until) for cid in cids)
 
     def close(self) -> None:
         """Make everything durable; also after an error, since every block was verified."""
@@ -106,13 +112,13 @@ class EmbeddedSession:
         return start
 
     def _flush(self) -> None:
-        rows, files, is_written = self._rows, self._files, self._unflushed > 0
-        self._rows, self._files = [], {}
+        rows, files, holds, is_written = self._rows, self._files, self._holds, self._unflushed > 0
+        self._rows, self._files, self._holds = [], {}, {}
         self._unflushed = self._inline_bytes = 0
-        if rows:
-            self._do(lambda: self._commit(rows, files, is_written))
+        if rows or holds:
+            self._do(lambda: self._commit(rows, files, holds, is_written))
 
-    def _commit(self, rows: list[Row], files: dict[str, File], is_written: bool) -> None:
+    def _commit(self, rows: list[Row], files: dict[str, File], holds: dict[bytes, int], is_written: bool) -> None:
         if is_written:
             if not self._is_named:
                 _sync_directory(self._segments)
@@ -122,7 +128,7 @@ class EmbeddedSession:
                 os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
             found = os.fstat(self._file)
             files[f"segments/{self._name}"] = File(True, found.st_size, found.st_mtime_ns)
-        blocks, size = self._index.keep(rows, files, is_durable=self._is_durable)
+        blocks, size = self._index.keep(rows, files, holds, is_durable=self._is_durable)
         self.new_blocks += blocks
         self.new_bytes += size
 

@@ -43,8 +43,8 @@ class _Step:
 class Traversal:
     """`wanted` is the next block, None when the walk is over; `accept` takes that block and goes on.
 
-    `terminus` is the CID at the end of the path as soon as it is known, `roots` those on the way to it. Blocks handed to `accept` must have been
-    verified. With `dups` false a block comes once, however often the DAG holds it.
+    `terminus` is the CID at the end of the path as soon as it is known, `roots` those on the way to it. Blocks
+    handed to `accept` must have been verified. With `dups` false a block comes once, however often the DAG holds it.
     """
 
     def __init__(

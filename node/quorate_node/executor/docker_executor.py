@@ -14,6 +14,7 @@ from quorate.protocol.container import CONTAINER_FUEL_RATE, DOCKER_PROFILE
 from quorate.protocol.errors import Busy, ConfigurationError, ContentUnavailable, DataError
 from quorate.protocol.result import EXIT_OVER_LIMIT, TaskResult, TaskStatus
 from quorate.storage.base import BlobStore
+from quorate.storage.cid import Cid
 from quorate_node.executor.base import ContainerTask, DockerSettings, Executed, FailureReason, LocalFailure
 from quorate_node.executor.docker_container import (
     DAEMON_ERRORS,
@@ -132,7 +133,8 @@ class DockerExecutor:
                 outputs_cid=outputs or str(additions.add_tree({})),
                 profile=DOCKER_PROFILE,
             )
-            additions.put_raw(result.to_bytes())
+            kept = additions.put_raw(result.to_bytes())
+            additions.hold((kept, Cid.parse(result.stdout_cid), Cid.parse(result.outputs_cid)))
         fuel = int(ended.seconds * CONTAINER_FUEL_RATE)
         return Executed(result, fuel, ended.seconds, ended.stderr, detail)
 

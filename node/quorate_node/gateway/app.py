@@ -39,7 +39,7 @@ from quorate.messages import (
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import Busy, DataError, QuorateError, ValidationError
 from quorate.protocol.types import SignatureKind
-from quorate.storage.base import BlobStore
+from quorate.storage.base import BlobStore, ImportReport
 from quorate.storage.cid import Cid
 from quorate.storage.gateway import gateway_routes
 from quorate_node.collator import Collator
@@ -255,7 +255,7 @@ class Api:
                 except TimeoutError:
                     raise Busy(f"the CAR comes in at less than {IMPORT_LEAST_BYTES_S} bytes a second") from None
                 spool.seek(0)
-                report = await asyncio.to_thread(services.store.import_car, _chunks(spool), root, max_bytes=left)
+                report = await asyncio.to_thread(_import, services.store, _chunks(spool), root, left)
         services.imported_bytes += report.new_bytes
         return JSONResponse({"root": str(report.root), "blocks": report.blocks, "new_bytes": report.new_bytes})
 
@@ -315,6 +315,14 @@ def is_posted(state: State, job_id: bytes) -> bool:
     """Whether a batch that is followed has a job."""
     batches = state.chain.batches.values()
     return any(bundle.job_id == job_id for batch in batches for bundle in batch.bundles.values())
+
+
+def _import(store: BlobStore, chunks: Iterator[bytes], root: Cid, left: int) -> ImportReport:
+    """Take a DAG and hold it until the job that it is for is over."""
+    with store.keeping():
+        report = store.import_car(chunks, root, max_bytes=left)
+        store.hold([root])
+    return report
 
 
 def _json(model: BaseModel) -> Response:
