@@ -5,7 +5,10 @@ A DAG is whole only when every link is followed, so a codec that we cannot read 
 
 from __future__ import annotations
 
+import struct
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from typing import Any
 
 from quorate.protocol.errors import DataError
@@ -110,6 +113,61 @@ def _load_document(block: bytes) -> Any:
         return load_json(block, max_depth=_MAX_NESTING)
     except ValueError as error:
         raise DataError(f"a dag-json block is malformed: {error}") from None
+
+
+def to_dag_json(cid: Cid, block: bytes) -> Any:
+    """A block as the value that dag-json shows it as; DataError when it is malformed or of an unknown codec."""
+    if cid.codec == RAW:
+        return _shown_bytes(block)
+    if cid.codec == DAG_PB:
+        node = dagpb.decode(block)
+        links = [{"Hash": {"/": str(link.cid)}, "Name": link.name, "Tsize": link.tsize} for link in node.links]
+        return ({} if node.data is None else {"Data": _shown_bytes(node.data)}) | {"Links": links}
+    if cid.codec == DAG_JSON:
+        return _load_document(block)
+    if cid.codec == DAG_CBOR:
+        list(_cbor_links(block))  # refuses what is malformed or nests too deep for what follows
+        return _cbor_value(block, 0)[0]
+    raise DataError(f"{cid} has codec 0x{cid.codec:x}, which cannot be shown; get it as a block")
+
+
+def _shown_bytes(data: bytes) -> dict[str, Any]:
+    return {"/": {"bytes": b64encode(data).decode().rstrip("=")}}
+
+
+def _cbor_value(block: bytes, at: int) -> tuple[Any, int]:
+    """The item at `at`, which is known to be well-formed, and the position after it."""
+    major, value, start = _cbor_head(block, at)
+    if major < 2:
+        return (value if major == 0 else -1 - value), start
+    if major == 2:
+        return _shown_bytes(block[start : start + value]), start + value
+    if major == 3:
+        return block[start : start + value].decode("utf-8", "replace"), start + value
+    if major == 4:
+        items = []
+        for _ in range(value):
+            item, start = _cbor_value(block, start)
+            items.append(item)
+        return items, start
+    if major == 5:
+        entries = {}
+        for _ in range(value):
+            key, start = _cbor_value(block, start)
+            entries[str(key)], start = _cbor_value(block, start)
+        return entries, start
+    end = _cbor_end(block, at)
+    if major == 6:
+        return {"/": str(next(_cbor_links(block[at:end])))}, end
+    return _cbor_simple(block[at], block[at + 1 : end]), end
+
+
+def _cbor_simple(head: int, body: bytes) -> Any:
+    if head in (0xF4, 0xF5, 0xF6):
+        return (False, True, None)[head - 0xF4]
+    if len(body) == 8 and isfinite(number := struct.unpack(">d", body)[0]):
+        return number
+    raise DataError("a dag-cbor block has a simple value or a number that dag-cbor does not allow")
 
 
 def _json_links(block: bytes) -> Iterator[Cid]:

@@ -145,10 +145,8 @@ class DagStore(ABC):
                 return False
         return True
 
-    def export(
-        self, cid: Cid, dest: Path, *, max_bytes: int | None = None, on_bytes: adding.OnBytes | None = None
-    ) -> int:
-        return exporting.export(self.get, cid, dest, max_bytes, on_bytes)
+    def export(self, cid: Cid, dest: Path, *, max_bytes: int | None = None) -> int:
+        return exporting.export(self.get, cid, dest, max_bytes)
 
     def map_file(self, cid: Cid) -> memoryview | None:
         """No plain files here; `get` and `stream` are all there is."""

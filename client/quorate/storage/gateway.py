@@ -163,7 +163,7 @@ class _Gateway:
         if self._streams[host] >= MAX_STREAMS_HOST and host not in ("127.0.0.1", "::1"):
             reason = f"{MAX_STREAMS_HOST} CARs are being sent to {host} already; try again in a moment"
             raise Refused(429, reason, {"Retry-After": "5"})
-        return _PatientResponse(self._stream(_batches(self._pieces(wanted)), host), 200, headers, wanted.content_type)
+        return _PatientResponse(self._stream(batches(self._pieces(wanted)), host), 200, headers, wanted.content_type)
 
     def _pieces(self, wanted: Wanted) -> Iterator[bytes]:
         if not wanted.path and wanted.byte_range is None:  # a store may read that faster than block by block
@@ -198,7 +198,7 @@ class _Gateway:
                 ahead.exception()  # looked at, so that nobody logs that it was not
 
 
-def _batches(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def batches(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Pieces joined to about a MiB: a hop between threads costs as much as hashing 100 KiB."""
     batch, size = list[bytes](), 0
     for piece in pieces:

@@ -103,6 +103,13 @@ def resolve_all(get: Get, cid: Cid, path: Sequence[str]) -> list[Cid]:
     return walk.roots
 
 
+def parse_path(text: str) -> tuple[Cid, list[str]]:
+    """`CID`, `CID/name/…`, `/ipfs/CID/…` or `ipfs://CID/…`; DataError for anything else."""
+    rest = text.removeprefix("ipfs://") if text.startswith("ipfs://") else text.removeprefix("/ipfs/")
+    root, _, path = rest.partition("/")
+    return Cid.parse(root), split_path(path)
+
+
 def split_path(path: str) -> list[str]:
     """Segments of a path; empty ones do not count."""
     return [segment for segment in path.split("/") if segment]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from quorate.protocol.errors import Busy, UnrecoverableError
+from quorate.protocol.errors import Busy, ConfigurationError, UnrecoverableError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -28,7 +28,7 @@ class LoopbackServer:
     """
 
     def __init__(self, app: ASGIApp, port: int = 0) -> None:
-        self._socket = _bind(port)
+        self._socket = bind(port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app, log_level="error", access_log=False, timeout_graceful_shutdown=_STOP_S, timeout_keep_alive=30
@@ -79,16 +79,17 @@ class LoopbackServer:
         await asyncio.to_thread(self.stop)
 
 
-def _bind(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """A bound socket; Busy when the port is taken, ConfigurationError for a host that is not this one."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(("127.0.0.1", port))
+        listener.bind((host, port))
     except OSError as error:
         listener.close()
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             raise Busy(
-                f"port {port} on 127.0.0.1 is taken; stop what uses it, or choose another (0 takes a free one)"
+                f"port {port} on {host} is taken; stop what uses it, or choose another (0 takes a free one)"
             ) from None
-        raise
+        raise ConfigurationError(f"{host} is no address of this machine: {error.strerror}; try 127.0.0.1") from error
     return listener

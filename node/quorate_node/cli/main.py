@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from quorate.protocol.errors import QuorateError
-from quorate_node.cli import classes, datasets, programs
+from quorate_node.cli import classes, datasets, programs, store
 from quorate_node.cli.options import DEFAULT_HOME, HomeOption, OperatorsOption
 from quorate_node.cli.printing import Output, OutputOption, show
 
@@ -168,6 +168,7 @@ def status(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) 
 
 
 programs.register(app)
+store.register(app)
 app.add_typer(classes.app, name="class")
 app.add_typer(datasets.app, name="dataset")
 

@@ -14,3 +14,7 @@ OperatorsOption = Annotated[
     int | None,
     typer.Option(min=1, help="Operators of this home from now on, each with a key derived from the keystore's."),
 ]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", help="The store's folder (store in --home).", show_default=False),
+]

@@ -28,7 +28,8 @@ def show(values: dict[str, Any], output: Output) -> None:
     rows = list(_flatten(values))
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+        text = f"{name:<{width}}  {value}"
+        print(text.encode("utf-8", "backslashreplace").decode())  # names of files need not be text
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

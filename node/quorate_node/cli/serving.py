@@ -1,0 +1,111 @@
+"""What `quorate-node gateway` does: a store over HTTP in the foreground."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from quorate.protocol.errors import ConfigurationError, DataError
+from quorate.storage.cid import Cid
+from quorate.storage.embedded import EmbeddedStore
+from quorate.storage.gateway import gateway_routes
+from quorate.storage.rpc import rpc_routes
+from quorate.storage.serve import bind
+
+Announce = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`listen` is HOST:PORT; `api` allows writing by the RPC, at most `max_upload` bytes at once; `deny` a file."""
+
+    listen: str
+    api: bool
+    max_upload: int
+    deny: Path | None
+
+
+def serve(store: EmbeddedStore, options: Options, announce: Announce) -> None:
+    """Until SIGINT or SIGTERM; raises Busy when the port is taken."""
+    host, port = parse_listen(options.listen)
+    is_local = is_loopback(host)
+    if options.api and not is_local:
+        raise ConfigurationError(
+            f"--api lets whoever reaches {host} write to the store; listen on 127.0.0.1, and forward what you trust"
+        )
+    routes = list(gateway_routes(store, read_denied(options.deny)))
+    if is_local:
+        routes += rpc_routes(store, may_write=options.api, max_upload_bytes=options.max_upload)
+    listener = bind(port, host)
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{listener.getsockname()[1]}"
+    config = uvicorn.Config(
+        Starlette(routes=routes),
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=2,
+        timeout_keep_alive=30,
+    )
+    server = _Server(config, lambda: announce({"url": url, "store": str(store.directory), "api": options.api}))
+    with listener:
+        server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready, and ends by a signal as by any other reason: with 0."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """HOST and PORT; ConfigurationError for anything else."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdecimal() or int(port) > 65535:
+        raise ConfigurationError(f"{text!r} is not HOST:PORT; write for example 127.0.0.1:8080, or [::1]:8080")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_denied(path: Path | None) -> list[Cid]:
+    """CIDs of a file, one a line; # begins a comment."""
+    if path is None:
+        return []
+    try:
+        lines = path.expanduser().read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}; it holds CIDs, one a line") from error
+    return [Cid.parse(text) for line in lines if (text := line.partition("#")[0].strip())]
