@@ -55,22 +55,23 @@ def _file_node(cid: Cid, block: bytes) -> unixfs.Node:
 
 def directory_links(get: Get, cid: Cid) -> list[Link]:
     """Entries of a flat or sharded directory in order of their names' bytes; DataError when it is none."""
-    walk = Traversal(cid, scope="entity")
-    links: list[Link] = []
-    is_first = True
-    while (wanted := walk.wanted) is not None:
-        block = get(wanted)
-        node = unixfs.Node.parse(wanted, block)
-        if node.message.kind == unixfs.DIRECTORY and is_first:
+    links, pending, seen = list[Link](), [(cid, 0)], set[bytes]()
+    while pending:
+        shard, depth = pending.pop()
+        if shard.multihash in seen:
+            continue
+        seen.add(shard.multihash)
+        node = unixfs.Node.parse(shard, get(shard))
+        if node.message.kind == unixfs.DIRECTORY and depth == 0:
             return sorted(node.links, key=lambda link: link.name_bytes)
-        if node.message.kind != unixfs.SHARD:
-            raise DataError(f"{wanted} is no directory")
+        if node.message.kind != unixfs.SHARD or depth >= hamt.MAX_DEPTH:
+            raise DataError(f"{shard} is no directory" if depth == 0 else f"the sharded directory {cid} is malformed")
+        hamt.check(shard, node.message)
         for link in node.links:
-            _, name = hamt.split(link)
-            if name:
-                links.append(Link(link.cid, name, link.tsize))
-        walk.accept(block)
-        is_first = False
+            if hamt.split(link)[1]:
+                links.append(Link(link.cid, hamt.split(link)[1], link.tsize))
+            else:
+                pending.append((link.cid, depth + 1))
     return sorted(links, key=lambda link: link.name_bytes)
 
 

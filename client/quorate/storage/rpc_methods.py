@@ -21,6 +21,7 @@ from quorate.storage.traversal import Traversal
 from quorate.storage.unixfs import check_block_size
 
 VERSION = "0.8.0-quorate"  # the level of Kubo's RPC that its Python client knows
+MAX_SENT_BYTES = 1 << 40  # a small DAG can claim any size
 _BLOCK = 512  # of a tar file
 
 
@@ -64,6 +65,8 @@ def cat(call: Call) -> Content:
     start, length = call.number("offset") or 0, call.number("length")
     found = [(cid, reader.file_size(call.store.get, cid)) for _, cid in call.paths()]
     total = sum(size for _, size in found)
+    if (total if length is None else length) > MAX_SENT_BYTES:
+        raise DataError(f"a file claims {total} bytes, over the limit of {MAX_SENT_BYTES}; ask for a length")
     end = total if length is None else min(total, start + length)
 
     def pieces() -> Iterator[bytes]:
@@ -126,6 +129,8 @@ def _tar_entry(store: EmbeddedStore, path: str, entry: Entry) -> Iterator[bytes]
     if entry.kind != "file":
         raise DataError(f"{path!r} is no file; links are not exported")
     info.size = reader.file_size(store.get, entry.cid)
+    if info.size > MAX_SENT_BYTES:
+        raise DataError(f"{path!r} claims {info.size} bytes, over the limit of {MAX_SENT_BYTES}; get a part of it")
     yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
     yield from store.stream(entry.cid)
     yield bytes(-info.size % _BLOCK)

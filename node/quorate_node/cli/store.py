@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -176,8 +175,7 @@ def gc(
     from quorate_node.cli import storing
 
     with storing.opened(store, home) as found:
-        done = dataclasses.asdict(storing.collect(found, wait_s=wait, is_dry=dry_run))
-    done["incomplete"] = [str(root) for root in done["incomplete"]]
+        done = storing.collect(found, wait_s=wait, is_dry=dry_run)
     show({"dry_run": dry_run} | done, output)
     for root in done["incomplete"]:
         print(f"note: {root} is kept, but a part of it is missing: fetch it again", file=sys.stderr)

@@ -16,13 +16,13 @@ from quorate.protocol.errors import DataError
 from quorate.storage import adding, exporting, reader
 from quorate.storage.base import BlockNotFound, CarReport
 from quorate.storage.cid import Cid
-from quorate.storage.collecting import Collected
 from quorate.storage.dagpb import Link
 from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.traversal import Traversal
 from quorate.storage.unixfs import profile_named
 
 CHUNK_BYTES = 1 << 20
+MAX_PIPED_BYTES = 1 << 40  # a small DAG can claim any size
 OnBytes = Callable[[int], None]
 
 
@@ -137,9 +137,9 @@ def get(store: EmbeddedStore, content: str, dest: str | None, max_bytes: int | N
 
 
 def _write_out(store: EmbeddedStore, cid: Cid, max_bytes: int | None, tell: OnBytes | None) -> int:
-    size = reader.file_size(store.get, cid)
-    if max_bytes is not None and size > max_bytes:
-        raise DataError(f"{cid} has {size} bytes, over the limit of {max_bytes}; raise --max-bytes")
+    size, limit = reader.file_size(store.get, cid), MAX_PIPED_BYTES if max_bytes is None else max_bytes
+    if size > limit:
+        raise DataError(f"{cid} has {size} bytes, over the limit of {limit}; raise --max-bytes")
     with _piped() as out:
         for piece in store.stream(cid):
             out.write(piece)
@@ -253,7 +253,9 @@ def list_entries(store: EmbeddedStore, content: str, *, recursive: bool) -> Iter
     root, path = reader.parse_path(content)
     cid = store.resolve(root, "/".join(path))
     found = store.walk(cid) if recursive else ((entry.name, entry) for entry in store.list(cid))
-    for name, entry in found:
+    for count, (name, entry) in enumerate(found):
+        if count >= exporting.MAX_ENTRIES:
+            raise DataError(f"{cid} has more than {exporting.MAX_ENTRIES} entries below it; list a part of it")
         yield {"name": name, "cid": str(entry.cid), "size": entry.size, "kind": entry.kind}
 
 
@@ -319,8 +321,16 @@ def unpin(store: EmbeddedStore, content: str) -> dict[str, Any]:
     return {"cid": str(root), "pinned": False}
 
 
-def collect(store: EmbeddedStore, *, wait_s: float, is_dry: bool) -> Collected:
-    return store.collect(wait_s=wait_s, is_dry=is_dry)
+def collect(store: EmbeddedStore, *, wait_s: float, is_dry: bool) -> dict[str, Any]:
+    """Make room; Busy when others add without a pause."""
+    done = store.collect(wait_s=wait_s, is_dry=is_dry)
+    return {
+        "removed_blocks": done.blocks,
+        "removed_bytes": done.bytes,
+        "kept_blocks": done.kept,
+        "kept_roots": done.roots,
+        "incomplete": [str(root) for root in done.incomplete],
+    }
 
 
 def printable(name: str) -> str:
