@@ -159,9 +159,12 @@ def test_paths_go_through_documents(http: httpx.Client, content: Content) -> Non
     assert ask(http, f"/ipfs/{document}") == [document, text]
     assert ask(http, f"/ipfs/{content.json}/list/1/files/single") == [content.json, document, text]
     assert http.get(f"/ipfs/{document}/files/single?format=raw").content == TEXT
-    for path in ("files", "files/no-such", "files/single/below", "0"):
+    assert ask(http, f"/ipfs/{document}/files") == [document, text]  # a value inside: the block shows it
+    assert ask(http, f"/ipfs/{document}/files", **{"dag-scope": "entity"}) == [document]
+    assert http.get(f"/ipfs/{content.json}/list/0?format=raw").content.startswith(b'{"list":[1,')
+    for path in ("files/no-such", "files/single/below", "0"):
         assert http.get(f"/ipfs/{document}/{path}?format=car").status_code == 404
-    for path in ("list/0", "list/7", "list/x", "no"):
+    for path in ("list/7", "list/x", "list/0/1", "no"):
         assert http.get(f"/ipfs/{content.json}/{path}?format=raw").status_code == 404
 
 
@@ -176,6 +179,10 @@ def test_paths_go_through_documents(http: httpx.Client, content: Content) -> Non
         ("-9999:*", 0, 5),
         ("-9999:-3", 0, 4),
         ("0:0", 0, 1),
+        ("1000:99999", 3, 5),
+        ("1026:*", 0, 0),  # wholly outside: only the root, whose size tells why
+        ("99999:99999999", 0, 0),
+        ("-3:2", 0, 0),
     ],
 )
 def test_bytes_of_a_file_bring_only_their_leaves(
@@ -214,6 +221,7 @@ def test_order_and_duplicates_are_as_asked(http: httpx.Client, content: Content)
     assert answer.status_code == 200
     assert "dups=y" in answer.headers["content-type"]
     assert blocks_of(answer.content) == []
+    assert http.get("/ipfs/bafkqaaa?format=car").content == b"\x19\xa2eroots\x81\xd8*E\0\1U\0\0gversion\1"
     assert http.get(f"/ipfs/{inline}?format=raw").content == Cid.parse(inline).inline
 
 

@@ -209,7 +209,7 @@ def test_web_pages_cannot_use_it(
         ("cat", 400, "required"),
         ("cat?arg=rubbish", 400, "invalid path"),
         ("cat?arg=ABSENT", 500, "does not have"),
-        ("cat?arg=TREE", 500, "is no file"),
+        ("cat?arg=TREE", 500, "is a directory"),
         ("cat?arg=TREE/none", 500, "no 'none'"),
         ("cat?arg=TREE/a&offset=x", 400, "number"),
         ("block/get?arg=TREE&arg=TREE", 400, "one argument"),

@@ -33,7 +33,8 @@ class Received(NamedTuple):
 def encode_header(root: Cid) -> bytes:
     """The header of a CAR with one root."""
     link = b"\0" + root.to_bytes()
-    body = b"\xa2\x65roots\x81\xd8\x2a\x58" + bytes((len(link),)) + link + b"\x67version\x01"
+    size = bytes((0x40 + len(link),)) if len(link) < 24 else bytes((0x58, len(link)))  # in its shortest form
+    body = b"\xa2\x65roots\x81\xd8\x2a" + size + link + b"\x67version\x01"
     return varint.encode(len(body)) + body
 
 

@@ -37,16 +37,16 @@ def links_of(cid: Cid, block: bytes) -> list[Cid]:
     )
 
 
-def find_link(cid: Cid, block: bytes, path: Sequence[str]) -> tuple[Cid, int]:
+def find_link(cid: Cid, block: bytes, path: Sequence[str]) -> tuple[Cid | None, int]:
     """The link that `path` meets inside a dag-cbor or dag-json block, and how many of its segments lead there.
 
-    Segments are keys of maps and positions in lists. DataError when the block is malformed, LookupError with a reason
-    when the path leads to no link.
+    None when it ends at a value of the block itself. Segments are keys of maps and positions in lists. DataError when
+    the block is malformed, LookupError with a reason when it has nothing at the path.
     """
     return _cbor_find(block, path) if cid.codec == DAG_CBOR else _json_find(block, path)
 
 
-def _json_find(block: bytes, path: Sequence[str]) -> tuple[Cid, int]:
+def _json_find(block: bytes, path: Sequence[str]) -> tuple[Cid | None, int]:
     value = _load_document(block)
     for used, name in enumerate((*path, "")):
         if isinstance(value, dict):
@@ -61,10 +61,10 @@ def _json_find(block: bytes, path: Sequence[str]) -> tuple[Cid, int]:
             value = value[int(name)]
         else:
             raise LookupError(f"has no {name!r}")
-    raise LookupError("ends the path inside of itself; ask for the block")
+    return None, len(path)
 
 
-def _cbor_find(block: bytes, path: Sequence[str]) -> tuple[Cid, int]:
+def _cbor_find(block: bytes, path: Sequence[str]) -> tuple[Cid | None, int]:
     at = 0
     for used, name in enumerate((*path, "")):
         major, value, start = _cbor_head(block, at)
@@ -80,7 +80,7 @@ def _cbor_find(block: bytes, path: Sequence[str]) -> tuple[Cid, int]:
                 at = _cbor_end(block, at)
         else:
             raise LookupError(f"has no {name!r}")
-    raise LookupError("ends the path inside of itself; ask for the block")
+    return None, len(path)
 
 
 def _cbor_entry(block: bytes, at: int, count: int, name: str) -> int:

@@ -63,7 +63,7 @@ def repo_stat(call: Call) -> Any:
 
 def cat(call: Call) -> Content:
     start, length = call.number("offset") or 0, call.number("length")
-    found = [(cid, reader.file_size(call.store.get, cid)) for _, cid in call.paths()]
+    found = [(cid, _file_size(call, cid)) for _, cid in call.paths()]
     total = sum(size for _, size in found)
     if (total if length is None else length) > MAX_SENT_BYTES:
         raise DataError(f"a file claims {total} bytes, over the limit of {MAX_SENT_BYTES}; ask for a length")
@@ -78,6 +78,12 @@ def cat(call: Call) -> Content:
             at += size
 
     return Content(pieces(), "text/plain", max(0, end - start))
+
+
+def _file_size(call: Call, cid: Cid) -> int:
+    if reader.describe(call.store.get, dagpb.Link(cid)).kind == "directory":
+        raise DataError("this dag node is a directory: list it by ls, or name a file in it")
+    return reader.file_size(call.store.get, cid)
 
 
 def ls(call: Call) -> Any:

@@ -8,7 +8,7 @@ depth and on links that wait, because the blocks come from strangers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from quorate.protocol.errors import DataError
@@ -149,7 +149,11 @@ class Traversal:
             except LookupError as error:
                 raise PathNotFound(f"{step.cid} {error}") from None
             del self._path[len(self._path) - used :]
-            self._go_to(target, step.depth + 1, 0)
+            if target is not None:
+                self._go_to(target, step.depth + 1, 0)
+                return
+            self.terminus = step.cid  # the path ends at a value, and the whole block shows it
+            self._expand(replace(step, role="all" if self._scope == "all" else "end"), block)
             return
         if step.cid.codec != DAG_PB:
             raise PathNotFound(f"{step.cid} is no directory, so it has no {name!r}")
