@@ -32,10 +32,11 @@ class Activity:
     def keeping(self) -> Iterator[None]:
         """While it lasts nobody throws anything away; waits for one who does."""
         with self._lock:
-            if self._owner != os.getpid():  # a fork has its parent's lock, which is not its own to give back
-                self._owner, self._count = os.getpid(), 0
-            if self._count == 0:
+            if self._owner != os.getpid():  # a fork shares its parent's lock, which is not its own to give back
+                self._owner, self._count, self._file = os.getpid(), 0, -1
+            if self._file < 0:
                 self._file = _open(self._path)
+            if self._count == 0:
                 fcntl.flock(self._file, fcntl.LOCK_SH)
             self._count += 1
         try:
@@ -44,7 +45,14 @@ class Activity:
             with self._lock:
                 self._count -= 1
                 if self._count == 0:
-                    os.close(self._file)
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Give the file back; nobody may be keeping any more."""
+        with self._lock:
+            if self._file >= 0 and self._owner == os.getpid():
+                os.close(self._file)
+            self._file = -1
 
     @contextmanager
     def alone(self, wait_s: float) -> Iterator[None]:

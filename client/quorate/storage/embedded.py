@@ -139,6 +139,7 @@ class EmbeddedStore(DagStore):
 
     def close(self) -> None:
         self._index.close()
+        self._activity.close()
 
     def _path_of(self, place: Place) -> str | None:
         """A plain string: tasks look up many places, and a Path takes longer than the look-up."""

@@ -28,9 +28,11 @@ CREATE TABLE block (id INTEGER PRIMARY KEY, multihash BLOB NOT NULL UNIQUE, size
 CREATE INDEX block_file ON block (file) WHERE file IS NOT NULL;
 CREATE TABLE pin (cid BLOB PRIMARY KEY);
 """,
-    "CREATE TABLE hold (cid BLOB PRIMARY KEY, until INTEGER NOT NULL)",
+    "CREATE TABLE hold (cid BLOB PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID",
 )  # each makes the next version of the one before
-_HOLD = """INSERT INTO hold VALUES (?, ?) ON CONFLICT (cid) DO UPDATE SET until = max(until, excluded.until)"""
+# What is held for nearly as long already costs no write: every task leaves the same empty folder.
+_HOLD = """INSERT INTO hold VALUES (?, ?)
+           ON CONFLICT (cid) DO UPDATE SET until = excluded.until WHERE excluded.until > hold.until + 3600"""
 _LOCATE = """SELECT block.size, block.start, block.data, file.path, file.is_owned, file.size, file.mtime_ns
              FROM block LEFT JOIN file ON file.id = block.file WHERE block.multihash = ?"""
 # What is ours outlives what is not, and a newer place of somebody else's is likelier to be good than an older one.

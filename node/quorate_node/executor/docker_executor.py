@@ -133,8 +133,8 @@ class DockerExecutor:
                 outputs_cid=outputs or str(additions.add_tree({})),
                 profile=DOCKER_PROFILE,
             )
-            kept = additions.put_raw(result.to_bytes())
-            additions.hold((kept, Cid.parse(result.stdout_cid), Cid.parse(result.outputs_cid)))
+            additions.put_raw(result.to_bytes())  # the node keeps and holds it with all others of its bundle
+            additions.hold((Cid.parse(result.stdout_cid), Cid.parse(result.outputs_cid)))
         fuel = int(ended.seconds * CONTAINER_FUEL_RATE)
         return Executed(result, fuel, ended.seconds, ended.stderr, detail)
 

@@ -122,8 +122,8 @@ class TaskRunner:
                 stdout_cid=str(additions.add_bytes(stdout)),
                 outputs_cid=outputs or store_outputs(additions, {}),
             )
-            kept = additions.put_raw(result.to_bytes())
-            additions.hold((kept, Cid.parse(result.stdout_cid), Cid.parse(result.outputs_cid)))
+            additions.put_raw(result.to_bytes())  # the node keeps and holds it with all others of its bundle
+            additions.hold((Cid.parse(result.stdout_cid), Cid.parse(result.outputs_cid)))
         return Executed(result, ending.fuel_used, time.perf_counter() - started, stderr, ending.detail)
 
     def _keep_outputs(self, ending: Ending, mounted: Mounted | None, additions: Additions) -> tuple[Ending, str | None]:
