@@ -187,6 +187,27 @@ async def test_a_node_waits_for_the_disk_before_it_votes(tmp_path: Path) -> None
         assert store.synced == 1
 
 
+async def test_making_room_spares_what_a_job_needs_and_leaves(tmp_path: Path) -> None:
+    """Its program, fetched a moment ago, and its outputs, which no pin names; nothing else."""
+    with closing(EmbeddedStore(tmp_path / "theirs")) as theirs, closing(EmbeddedStore(tmp_path / "store")) as ours:
+        spec = JobSpec(str(theirs.add_bytes(WRITER)), limits=Limits(fuel=10**9))
+        theirs.put_raw(spec.to_bytes())
+        loose = ours.add_bytes(os.urandom(1 << 20))
+        with LoopbackServer(build_gateway(theirs)) as server:
+            async with service_of(ours, tmp_path, server.url) as service:
+                outcome = await execute(service, spec, 1 << 20)
+                assert isinstance(outcome, BundleExecuted), outcome
+                await asyncio.to_thread(ours.collect)
+        assert not ours.has(loose)
+        assert ours.is_complete(Cid.parse(spec.module))
+        assert ours.is_complete(Cid.from_digest(spec.digest))
+        result = TaskResult.from_bytes(ours.get(Cid.from_digest(outcome.leaves[0])))
+        assert [entry.size for entry in ours.list(Cid.parse(result.outputs_cid))] == [1 << 20]
+        assert ours.is_complete(Cid.parse(result.outputs_cid))
+        assert ours.is_complete(Cid.parse(result.stdout_cid))
+        assert ours.collect().blocks == 0
+
+
 async def test_a_module_of_100_mb_is_refused_alike_by_all_and_not_fetched(tmp_path: Path) -> None:
     with closing(EmbeddedStore(tmp_path / "theirs")) as theirs, closing(EmbeddedStore(tmp_path / "store")) as ours:
         module = theirs.add_bytes(b"\0asm\1\0\0\0" + bytes(100 << 20))
