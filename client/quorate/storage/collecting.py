@@ -23,7 +23,10 @@ from quorate.storage.index import Index, Place
 
 _VACUUM_BYTES = 64 * 1024 * 1024
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # fallocate(2)
-_DEAD = "FROM block WHERE multihash NOT IN (SELECT multihash FROM live)"
+_CACHE_KIB = 64 * 1024
+_MARKS = 20_000
+_FIND_DEAD = """INSERT INTO dead SELECT id, size, file, start FROM block
+                WHERE multihash NOT IN (SELECT multihash FROM live)"""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Load = Callable[[Place], bytes]
@@ -55,8 +58,7 @@ class Collector:
         """Busy, when others do not pause; DataError when a block that tells what belongs to a root is damaged."""
         kept = {cid.to_bytes() for cid in keep}
         with self._index.connection() as connection:
-            connection.execute("CREATE TEMP TABLE IF NOT EXISTS live (multihash BLOB PRIMARY KEY) WITHOUT ROWID")
-            connection.execute("DELETE FROM live")
+            _prepare(connection)
             roots = kept | self._index.kept_roots(time.time())
             self._mark(connection, map(Cid.parse, roots))
             if is_dry:
@@ -74,18 +76,21 @@ class Collector:
         return found
 
     def _mark(self, connection: sqlite3.Connection, roots: Iterable[Cid], owner: Cid | None = None) -> None:
+        marked: list[tuple[bytes]] = []
         for root in roots:
             pending = [root]
             while pending:
                 cid = pending.pop()
-                if not cid.is_identity:
-                    connection.execute("INSERT OR IGNORE INTO live VALUES (?)", (cid.multihash,))
+                marked.append((cid.multihash,))
+                if len(marked) >= _MARKS:
+                    _note(connection, marked)
                 if cid.codec == RAW or (name := cid.to_v1().to_bytes()) in self._seen:
                     continue
                 links = self._links(cid, owner or root)
                 if links is not None:
                     self._seen.add(name)
                     pending += links
+        _note(connection, marked)
 
     def _links(self, cid: Cid, root: Cid) -> Sequence[Cid] | None:
         """None when the block is not here."""
@@ -106,7 +111,10 @@ class Collector:
         return _links_of(cid, block)
 
     def _count(self, connection: sqlite3.Connection, roots: int) -> Collected:
-        blocks, size = connection.execute(f"SELECT count(*), coalesce(sum(size), 0) {_DEAD}").fetchone()
+        """What is marked by nothing, noted in `dead`."""
+        connection.execute("DELETE FROM dead")
+        connection.execute(_FIND_DEAD)
+        blocks, size = connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM dead").fetchone()
         (total,) = connection.execute("SELECT count(*) FROM block").fetchone()
         return Collected(blocks, size, total - blocks, roots, tuple(dict.fromkeys(self._missing.values())))
 
@@ -114,10 +122,9 @@ class Collector:
         connection.execute("BEGIN IMMEDIATE")
         try:
             spans = connection.execute(
-                "SELECT file.path, block.start, block.size FROM block JOIN file ON file.id = block.file "
-                f"WHERE file.is_owned AND block.id IN (SELECT id {_DEAD})"
+                "SELECT file.path, dead.start, dead.size FROM dead JOIN file ON file.id = dead.file WHERE is_owned"
             ).fetchall()
-            connection.execute(f"DELETE {_DEAD}")
+            connection.execute("DELETE FROM block WHERE id IN (SELECT id FROM dead)")
             unused = "id NOT IN (SELECT file FROM block WHERE file IS NOT NULL)"
             emptied = {path for (path,) in connection.execute(f"SELECT path FROM file WHERE is_owned AND {unused}")}
             connection.execute(f"DELETE FROM file WHERE {unused}")
@@ -156,6 +163,24 @@ class Collector:
         if numbers[0] * page > _VACUUM_BYTES and numbers[0] * 2 > numbers[1]:
             connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Tables of this connection alone, empty."""
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS live (multihash BLOB PRIMARY KEY) WITHOUT ROWID")
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS dead (id INTEGER PRIMARY KEY, size INT, file INT, start INT)")
+    connection.execute("DELETE FROM live")
+
+
+def _note(connection: sqlite3.Connection, marked: list[tuple[bytes]]) -> None:
+    """Move marks to the table; in one transaction, which touches nothing that others use."""
+    connection.execute("BEGIN")
+    try:
+        connection.executemany("INSERT OR IGNORE INTO live VALUES (?)", marked)
+    finally:
+        connection.execute("COMMIT")
+    marked.clear()
 
 
 def _links_of(cid: Cid, block: bytes) -> Sequence[Cid]:
