@@ -83,9 +83,10 @@ class DagStore(ABC):
         copy: bool = False,
         on_bytes: adding.OnBytes | None = None,
     ) -> Cid:
-        chosen = profile_named(profile)
+        chosen, is_plain = profile_named(profile), not copy and on_bytes is None
         with self.session() as session:
-            return adding.add_path(adding.Steered(session, copy=copy, on_bytes=on_bytes), path, chosen).cid
+            taker = session if is_plain else adding.Steered(session, copy=copy, on_bytes=on_bytes)
+            return adding.add_path(taker, path, chosen).cid
 
     def add_stream(self, read: Callable[[int], bytes], profile: Profile = DEFAULT) -> Cid:
         """Keep a file whose bytes `read` gives; it returns at most as many as it is asked for, and none at the end."""

@@ -39,15 +39,16 @@ def opened(folder: Path | None, home: Path, *, creates: bool = False) -> Iterato
 @contextmanager
 def progress(title: str, total: int | None) -> Iterator[OnBytes | None]:
     """A bar on a terminal's standard error; elsewhere nothing."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from quorate.cli.output import stderr
 
     if not stderr.is_terminal:
         yield None
         return
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress("{task.description}", *columns, console=stderr, transient=True) as shown:
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True) as shown:
         task = shown.add_task(printable(title), total=total)
         yield lambda count: shown.advance(task, count)
 
