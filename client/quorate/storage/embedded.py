@@ -21,7 +21,7 @@ from quorate.storage.base import HOLD_S, BlockNotFound
 from quorate.storage.cid import RAW, Cid
 from quorate.storage.collecting import Collected, Collector
 from quorate.storage.dagstore import DagStore
-from quorate.storage.index import Index, Place, Stats
+from quorate.storage.index import Index, Place, Stats, StoreDamaged
 from quorate.storage.session import EmbeddedSession
 
 _ORPHAN_AGE_S = 60
@@ -32,7 +32,8 @@ _MAP_FLAGS = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
 class EmbeddedStore(DagStore):
     """BlobStore in `directory`, which is created when it is missing.
 
-    StoreDamaged when its index cannot be read. Relative paths in it make the directory movable.
+    StoreDamaged when its index cannot be read, or is gone while there are bytes that it told of. Relative paths in it
+    make the directory movable.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -42,7 +43,13 @@ class EmbeddedStore(DagStore):
             self._segments.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{directory} cannot hold a store: {error.strerror}; choose another directory") from error
-        self._index = Index(directory / "index.sqlite3")
+        index = directory / "index.sqlite3"
+        if any(self._segments.iterdir()) and not index.exists():  # in this order: neighbours make the index first
+            raise StoreDamaged(
+                f"{index} is lost, and with it what the files in {self._segments} hold; bring it back from a copy, or "
+                "move the store's directory away and add or fetch the content again"
+            )
+        self._index = Index(index)
         self._activity = Activity(directory / "activity.lock")
         self._remove_orphans()
 

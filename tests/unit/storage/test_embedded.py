@@ -267,3 +267,20 @@ def test_a_directory_that_cannot_be_one_is_the_callers_error(tmp_path: Path) -> 
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match="cannot hold a store"):
         EmbeddedStore(tmp_path / "file" / "store")
+
+
+def test_a_lost_index_is_told_and_the_bytes_stay(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path)
+    store.add_bytes(os.urandom(200_000))
+    store.close()
+    (segment,) = (tmp_path / "segments").iterdir()
+    os.utime(segment, (1, 1))
+    for file in tmp_path.glob("index*"):
+        file.rename(file.with_name("moved-" + file.name))
+    with pytest.raises(StoreDamaged, match="is lost"):
+        EmbeddedStore(tmp_path)
+    assert segment.stat().st_size == 200_000
+    for file in tmp_path.glob("moved-*"):
+        file.rename(file.with_name(file.name.removeprefix("moved-")))
+    EmbeddedStore(tmp_path).close()
+    assert segment.exists()
