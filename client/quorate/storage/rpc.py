@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from quorate.protocol.errors import Busy, QuorateError
 from quorate.storage import rpc_methods
+from quorate.storage.base import BlockNotFound
 from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.gateway import batches
 from quorate.storage.multipart import Upload, boundary_of, read_uploads
@@ -67,6 +68,8 @@ class _Rpc:
             return _error(400, str(error), 1)
         except _TooLarge as error:
             return _error(413, str(error))
+        except BlockNotFound as error:  # in Kubo's words, by which its clients know it
+            return _error(500, f"block was not found locally (offline): ipld: could not find {error.cid} ({error})")
         except Busy as error:
             return _error(503, str(error))
         except QuorateError as error:
