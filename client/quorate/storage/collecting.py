@@ -140,18 +140,14 @@ class Collector:
 
     def _punch(self, spans: Sequence[tuple[str, int, int]]) -> None:
         """Give the disk back what nobody names in files that others of their blocks keep; best effort."""
-        if not hasattr(_libc, "fallocate"):
-            return
         for path in {path for path, _, _ in spans}:
             try:
                 file = os.open(self._directory / path, os.O_RDWR | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
             try:
-                for _, start, size in (span for span in spans if span[0] == path):
-                    mode = ctypes.c_int(_KEEP_SIZE | _PUNCH_HOLE)
-                    if _libc.fallocate(file, mode, ctypes.c_int64(start), ctypes.c_int64(size)):
-                        break  # a file system without holes: the room comes back with the whole file
+                if not all(punch(file, start, size) for name, start, size in spans if name == path):
+                    return  # a file system without holes: the room comes back with the whole file
             finally:
                 os.close(file)
 
@@ -163,6 +159,14 @@ class Collector:
         if numbers[0] * page > _VACUUM_BYTES and numbers[0] * 2 > numbers[1]:
             connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def punch(file: int, start: int, size: int) -> bool:
+    """Make a hole in a file; False where the file system or the kernel cannot."""
+    if not hasattr(_libc, "fallocate"):
+        return False
+    mode = ctypes.c_int(_KEEP_SIZE | _PUNCH_HOLE)
+    return bool(_libc.fallocate(file, mode, ctypes.c_int64(start), ctypes.c_int64(size)) == 0)
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -16,6 +16,7 @@ from quorate.protocol.errors import Busy, DataError
 from quorate.storage import dagpb, index
 from quorate.storage.base import BlockNotFound
 from quorate.storage.cid import DAG_CBOR, DAG_PB, Cid
+from quorate.storage.collecting import punch
 from quorate.storage.dagpb import Link
 from quorate.storage.embedded import EmbeddedStore
 
@@ -71,7 +72,10 @@ def test_holds_end_and_callers_may_keep_more(embedded: EmbeddedStore) -> None:
     assert not embedded.has(brief)
 
 
-def test_blocks_that_share_a_file_with_others_give_their_room_back(embedded: EmbeddedStore) -> None:
+def test_blocks_that_share_a_file_with_others_give_their_room_back(embedded: EmbeddedStore, tmp_path: Path) -> None:
+    with (tmp_path / "probe").open("wb") as probe:
+        if not punch(probe.fileno(), 0, 4096):
+            pytest.skip("this file system makes no holes in files")
     first, second = bytes(range(256)) * 4096, bytes(reversed(range(256))) * 4096
     with embedded.adding() as additions:  # one session, so one segment
         stays, goes = additions.put_raw(first), additions.put_raw(second)
