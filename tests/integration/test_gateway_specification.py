@@ -309,7 +309,8 @@ def test_one_stranger_gets_so_many_streams(tmp_path: Path, monkeypatch: pytest.M
         client.stream("GET", url) as first,
     ):
         assert first.status_code == 200
-        assert next(first.iter_raw())  # it is being sent
+        pieces = first.iter_raw()
+        assert next(pieces)  # it is being sent
         refused = client.get(url)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
         assert other.head(url).status_code == 200
