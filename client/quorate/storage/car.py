@@ -18,6 +18,7 @@ from quorate.storage.cid import DAG_CBOR, Cid
 from quorate.storage.traversal import Traversal
 
 MAX_HEADER_BYTES = 4096
+MAX_ROOTS_BYTES = 1 << 20  # of a header that names many roots
 _MAX_CID_BYTES = 256
 _MAX_SECTION_BYTES = MAX_BLOCK_BYTES + _MAX_CID_BYTES
 
@@ -88,6 +89,7 @@ class CarVerifier:
         self._max_bytes = max_bytes
         self._buffer = bytearray()
         self._has_header = False
+        self._limit = MAX_HEADER_BYTES
         self.received_bytes = 0
 
     @property
@@ -105,13 +107,13 @@ class CarVerifier:
         _check_limit(self.received_bytes, self._max_bytes)
         self._buffer += chunk
         received, at = list[Received](), 0
-        while (section := _section(self._buffer, at, is_header=not self._has_header)) is not None:
+        while (section := _section(self._buffer, at, self._limit)) is not None:
             start, at = section
             if self._has_header:
                 received += self._take(start, at)
             else:
                 _read_header(bytes(self._buffer[start:at]))
-                self._has_header = True
+                self._has_header, self._limit = True, _MAX_SECTION_BYTES
         del self._buffer[:at]
         return received
 
@@ -148,6 +150,7 @@ class CarReader:
         self._max_bytes = max_bytes
         self._buffer = bytearray()
         self._has_header = False
+        self._limit = MAX_ROOTS_BYTES
         self.roots: tuple[Cid, ...] = ()
         self.received_bytes = 0
 
@@ -157,12 +160,12 @@ class CarReader:
         _check_limit(self.received_bytes, self._max_bytes)
         self._buffer += chunk
         received, at = list[tuple[Cid, bytes]](), 0
-        while (section := _section(self._buffer, at, is_header=not self._has_header)) is not None:
+        while (section := _section(self._buffer, at, self._limit)) is not None:
             start, at = section
             body = bytes(self._buffer[start:at])
             if not self._has_header:
                 self.roots = _roots(body)
-                self._has_header = True
+                self._has_header, self._limit = True, _MAX_SECTION_BYTES
                 continue
             cid, head = Cid.read(body[:_MAX_CID_BYTES], 0)
             block = body[head:]
@@ -178,13 +181,12 @@ class CarReader:
         _check_end(self._buffer, self._has_header)
 
 
-def _section(buffer: bytearray, at: int, *, is_header: bool) -> tuple[int, int] | None:
-    """Bounds of the section at `at` once it is all there."""
+def _section(buffer: bytearray, at: int, limit: int) -> tuple[int, int] | None:
+    """Bounds of the section at `at` once it is all there; DataError when it has more than `limit` bytes."""
     head = bytes(buffer[at : at + 5])
     if len(head) < 5 and all(byte >= 0x80 for byte in head):
         return None  # the length itself is not here yet
     length, used = varint.decode(head)
-    limit = MAX_HEADER_BYTES if is_header else _MAX_SECTION_BYTES
     if not 0 < length <= limit:
         raise DataError(f"a CAR section of {length} bytes is refused; between 1 and {limit} are accepted")
     end = at + used + length

@@ -224,3 +224,32 @@ def test_an_entity_is_a_listing_or_a_file() -> None:
             assert len(blocks) == at_least
         else:
             assert at_least <= len(blocks) <= at_least * 3
+
+
+def test_a_car_may_have_any_order_and_many_roots() -> None:
+    blocks = [b"%d" % number for number in range(200)]
+    cids = [Cid.of(block) for block in blocks]
+    links = b"".join(b"\xd8\x2a\x58\x25\0" + cid.to_bytes() for cid in cids)
+    body = b"\xa2\x65roots\x98\xc8" + links + b"\x67version\x01"
+    head = varint.encode(len(body)) + body
+    packed = [encode_section(cid, block) for cid, block in zip(cids, blocks, strict=True)]
+    inline = Cid.parse("bafkqaaa")
+    car = head + b"".join([*reversed(packed), encode_section(inline, b""), packed[3]])
+    store = MemoryStore()
+    report = store.import_any_car([car[:9], car[9:5000], car[5000:]])
+    assert list(report.roots) == cids
+    assert all(report.roots.values())
+    assert (report.blocks, report.new_blocks, report.received_bytes) == (201, 200, len(car))
+    foreign = Cid(1, 0x55, bytes.fromhex("a0e40220") + bytes(32))
+    for bad, reason in (
+        (car[:-1], "tail is missing"),
+        (head + encode_section(cids[0], b"other"), "not what"),
+        (head + encode_section(foreign, b"x"), "only sha2-256"),
+        (head + encode_section(cids[0], bytes((2 << 20) + 1)), "at most"),
+        (varint.encode(1 << 21) + bytes(100), "refused"),
+        (b"\x0a\xa1\x67version\x02", "version 2"),
+    ):
+        with pytest.raises(DataError, match=reason):
+            MemoryStore().import_any_car([bad])
+    with pytest.raises(DataError, match="limit of 100"):
+        MemoryStore().import_any_car([car], max_bytes=100)
