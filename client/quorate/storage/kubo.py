@@ -176,6 +176,9 @@ class KuboSession:
         """The daemon may be on another machine."""
         return False
 
+    def hold(self, cids: object, seconds: float) -> None:
+        """A daemon makes room when its operator asks it to, and goes by pins alone."""
+
     def flush(self) -> None:
         """Push what was collected; DaemonRefused when the daemon did not take all of it."""
         blocks, self._blocks, self._bytes = self._blocks, {}, 0
