@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import socket
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,21 +13,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.dockers import Bench, bench_of, needs_docker
+from tests.integration.dockers import LIMITS, Bench, bench_of, needs_docker
 from tests.integration.network import wait_for
 from tests.unit.images.test_images import make_archive, make_tar, set_in
 
 from quorate.images.archive import verify_archive
 from quorate.protocol.container import Image
 from quorate_node.executor.base import ContainerTask, Executed
+from quorate_node.executor.docker_container import Plan, _configure
 from quorate_node.executor.docker_executor import connect
+from quorate_node.executor.docker_folders import make_folders
 
 pytestmark = needs_docker
 SECRET = "quorate-ascrdob-cdruwk"  # as the program puts it together
 CONTROL = {
-    "cap_add": ["SYS_ADMIN", "SYS_PTRACE", "SYSLOG", "SYS_TIME", "DAC_READ_SEARCH"],
-    "network_mode": "host", "pid_mode": "host", "security_opt": ["seccomp=unconfined"],
+    "cap_add": ["SYS_ADMIN", "SYS_PTRACE", "SYSLOG", "SYS_TIME", "SYS_MODULE", "SYS_RAWIO", "DAC_READ_SEARCH"],
+    "network_mode": "host", "pid_mode": "host", "security_opt": ["seccomp=unconfined", "apparmor=unconfined"],
+    "device_cgroup_rules": ["c *:* rwm"], "tmpfs": {"/tmp": "dev"},
 }  # fmt: skip
+NOT_EVERYWHERE = {
+    "metadata",
+    "dns",
+    "ipv6",
+    "memory",
+    "kcore",
+    "sysrq",
+    "perf",
+    "faults",
+    "module",
+}  # even without any wall
 
 
 @pytest.fixture(scope="module")
@@ -37,38 +51,62 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 @contextmanager
-def secrets_of_a_node(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A keystore and a journal beside the folder of tasks, and a passphrase in this process."""
+def node_with_secrets(bench: Bench) -> Iterator[str]:
+    """A keystore and a journal beside the folder of tasks, and a process with a passphrase: its number."""
     for name in ("keystore.json", "journal"):
         (bench.folder / name).write_text(SECRET)
-    monkeypatch.setenv("QUORATE_PASSPHRASE", SECRET)
-    yield
-    for name in ("keystore.json", "journal"):
-        (bench.folder / name).unlink()
+    process = subprocess.Popen(["sleep", "600"], env={"QUORATE_PASSPHRASE": SECRET})
+    try:
+        yield str(process.pid)
+    finally:
+        process.kill()
+        process.wait()
+        for name in ("keystore.json", "journal"):
+            (bench.folder / name).unlink()
 
 
-def test_nothing_of_another_job_or_of_the_node_is_to_be_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_freely(api: Any, image: str, words: list[str], config: Any = None, **walls: Any) -> tuple[str, str]:
+    """Both outputs of a container that the executor does not make: of `config`, else behind these walls alone."""
+    config = config or api.create_container_config(image, words, host_config=api.create_host_config(**walls))
+    made = api.create_container_from_config(config)
+    try:
+        api.start(made)
+        api.wait(made, timeout=60)
+        return api.logs(made, stderr=False).decode(), api.logs(made, stdout=False).decode()
+    finally:
+        api.remove_container(made, force=True)
+
+
+def test_nothing_of_another_job_or_of_the_node_is_to_be_found(bench: Bench) -> None:
+    """The control looks from a container that shares with the other job and the node whatever can be shared."""
     executor, api = bench.make(workers=2), connect(bench.daemon.host)
 
     async def run(*args: str, **fields: Any) -> Any:
         return await executor.execute(ContainerTask(bench.spec(*args, **fields)), timeout_s=60)
 
-    async def side_by_side() -> tuple[Any, Any]:
+    async def side_by_side() -> tuple[Any, Any, str]:
         given = str(bench.store.add_bytes(SECRET.encode()).to_v1())
-        hiding = asyncio.create_task(run("hide", "6", input=given, env={"TOKEN": SECRET}))
-        assert await asyncio.to_thread(wait_for, lambda: bool(api.containers()))
-        await asyncio.sleep(1)  # the secret is everywhere by now
+        hiding = asyncio.create_task(run("hide", "600", input=given, env={"TOKEN": SECRET}))
+        assert await asyncio.to_thread(wait_for, lambda: any(bench.folder.glob("scratch/*/outputs/ready")))
         seeking = await run("seek")
-        is_beside = bool(api.containers())
-        assert is_beside, "it has looked while the other was there"
-        return await hiding, seeking
+        (beside,) = api.containers()
+        shared = dict.fromkeys(("network_mode", "pid_mode"), f"container:{beside['Id']}")
+        walls = {"binds": [f"{bench.folder}:/node:ro"], "cap_add": ["SYS_PTRACE"], **shared}
+        _, found = await asyncio.to_thread(run_freely, api, bench.image.id, ["seek"], **walls)
+        api.kill(beside["Id"], "SIGTERM")
+        return await hiding, seeking, found
 
-    with secrets_of_a_node(bench, monkeypatch):
-        hidden, sought = asyncio.run(side_by_side())
+    with node_with_secrets(bench):
+        hidden, sought, found = asyncio.run(side_by_side())
         assert bench.read(hidden) == "hidden\n"
         assert (bench.read(sought), sought.stderr) == ("found 0\n", b"")
+        places = ("/node/keystore.json", "/node/journal", "config.v2.json", "/outputs/secret", "/inputs/input")
+        places += ("/environ", "abstract", "loopback")
+        assert [place for place in places if place not in found] == []
         afterwards = bench.run("seek", executor=executor)
         assert (bench.read(afterwards), afterwards.stderr) == ("found 0\n", b"")
+    left = [path for path in bench.folder.glob("data/**/*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert left == [], "the daemon has forgotten it too"
     api.close()
 
 
@@ -93,24 +131,49 @@ def listeners() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+def find_done(shown: str) -> set[str]:
+    return {line.removesuffix(" done") for line in shown.splitlines() if line.endswith(" done")}
+
+
 def test_nothing_of_the_host_can_be_reached_or_changed(bench: Bench) -> None:
     """The control runs the same probes, none of which changes anything, in a container without any of the walls."""
-    with listeners() as port:
-        words = ["probe", str(port), str(os.getpid())]
+    api = connect(bench.daemon.host)
+    with listeners() as port, node_with_secrets(bench) as process:
+        words = ["probe", str(port), process]
         inside = bench.read(bench.run(*words)).splitlines()
-        api = connect(bench.daemon.host)
-        made = api.create_container(bench.image.id, words, host_config=api.create_host_config(**CONTROL))
-        api.start(made)
-        api.wait(made, timeout=60)
-        outside = api.logs(made).decode().splitlines()
-        api.remove_container(made, force=True)
-        api.close()
+        walls = api.create_host_config(**CONTROL) | {"MaskedPaths": [], "ReadonlyPaths": []}
+        config = api.create_container_config(bench.image.id, words, host_config=walls)
+        outside = run_freely(api, bench.image.id, words, config)[0].splitlines()
+    api.close()
     assert inside[0] == "user 65534 of 65534"
     assert [line for line in inside[1:] if not line.endswith(" refused")] == []
-    done = {line.removesuffix(" done") for line in outside if line.endswith(" done")}
-    expected = {"loopback", "abstract", "raw", "signal", "bpf", "log", "clock", "name"}
-    assert done >= expected | {"namespace"}
-    assert len(inside) == len(outside)
+    assert len(inside) == len(outside) > 30
+    assert {line.removesuffix(" refused") for line in outside if line.endswith(" refused")} <= NOT_EVERYWHERE
+
+
+# What of the executor's own settings is taken away, and what the same program achieves then.
+@pytest.mark.parametrize(
+    ("name", "value", "achieved"),
+    [
+        ("NetworkMode", "host", {"loopback", "abstract"}),
+        ("PidMode", "host", {"sees"}),
+        ("SecurityOpt", ["no-new-privileges", "seccomp=unconfined"], {"keyring", "key"}),
+    ],
+)
+def test_each_wall_is_one(bench: Bench, name: str, value: Any, achieved: set[str]) -> None:
+    api = connect(bench.daemon.host)
+    with listeners() as port, node_with_secrets(bench) as process:
+        spec = bench.spec("probe", str(port), process)
+        with make_folders(bench.folder / "scratch", bench.store, spec) as folders:
+            plan = Plan(bench.image.id, ("/escape", *spec.args), {}, "/", folders, LIMITS, "walls")
+            config = _configure(api, plan)
+            assert name in config["HostConfig"] or name == "PidMode"
+            config["HostConfig"] |= {name: value, "LogConfig": {"Type": "json-file", "Config": {}}}
+            config["NetworkDisabled"] = False
+            shown, _ = run_freely(api, bench.image.id, [], config)
+    api.close()
+    assert find_done(shown) >= achieved
+    assert find_done(shown) - achieved <= NOT_EVERYWHERE | {"users"}
 
 
 def test_a_program_that_the_image_lends_root_gets_none(bench: Bench) -> None:
@@ -124,11 +187,8 @@ def test_a_program_that_the_image_lends_root_gets_none(bench: Bench) -> None:
     outcome = bench.run("probe", "1", "1", image=image)
     assert bench.read(outcome).startswith("user 65534 of 65534\n")
     api = connect(bench.daemon.host)
-    made = api.create_container(image_id, ["probe", "1", "1"], user="65534")
-    api.start(made)
-    api.wait(made, timeout=60)
-    assert api.logs(made).decode().startswith("user 0 of 65534\n")
-    api.remove_container(made, force=True)
+    config = api.create_container_config(image_id, ["probe", "1", "1"], user="65534")
+    assert run_freely(api, image_id, [], config)[0].startswith("user 0 of 65534\n")
     api.close()
 
 
