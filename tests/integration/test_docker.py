@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +28,19 @@ from quorate_node.executor.base import ContainerTask, Executed, FailureReason, L
 from quorate_node.executor.docker_executor import connect
 
 pytestmark = needs_docker
+NODE = """
+import asyncio, json, sys
+from pathlib import Path
+from quorate.protocol.container import ContainerSpec, Image
+from quorate.storage.embedded import EmbeddedStore
+from quorate_node.executor.base import ContainerTask, DockerSettings
+from quorate_node.executor.docker_executor import DockerExecutor
+
+host, scratch, store, archive, image = json.loads(sys.argv[1])
+executor = DockerExecutor(DockerSettings(host, Path(scratch)), EmbeddedStore(Path(store)))
+task = ContainerTask(ContainerSpec(image=Image(archive, image), args=("sleep",)))
+print(asyncio.run(executor.execute(task, timeout_s=600)))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +84,7 @@ def test_nothing_is_left_behind(bench: Bench) -> None:
     api.close()
 
 
-@pytest.mark.parametrize("what", ["link", "climb", "pipe", "socket", "sparse", "name", "many", "fill"])
+@pytest.mark.parametrize("what", ["link", "links", "climb", "pipe", "socket", "sparse", "name", "many", "fill"])
 def test_outputs_that_nobody_should_take_are_an_agreed_failure(bench: Bench, what: str) -> None:
     outcome = bench.run(what)
     assert isinstance(outcome, Executed), outcome
@@ -78,6 +94,14 @@ def test_outputs_that_nobody_should_take_are_an_agreed_failure(bench: Bench, wha
         inside, temporary = map(int, outcome.stderr.split())
         assert MIB < inside < 2 * MIB
         assert MIB // 2 < temporary <= MIB
+
+
+def test_modes_times_and_owners_of_outputs_do_not_count(bench: Bench) -> None:
+    given = str(bench.store.add_bytes(b"word\n").to_v1())
+    plain, dressed = bench.run("good", input=given), bench.run("good", "up", input=given)
+    assert bench.read(dressed).splitlines()[1:] == ["link to input refused", "owner refused"]
+    assert dressed.result.outputs_cid == plain.result.outputs_cid
+    assert bench.store.list(Cid.parse(plain.result.outputs_cid)) != []
 
 
 def test_endless_output_is_cut_off(bench: Bench) -> None:
@@ -161,6 +185,57 @@ def test_a_task_that_is_given_up_is_killed(bench: Bench) -> None:
     api = connect(bench.daemon.host)
     asyncio.run(give_up())
     assert api.containers(all=True) == []
+    api.close()
+
+
+def test_what_does_not_want_to_end_is_ended(bench: Bench) -> None:
+    before, api = find_programs(), connect(bench.daemon.host)
+
+    async def time_out() -> Any:
+        running = asyncio.create_task(bench.make().execute(ContainerTask(bench.spec("deaf")), timeout_s=2))
+        assert await asyncio.to_thread(wait_for, lambda: len(find_programs() - before) == 2), "where they are seen"
+        (container,) = api.containers()
+        api.kill(container["Id"], "SIGTERM")
+        await asyncio.sleep(0.2)
+        assert len(find_programs() - before) == 2, "it is deaf"
+        return await running
+
+    expect(asyncio.run(time_out()), FailureReason.TIMEOUT, "all the time")
+    assert find_programs() <= before
+    api.close()
+
+
+def test_nothing_changes_while_outputs_are_taken(bench: Bench) -> None:
+    """A daemon of the program outlives it and swaps files and folders for links, but does not outlive its container."""
+    before = find_programs()
+    for _ in range(2):
+        outcome = bench.run("swap")
+        assert isinstance(outcome, Executed), outcome
+        assert find_programs() <= before
+        assert outcome.result.exit_code == EXIT_OVER_LIMIT
+        assert "is a link" in outcome.detail
+
+
+def test_a_node_that_was_killed_cleans_up_when_it_is_back(bench: Bench) -> None:
+    before, api, scratch = find_programs(), connect(bench.daemon.host), bench.folder / "killed"
+    word = json.dumps(
+        [bench.daemon.host, str(scratch), str(bench.folder / "own-store"), bench.image.archive, bench.image.id]
+    )
+    shutil.copytree(bench.folder / "store", bench.folder / "own-store")
+    node = subprocess.Popen([sys.executable, "-c", NODE, word])
+    try:
+        wait_for_container(api)
+        assert wait_for(lambda: bool(find_programs() - before))
+    finally:
+        node.kill()
+        node.wait()
+    assert len(api.containers()) == 1, "a container outlives its node"
+    assert str(scratch) in Path("/proc/mounts").read_text()
+    assert isinstance(bench.run("exit", "0", executor=bench.make("killed")), Executed)
+    assert api.containers(all=True) == []
+    assert find_programs() <= before
+    assert list(scratch.iterdir()) == []
+    assert str(scratch) not in Path("/proc/mounts").read_text()
     api.close()
 
 

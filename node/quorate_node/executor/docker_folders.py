@@ -100,12 +100,12 @@ def store_folder(root: Path, limits: ContainerLimits, store: Additions) -> str:
     Raises OverLimit, before anything large is read, for more than the limits allow and for what is no agreed content.
     """
     found = _list_outputs(root, limits)
-    return store_outputs(store, {name: None if path is None else _read(path) for name, path in found})
+    return store_outputs(store, {name: _read(root, path) if path else None for name, path in found})
 
 
-def _list_outputs(root: Path, limits: ContainerLimits) -> list[tuple[str, Path | None]]:
-    """Files with their paths, and folders that are empty (None)."""
-    found: list[tuple[str, Path | None]] = []
+def _list_outputs(root: Path, limits: ContainerLimits) -> list[tuple[str, bytes | None]]:
+    """Files with their paths below `root`, and folders that are empty (None)."""
+    found: list[tuple[str, bytes | None]] = []
     pending: list[tuple[bytes, int]] = [(b"", 0)]
     count = total = 0
     while pending:
@@ -124,7 +124,7 @@ def _list_outputs(root: Path, limits: ContainerLimits) -> list[tuple[str, Path |
                 if stat.S_ISDIR(status.st_mode):
                     pending.append((name + b"/", depth + 1))
                 else:
-                    found.append((name.decode(), Path(os.fsdecode(os.fsencode(root) + b"/" + name))))
+                    found.append((name.decode(), name))
         if is_empty and prefix:
             found.append((prefix.decode().rstrip("/"), None))
     return found
@@ -141,7 +141,20 @@ def _check_output(name: bytes, mode: int, depth: int) -> None:
         raise OverLimit(f"a name in /outputs is not UTF-8: {name!r}") from None
 
 
-def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _read(root: Path, path: bytes) -> bytes:
+    """A file that was listed. Raises OSError if it, or a folder on its way, has become anything else since."""
+    *folders, name = path.split(b"/")
+    place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+            os.close(place)
+            place = below
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+    finally:
+        os.close(place)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"/outputs/{os.fsdecode(path)} was a file and is none any more")
     with os.fdopen(descriptor, "rb") as file:
         return file.read()

@@ -72,6 +72,36 @@ static int look_around(void) {
   return getuid() == 65534 ? 0 : 1;
 }
 
+/* The same outputs as `good` with modes and times of their own, and names that the rules of links must keep in. */
+static int dress_up(void) {
+  struct timespec times[2] = {{1, 1}, {1, 1}};
+  say("link to input", link("/inputs/input", "/outputs/stolen"));
+  say("owner", chown("/outputs/copy", 0, 0));
+  chmod("/outputs/copy", 06000), chmod("/outputs/empty", 0);
+  utimensat(AT_FDCWD, "/outputs/copy", times, 0), utimensat(AT_FDCWD, "/outputs/empty", times, 0);
+  return 0;
+}
+
+/* A child that outlives its parent, with a session of its own, deaf to signals. */
+static pid_t become_daemon(void) {
+  pid_t child = fork();
+  if (child) return child;
+  setsid();
+  for (int number = 1; number < 32; number++) signal(number, SIG_IGN);
+  return 0;
+}
+
+/* What looks like a file and a folder at one moment is a link to the host's at the next. */
+static void swap_forever(void) {
+  mkdir("/outputs/a", 0700), mkdir("/outputs/b", 0700);
+  close(open("/outputs/a/passwd", O_CREAT | O_WRONLY, 0600)), close(open("/outputs/c", O_CREAT | O_WRONLY, 0600));
+  symlink("/etc", "/outputs/d"), symlink("/etc/passwd", "/outputs/e");
+  for (;;) {
+    syscall(SYS_renameat2, AT_FDCWD, "/outputs/a", AT_FDCWD, "/outputs/d", 2);
+    syscall(SYS_renameat2, AT_FDCWD, "/outputs/c", AT_FDCWD, "/outputs/e", 2);
+  }
+}
+
 static int leave(const char *what) {
   struct sockaddr_un place = {AF_UNIX, "/outputs/socket"};
   char name[64];
@@ -80,6 +110,11 @@ static int leave(const char *what) {
   if (!strcmp(what, "pipe")) return mkfifo("/outputs/pipe", 0600);
   if (!strcmp(what, "socket")) return bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&place, sizeof place);
   if (!strcmp(what, "sparse")) return ftruncate(open("/outputs/sparse", O_CREAT | O_WRONLY, 0600), 1L << 40);
+  if (!strcmp(what, "links")) {
+    if (write(open("/outputs/0", O_CREAT | O_WRONLY, 0600), block, sizeof block) < 0) return 1;
+    for (int i = 1; i < 90; i++)
+      if (snprintf(name, sizeof name, "/outputs/%d", i), link("/outputs/0", name)) return 1;
+  }
   if (!strcmp(what, "name")) return mkdir("/outputs/\xff\xfe", 0700);
   if (!strcmp(what, "many"))
     for (int i = 0; i < 1000000; i++)
@@ -94,11 +129,22 @@ int main(int count, char **words) {
     if (in) fputs(fgets(block, sizeof block, in), out);
     mkdir("/outputs/empty", 0700);
     printf("%s %s\n", getenv("WORD") ? getenv("WORD") : "-", getenv("OMP_NUM_THREADS"));
-    return fclose(out);
+    if (fclose(out)) return 1;
+    return count > 2 ? dress_up() : 0;
   }
   if (!strcmp(what, "exit")) return atoi(words[2]);
   if (!strcmp(what, "kill")) return raise(SIGKILL);
   if (!strcmp(what, "sleep")) return sleep(1000) != 0;
+  if (!strcmp(what, "deaf")) {
+    for (int number = 1; number < 32; number++) signal(number, SIG_IGN);
+    become_daemon();
+    for (;;) sleep(1000);
+  }
+  if (!strcmp(what, "swap")) {
+    if (!become_daemon()) swap_forever();
+    usleep(50000);
+    return 0;
+  }
   if (!strcmp(what, "memory")) return use_memory();
   if (!strcmp(what, "child")) {
     if (!fork()) _exit(use_memory());
