@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +21,9 @@ from typing import Any
 import pytest
 from tests.integration.dockers import LIMITS, Bench, Daemon, bench_of, needs_docker
 from tests.integration.network import wait_for
+from tests.unit.images.test_images import make_archive, make_tar, set_in
 
+from quorate.images.archive import verify_archive
 from quorate.protocol.container import CONTAINER_FUEL_RATE, Image
 from quorate.protocol.result import EXIT_OVER_LIMIT, TaskStatus
 from quorate.protocol.spec import MIB
@@ -117,7 +121,11 @@ def test_what_hosts_may_see_differently_is_no_vote(bench: Bench) -> None:
     expect(bench.run("sleep", timeout_s=0.5), FailureReason.TIMEOUT, "all the time")
     short = replace(LIMITS, fuel=CONTAINER_FUEL_RATE // 2)
     expect(bench.run("sleep", limits=short), FailureReason.TIMEOUT, "all the time")
-    expect(bench.run(entrypoint=("/absent",)), FailureReason.CANNOT_START, "/absent")
+    for kept in (0, 1000):  # however little of what the init says is kept
+        silent = replace(LIMITS, stderr_bytes=kept)
+        expect(bench.run(entrypoint=("/absent",), limits=silent), FailureReason.CANNOT_START, "/absent")
+    said = bench.run("fill", limits=replace(LIMITS, stderr_bytes=3))
+    assert len(said.stderr) == 3
     wrong = replace(bench.image, id=f"sha256:{'1' * 64}")
     expect(bench.run(image=wrong), FailureReason.IMAGE_REFUSED, "not sha256:1111")
     absent = replace(bench.image, archive="bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy")
@@ -300,3 +308,13 @@ def test_gvisor_gives_the_same_results(bench: Bench) -> None:
     assert api.containers(all=True) == []
     api.close()
     expect(bench.run(executor=bench.make(runtime="no-such")), FailureReason.CANNOT_START, "no-such")
+
+
+def test_an_image_for_another_machine_is_no_vote(bench: Bench) -> None:
+    program = (bench.folder / "hostile").read_bytes()
+    info = tarfile.TarInfo("x")
+    info.size, info.mode = len(program), 0o755
+    archive = make_archive(make_tar([(info, program)]), set_in("architecture", value="s390x"))
+    image_id = verify_archive(io.BytesIO(archive), len(archive), None, MIB).id
+    image = Image(str(bench.store.add_bytes(archive).to_v1()), image_id)
+    expect(bench.run("exit", "0", image=image), FailureReason.CANNOT_START, "the image is for 's390x'")

@@ -274,3 +274,14 @@ def test_content_comes_from_a_peer_that_has_it_whole(tmp_path: Path, is_known: b
         spec = JobSpec(str(donor.add_bytes(bytes(WRITER))))
         outcome = asyncio.run(run(server.url, spec))
     assert isinstance(outcome, BundleExecuted if is_known else BundleFailed), outcome
+
+
+@pytest.mark.parametrize(("most", "fault"), [("2 << 30", "ulimit -d allows"), ("resource.RLIM_INFINITY", "None")])
+def test_a_host_that_may_refuse_memory_to_a_job_runs_none(most: str, fault: str) -> None:
+    """Growing would fail here and nowhere else, which a program may tell: a wrong vote."""
+    code = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_DATA, ({most}, resource.RLIM_INFINITY)); "
+        "from quorate_node.executor.pool import find_host_fault; print(find_host_fault())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(fault)

@@ -17,6 +17,7 @@ from quorate.images.tarformat import (
     CHARACTER,
     FIFO,
     FILE,
+    FOLDER,
     HARD_LINK,
     SYMLINK,
     TarEntry,
@@ -30,6 +31,8 @@ MANIFEST = "manifest.json"
 MAX_JSON_BYTES = 1 << 20
 MAX_LAYERS = 125
 MAX_FILES = 500_000
+FOLDERS = frozenset({"inputs", "outputs", "tmp", "proc", "sys", "dev", "etc"})
+"""Places where something is mounted: through a link at one of them another one would be, in whatever order."""
 _PIECE = 1 << 20
 _OUTER = 3 * MAX_LAYERS
 
@@ -162,6 +165,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a field is named twice")
+    if odd := next((name for name in found if not name.isascii()), None):
+        raise ValueError(f"{odd[:40]!r} may be another field to a daemon, which folds letters")
     return found
 
 
@@ -203,6 +208,8 @@ def make_config(image_id: str, architecture: str, diff_ids: tuple[str, ...], val
     folder = _get(values, "WorkingDir") or ""
     if not isinstance(folder, str) or "\0" in folder:
         raise ImageRefused("WorkingDir in the image's config must be a string")
+    if any(item.startswith("TINI_") for item in _words(_get(values, "Env"), "Env")):
+        raise ImageRefused("the image's config sets a variable of the host's init (TINI_…): leave it out")
     env = tuple((name, text) for name, _, text in (item.partition("=") for item in _words(_get(values, "Env"), "Env")))
     return ImageConfig(
         image_id, architecture, diff_ids, _words(_get(values, "Entrypoint"), "Entrypoint"),
@@ -230,6 +237,8 @@ def _check_layer(file: BinaryIO, layer: TarEntry) -> tuple[int, int]:
             raise ImageRefused(f"{entry.name[:200]!r} in a layer is a device or a pipe")
         if parts in seen:
             raise ImageRefused(f"a layer has {entry.name[:200]!r} twice")
+        if entry.kind != FOLDER and len(parts) == 1 and parts[0] in FOLDERS:
+            raise ImageRefused(f"{entry.name[:200]!r} in a layer must be a folder: something is mounted there")
         if any(parts[:depth] in links for depth in range(1, len(parts))):
             raise ImageRefused(f"{entry.name[:200]!r} in a layer lies beyond a link")
         seen.add(parts)

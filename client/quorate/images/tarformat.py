@@ -50,7 +50,10 @@ def read_entries(file: BinaryIO, start: int, end: int) -> Iterator[TarEntry]:
         at += BLOCK_BYTES
         kind, size = chr(head[156]) if head[156] else FILE, _number(head[124:136])
         if kind in "LKx":
-            said |= _read_header(kind, _read(file, at, _bounded(size), end))
+            more = _read_header(kind, _read(file, at, _bounded(size), end))
+            if said.keys() & more.keys() or "" in more.values():
+                raise DataError("the tar says twice, or with nothing, what its next member is: readers differ in that")
+            said |= more
             at += _padded(size)
             continue
         if kind not in _KINDS:

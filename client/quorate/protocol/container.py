@@ -52,6 +52,10 @@ CONTAINER_CEILINGS: Mapping[str, tuple[int, int]] = {
     "stderr_bytes": (0, MIB),
 }
 
+HOSTS_NAMES = ("TINI_", "LD_", "GLIBC_TUNABLES")
+"""Variables that the init of a host, or a loader, listens to: what they print or load differs between hosts."""
+HOSTS_PLACES = ("/sbin/docker-init", "/proc/", "/sys/", "/dev/")
+
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 _REFERENCE = re.compile(r"[a-z0-9][a-z0-9._:/-]{0,255}@sha256:[0-9a-f]{64}")
 
@@ -142,6 +146,12 @@ class ContainerSpec(Spec):
             check_words(self.entrypoint, {})
             if not self.entrypoint or not self.entrypoint[0]:
                 raise ValidationError("entrypoint must name a program, or be null for the image's own")
+            if self.entrypoint[0].startswith(HOSTS_PLACES):
+                raise ValidationError(
+                    f"entrypoint {self.entrypoint[0][:80]!r} is no program of the image, but the host's"
+                )
+        if taken := [name for name in self.env if name.startswith(HOSTS_NAMES)]:
+            raise ValidationError(f"env must not set {taken[0]}: it changes what starts a program, host by host")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ContainerSpec:

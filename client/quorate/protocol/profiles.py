@@ -152,7 +152,8 @@ def list_fitting(spec: AnySpec) -> tuple[Description, ...]:
     Which image it is comes before where the dataset is: only in a class for the image a vote is worth a stake.
     """
     found = [Description(spec.profile)]
-    if isinstance(spec, ContainerSpec):
+    # Its members have judged the image by its own program: another one in it may be anything.
+    if isinstance(spec, ContainerSpec) and spec.entrypoint is None:
         found.insert(0, Description(spec.profile, image=spec.image.digest))
     if spec.input is None:
         return tuple(found)

@@ -23,6 +23,7 @@ LABEL = "quorate.scratch"
 ONE_PROCESSOR = 10**9
 OOM_GRACE_S = 0.5  # a child that ran out of memory must not pass for a result
 STUCK_S = 15.0  # after a kill; then the daemon is given up
+JUDGED_BYTES = 4096  # of standard error that are looked at, however few the spec wants kept
 INIT_COMPLAINT = b"[FATAL tini ("
 KILLED = 137
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -95,7 +96,8 @@ def run_container(
         api.create_container_from_config(_configure(api, plan), name)
         return _run(api, name, plan, seconds, cancelled)
     except docker.errors.APIError as error:
-        reason = FailureReason.NO_DAEMON if error.is_server_error() and "No such file" not in str(error) else None
+        is_daemons = error.is_server_error() and "No such file" not in str(error) and "OCI runtime" not in str(error)
+        reason = FailureReason.NO_DAEMON if is_daemons else None
         return LocalFailure(reason or FailureReason.CANNOT_START, f"the container did not start: {error.explanation}")
     except DAEMON_ERRORS as error:
         return LocalFailure(FailureReason.NO_DAEMON, f"the container daemon failed in mid-task: {error}")
@@ -172,7 +174,7 @@ def _collect(stream: Iterator[Any], limits: ContainerLimits, guard: Guard) -> tu
             if len(out) > room and not guard.reason:
                 guard.reason = "stdout"  # not killed from here: a kill is answered only when all output is read
         if err:
-            stderr += err[: limits.stderr_bytes - len(stderr)]
+            stderr += err[: max(limits.stderr_bytes, JUDGED_BYTES) - len(stderr)]
     return bytes(stdout), bytes(stderr)
 
 
@@ -211,6 +213,7 @@ def _judge(ended: Ended, reason: str, was_oom: bool, plan: Plan) -> Ended | Loca
     if ended.exit_code == KILLED:
         return LocalFailure(FailureReason.WORKER_DIED, "it was killed (SIGKILL), by itself or from outside")
     if ended.exit_code in (126, 127) and ended.stderr.startswith(INIT_COMPLAINT):
-        text = ended.stderr.decode(errors="replace").strip()[:400]
+        text = "".join(c if c.isprintable() else "?" for c in ended.stderr.decode(errors="replace").strip()[:400])
         return LocalFailure(FailureReason.CANNOT_START, f"{plan.command[0]!r} cannot be executed: {text}")
+    ended.stderr = ended.stderr[: plan.limits.stderr_bytes]
     return ended

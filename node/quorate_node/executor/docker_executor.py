@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import threading
 from collections.abc import Callable
 
@@ -28,6 +29,7 @@ from quorate_node.executor.docker_folders import TaskFolders, make_folders, remo
 from quorate_node.executor.docker_images import ImageNotAllowed, ImageShelf
 from quorate_node.executor.wasi.tree import OverLimit
 
+MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 ANSWER_S = 120.0  # what a daemon may take for one answer
 
 
@@ -84,6 +86,9 @@ class DockerExecutor:
         try:
             self._clean(api)
             name, config = self._shelf.get(api, spec.image, limits.image_bytes)
+            if config.architecture != (here := MACHINES.get(platform.machine(), platform.machine())):
+                text = f"the image is for {config.architecture[:40]!r}, and this host is {here}"
+                return LocalFailure(FailureReason.CANNOT_START, text)
             command = config.compute_command(spec.entrypoint, spec.args)
             with make_folders(settings.scratch, self._store, spec) as folders:
                 plan = Plan(

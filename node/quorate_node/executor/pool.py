@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from quorate.protocol.errors import Busy, DataError
+from quorate.protocol.errors import Busy, ConfigurationError, DataError
 from quorate.protocol.spec import CEILINGS, GIB
 from quorate_node.executor.base import (
     COMPILE_WALL_FACTOR,
@@ -129,6 +130,18 @@ class Worker:
             await self.reap()
 
 
+def find_host_fault() -> str | None:
+    """Why memory that a job's limits allow may be refused on this host alone: that would be a wrong vote."""
+    most, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if most != resource.RLIM_INFINITY:
+        return f"ulimit -d allows {most} bytes of data, so that jobs could end otherwise here: set it to unlimited"
+    try:
+        is_strict = Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2"
+    except OSError:  # another system
+        return None
+    return "vm.overcommit_memory is 2, so that jobs could end otherwise here: set it to 0 or 1" if is_strict else None
+
+
 class WorkerPool:
     """An `Executor` over `count` worker processes. Use as an async context manager.
 
@@ -156,7 +169,9 @@ class WorkerPool:
         self.restarts = 0
 
     async def start(self) -> None:
-        """Start the workers; WorkerCrashed if one cannot be."""
+        """Start the workers; WorkerCrashed if one cannot be, ConfigurationError where results could differ here."""
+        if (fault := find_host_fault()) is not None:
+            raise ConfigurationError(fault)
         self._is_started = True
         for _ in range(self._count):
             self._launch()

@@ -91,6 +91,11 @@ def test_a_good_archive_is_taken_by_its_id_alone() -> None:
         ([member("l", kind=tarfile.LNKTYPE, target="../x")], "leads out"),
         ([member("l", kind=tarfile.LNKTYPE, target="x")], "nothing before"),
         ([member("x", kind=b"S")], "type 'S'"),
+        (
+            [member("outputs", kind=tarfile.DIRTYPE), member("inputs", kind=tarfile.SYMTYPE, target="/outputs")],
+            "must be a folder",
+        ),
+        ([member("tmp", b"x")], "must be a folder"),
     ],
 )
 def test_a_hostile_layer_is_refused(layer: list[tuple[Any, bytes]], why: str) -> None:
@@ -252,3 +257,29 @@ def test_a_container_job_is_described_with_its_image(tmp_path: Path) -> None:
         prepare_container(store, CID)
     assert prepare_container(store, CID, image_id=ID).input_bytes is None
     store.close()
+
+
+def test_a_field_that_a_daemon_would_fold_into_another_is_refused() -> None:
+    with pytest.raises(ImageRefused, match="folds letters"):
+        verify(make_archive(GOOD, set_in("config", "Volume\u017f", value={"/x": {}})))
+
+
+def test_the_hosts_init_is_not_spoken_to() -> None:
+    """What it prints differs from host to host, and would be part of the result."""
+    with pytest.raises(ImageRefused, match="TINI_"):
+        verify(make_archive(GOOD, set_in("config", "Env", value=["TINI_VERBOSITY=3"])))
+    image = Image(archive=CID, id=ID)
+    for name in ("TINI_VERBOSITY", "LD_PRELOAD", "GLIBC_TUNABLES"):
+        with pytest.raises(ValidationError, match=f"env must not set {name}"):
+            ContainerSpec(image, env={name: "3"})
+    for place in ("/sbin/docker-init", "/proc/self/exe", "/dev/fd/3"):
+        with pytest.raises(ValidationError, match="but the host's"):
+            ContainerSpec(image, entrypoint=(place,))
+
+
+def test_a_tar_that_readers_read_differently_is_refused() -> None:
+    head = tarfile.TarInfo("x")
+    head.pax_headers = {"path": "y"}
+    record = head.tobuf(tarfile.PAX_FORMAT)[:1024]  # the extended header with its record
+    with pytest.raises(ImageRefused, match="readers differ"):
+        verify(make_archive(record + record + make_tar([member("x", b"1")])))

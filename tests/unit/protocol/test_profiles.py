@@ -101,3 +101,9 @@ def test_a_job_over_a_dataset_fits_the_classes_for_it_and_no_other_does() -> Non
     assert [(each.image, each.dataset) for each in both] == [(IMAGE, CID), (IMAGE, None), (None, CID), (None, None)]
     assert Description(WASM_PROFILE, dataset=CID).find_objection(judged=True) is None
     assert Description(DOCKER_PROFILE, dataset=CID).find_objection(judged=True)
+
+
+def test_another_program_of_an_image_is_not_what_its_class_has_judged() -> None:
+    other = ContainerSpec(Image(archive=CID, id=IMAGE), entrypoint=("/bin/other",))
+    assert list_fitting(other) == (Description(DOCKER_PROFILE),)
+    assert not fits(other, Description(DOCKER_PROFILE, image=IMAGE).digest)
