@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+import quorate
 from quorate.protocol.errors import QuorateError
 from quorate_node.cli import classes, datasets, programs, store
 from quorate_node.cli.options import DEFAULT_HOME, HomeOption, OperatorsOption
@@ -22,6 +23,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(quorate.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def configure(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Run a Quorate node: stake, be drawn, execute, vote, earn."""
 
 
 AmountArgument = Annotated[str, typer.Argument(help="Wei, or ether as in 1.5ether.")]

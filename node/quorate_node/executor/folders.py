@@ -35,11 +35,13 @@ class Folder:
         """`HOST::GUEST`; without `::GUEST` the guest sees it under the same name. Raises ConfigurationError."""
         host, sign, guest = text.rpartition("::")
         source = Path(host if sign else text).expanduser()
-        name = os.fsencode(guest if sign else text)
+        if sign and not host:
+            raise ConfigurationError(f"--dir {text!r} names no folder of this machine: give HOST::GUEST, as .::{guest}")
         if not source.is_dir():
-            raise ConfigurationError(f"{source} is not a folder: give --dir HOST::GUEST")
+            raise ConfigurationError(f"{str(source)!r} is not a folder: give --dir HOST::GUEST")
+        name = _guest_name(text, guest if sign else text)
         if not name or len(name) > MAX_PATH_BYTES:
-            raise ConfigurationError(f"the guest's name in --dir {text} must have 1 to {MAX_PATH_BYTES} bytes")
+            raise ConfigurationError(f"the guest's name in --dir {text!r} must have 1 to {MAX_PATH_BYTES} bytes")
         return cls(source, name)
 
 

@@ -13,6 +13,7 @@ import pytest
 import wasmtime
 from tests.unit.executor.test_runner import opened, program, text
 
+import quorate
 from quorate.protocol.errors import ConfigurationError, DataError
 from quorate.protocol.spec import Limits
 from quorate_node.cli.main import app, report
@@ -268,9 +269,48 @@ def test_names_that_no_program_can_say_are_refused(try_it: Callable[..., Any], t
 def test_folders_are_parsed(tmp_path: Path) -> None:
     assert Folder.parse(f"{tmp_path}::/") == Folder(tmp_path, b"/")
     assert Folder.parse(str(tmp_path)) == Folder(tmp_path, str(tmp_path).encode())
-    for text_ in (f"{tmp_path}::", "/nowhere::/", ""):
-        with pytest.raises(ConfigurationError):
+    for text_, words in (
+        (f"{tmp_path}::", "1 to 4096 bytes"),
+        (f"{tmp_path}::{'x' * 4097}", "1 to 4096 bytes"),
+        ("/nowhere::/", "not a folder"),
+        (f"{tmp_path}:/", "not a folder"),
+        ("", "1 to 4096 bytes"),
+        ("::/", "names no folder"),
+        (f"{tmp_path}::" + os.fsdecode(b"\xff"), "UTF-8"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
             Folder.parse(text_)
+
+
+def test_folders_have_any_name_and_may_be_relative_or_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, try_it: Callable[..., Any]
+) -> None:
+    """Each is the same folder with one file, which the program cannot make anew where it is there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a:b::c" / "d").mkdir(parents=True)
+    kept = tmp_path / "a:b::c" / "d" / "f"
+    kept.write_bytes(b"kept")
+    kept.chmod(0o444)
+    (tmp_path / "link").symlink_to("a:b::c/d")
+    step = (
+        f"(if (call $path_open (i32.const 3) (i32.const 0) (i32.const 512) (i32.const 1) (i32.const 5) (i64.const 64)"
+        f" (i64.const 0) (i32.const 0) (i32.const 0)) (then {exit_with(9)}))"
+    )
+    wasm = wat(step, data=HELLO + text(512, "f"))
+    for given in ("a:b::c/d::/", "a:b::c/d/::g", "./a:b::c/d::fs.dir/", "link::/", f"{tmp_path}/link/::a:b"):
+        assert try_it(wasm, Folder.parse(given)).code == 9, given
+    monkeypatch.chdir(tmp_path / "link")
+    assert Folder.parse(".") == Folder(Path(), b".")
+    assert try_it(wasm, Folder.parse(".")).code == 9
+    assert kept.read_bytes() == b"kept"
+    assert try_it(wasm, Folder.parse(f"{tmp_path}::/")).code == 0
+
+
+def test_node_tells_its_version(capfd: Any) -> None:
+    with pytest.raises(SystemExit) as caught:
+        app(["--version"], standalone_mode=True)
+    assert caught.value.code == 0
+    assert capfd.readouterr() == (f"{quorate.__version__}\n", "")
 
 
 def test_modules_that_no_job_can_have_are_not_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import suppress
 from typing import Any
 
@@ -22,7 +23,14 @@ from quorate_node.executor.wasi.abi import (
     Errno,
     WasiError,
 )
-from quorate_node.executor.wasi.host import CLOCK_STEP_NS, FUEL_PER_STEP, GuestTrap, OutOfFuel, ProgramExit
+from quorate_node.executor.wasi.host import (
+    BYTES_PER_FUEL,
+    CLOCK_STEP_NS,
+    FUEL_PER_STEP,
+    GuestTrap,
+    OutOfFuel,
+    ProgramExit,
+)
 from quorate_node.executor.wasi.linking import FUNCTIONS, SIGNATURES
 from quorate_node.executor.wasi.memory import GuestFault
 from quorate_node.executor.wasi.tree import OverLimit
@@ -98,6 +106,52 @@ def test_buffers_for_an_empty_input_cost_fuel(guest: Any) -> None:
     files.fd_read(guest.host, 0, table, 1000, 8192)
     assert guest.number(8192) == 0
     assert guest.spent - before == 1000 * FUEL_PER_STEP
+
+
+def test_reading_and_listing_are_paid_for_before_they_are_done(guest: Any) -> None:
+    """A program without fuel gets no work out of its host: nothing is copied, no position moves, no list is made."""
+    number, root = create(guest, b"f", bytes(range(100, 200))), OUT
+    files.fd_seek(guest.host, number, 20, 0, 0)
+    pay, budget = guest.host.spend, 0
+
+    def spend(fuel: int) -> None:
+        if guest.spent + fuel > budget:
+            raise OutOfFuel
+        pay(fuel)
+
+    guest.host.spend = spend
+    for call, args in ((files.fd_read, ()), (files.fd_pread, (20,))):
+        iovec, guest.spent = guest.iovec(bytes(100)), 0
+        budget = FUEL_PER_STEP + 80 // BYTES_PER_FUEL - 1
+        with pytest.raises(OutOfFuel):
+            call(guest.host, number, *iovec, *args, 0)
+        assert guest.host.memory.read(4096, 100) == bytes(100)
+        budget, guest.spent = budget + 1, 0
+        call(guest.host, number, *iovec, *args, 0)
+        assert guest.host.memory.read(4096, 100) == bytes(range(120, 200)) + bytes(20)
+        assert (guest.number(), guest.spent) == (80, budget)
+    budget, guest.spent = FUEL_PER_STEP - 1, 0
+    with pytest.raises(OutOfFuel):
+        files.fd_readdir(guest.host, root, 8192, 4096, 0, 0)
+    assert guest.host.fds[root].listing is None
+
+
+def test_reading_goes_through_buffers_in_order_and_stops_at_the_end(guest: Any) -> None:
+    """Buffers may have no bytes, and may lie within each other; those behind the file's end stay as they are."""
+    number = create(guest, b"f", b"abcdefg")
+    for offset, want in (
+        (0, (7, b"abcdefg.....")),
+        (6, (1, b"g...........")),
+        (7, (0, b"." * 12)),
+        (99, (0, b"." * 12)),
+    ):
+        guest.put(b"." * 12, 4096)
+        guest.put(struct.pack("<8I", 4096, 3, 5000, 0, 4099, 5, 4104, 2), 2048)
+        files.fd_pread(guest.host, number, 2048, 4, offset, 0)
+        assert (guest.number(), guest.host.memory.read(4096, 12)) == want
+    guest.put(struct.pack("<4I", 4096, 3, 4097, 3), 2048)
+    files.fd_pread(guest.host, number, 2048, 2, 0, 0)
+    assert guest.host.memory.read(4096, 4) == b"adef"
 
 
 def test_a_descriptor_on_a_subdirectory_confines_too(guest: Any) -> None:

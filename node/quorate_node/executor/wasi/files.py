@@ -146,15 +146,16 @@ def fd_filestat_set_times(host: Host, number: int, atim: int, mtim: int, flags: 
 
 def _read_at(host: Host, file: File, iovecs: int, count: int, offset: int) -> int:
     host.charge_steps(count)
-    data, start = file.data, offset
-    for target in host.memory.iovecs(iovecs, count):
-        chunk = data[offset : offset + len(target)]
+    data, targets, at = file.data, host.memory.iovecs(iovecs, count), offset
+    size = min(sum(map(len, targets)), max(0, len(data) - offset))
+    host.charge_bytes(size)
+    for target in targets:
+        chunk = data[at : at + len(target)]
         target[: len(chunk)] = chunk
-        offset += len(chunk)
+        at += len(chunk)
         if len(chunk) < len(target):
             break
-    host.charge_bytes(offset - start)
-    return offset - start
+    return size
 
 
 def fd_read(host: Host, number: int, iovecs: int, count: int, result: int) -> None:
@@ -277,8 +278,8 @@ def fd_prestat_dir_name(host: Host, number: int, pointer: int, length: int) -> N
 
 def _listing(host: Host, fd: Descriptor, directory: Directory) -> list[tuple[bytes, Node]]:
     """`.`, `..` and the entries in bytewise order. `..` shows no inode but its own: what lies above is out of reach."""
+    host.charge_steps(len(directory.entries))
     entries = sorted(directory.entries.items())
-    host.charge_steps(len(entries))
     above = directory if fd.preopen is not None or directory.parent is None else directory.parent
     return [(b".", directory), (b"..", above), *entries]
 
