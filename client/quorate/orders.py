@@ -65,7 +65,13 @@ def choose_class_for(gateway: ChainGateway, spec: AnySpec, wishes: OrderWishes, 
     def object_to(candidate: Candidate) -> str | None:
         if candidate.units < (wishes.min_units or 0):
             return f"it has {candidate.units} units, below min_units {wishes.min_units}"
-        seats = choose_seats(gateway, candidate.class_id, wishes, rounds)
+        stakes = _list_stakes(gateway)
+        if stakes[candidate.class_id] < 2 * wishes.adversary * sum(stakes.values()):
+            return f"whoever has {wishes.adversary:.0%} of all stake could be half of it"
+        try:
+            seats = choose_seats(gateway, candidate.class_id, wishes, rounds)
+        except ValidationError as error:
+            return str(error)
         if seats > candidate.members // 2:
             return f"it has {candidate.members} members, too few for {seats} seats"
         return None
@@ -128,9 +134,13 @@ def choose_seats(gateway: ChainGateway, class_id: int, wishes: OrderWishes, roun
         raise ValidationError("give either seats or a confidence")
     if not 0 < wishes.confidence < 1:
         raise ValidationError(f"confidence {wishes.confidence} must lie between 0 and 1, such as 0.999")
-    stakes = {id_: _stake_of_class(gateway, id_) for id_ in range(1, gateway.class_count() + 1)}
+    stakes = _list_stakes(gateway)
     error = 1 - wishes.confidence
     return compute_least_seats_in_network(wishes.adversary, error, rounds, sum(stakes.values()), stakes[class_id])
+
+
+def _list_stakes(gateway: ChainGateway) -> dict[int, int]:
+    return {id_: _stake_of_class(gateway, id_) for id_ in range(1, gateway.class_count() + 1)}
 
 
 def _stake_of_class(gateway: ChainGateway, class_id: int) -> int:

@@ -1,4 +1,7 @@
-"""Which class is asked: one that is for the program, and where it can be one whose members hold the input already."""
+"""Which class is asked: one that is for the program, and where it can be one whose members hold the input already.
+
+Anybody may make a class and be all of its members, so none is asked unnamed that an adversary could be half of.
+"""
 
 from __future__ import annotations
 
@@ -70,13 +73,17 @@ def choose(candidates: Iterable[Candidate], spec: AnySpec, usual: int, locality:
         raise WrongClass(f"no class can be asked whose members hold {spec.input or 'an input'}: {why}")
     if not isinstance(spec, ContainerSpec):
         return usual
-    general = [each for each in found if not each.is_local]
+    general = {each.class_id: object_to(each) for each in found if not each.is_local}
     if not general:
         names = ", and none for ".join(str(each) for each in list_fitting(spec) if each.dataset is None)
         raise WrongClass(
             f"no class here has members for {names}: operators make and join one with `quorate-node class`"
         )
-    return general[0].class_id
+    good = [class_id for class_id, objection in general.items() if objection is None]
+    if not good:
+        why = "; ".join(f"class {class_id}: {objection}" for class_id, objection in general.items())
+        raise WrongClass(f"no class is asked unless it is named, with --class: {why}")
+    return good[0]
 
 
 def choose_class(

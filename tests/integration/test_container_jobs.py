@@ -30,7 +30,7 @@ from quorate.orders import OrderWishes
 from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.container import ContainerSpec
-from quorate.protocol.params import LOCAL
+from quorate.protocol.params import ETHER, LOCAL
 from quorate.sdk import QuorateClient
 
 NARROW, PLAIN, GPU = 2, 3, 4
@@ -79,7 +79,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     try:
         settings = {"docker_host": daemon.host, "workers": 2}
         liars = {2: lying_farm("9-12", "always_lie")}
-        with three_farms(folder, 4, liars, settings=settings, share_executions=False) as devnet:
+        with three_farms(
+            folder, 4, liars, settings=settings, share_executions=False, spare_stake_wei=2 * ETHER
+        ) as devnet:
             (folder / "devnet").symlink_to(devnet.options.home)
             image_id = json.loads(built.stdout)["image_id"]
             found = Network(devnet, folder, daemon.host, folder / "lots.tar", image_id)
@@ -92,9 +94,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
 def found_classes(network: Network) -> None:
     """As operators would: each for the image and for all images, one of them for a GPU."""
     image = f"image={network.image_id}"
-    made = network.operator(0, "class", "create", "quorate-docker-1", image, "--unit", "0.02ether")
+    made = network.operator(0, "class", "create", "quorate-docker-1", image, "--unit", "0.05ether")
     assert (made["class"], made["judged"]) == (NARROW, True)
-    made = network.operator(0, "class", "create", "quorate-docker-1", "--unit", "0.02ether")
+    made = network.operator(0, "class", "create", "quorate-docker-1", "--unit", "0.05ether")
     assert (made["class"], made["judged"]) == (PLAIN, False)
     made = network.operator(1, "class", "create", "quorate-gpu-1", "gpu=nvidia-l4")
     assert (made["class"], made["judged"]) == (GPU, False)
@@ -122,6 +124,8 @@ def test_a_container_goes_all_the_way_and_its_liar_is_slashed(network: Network) 
         assert f"class {NARROW}, 3 seats" in said
         assert (out / "outputs" / "count").read_text() == "1000\n"
         assert receipt["verdict"] == "accepted", receipt
+        shown = run_quorate("job", "describe", receipt["job_id"], home=network.folder)
+        assert f"{network.image_id} count" in shown.stdout, shown.stderr
         if slashed := find_events(network.devnet, events.OperatorSlashed, start):
             break
     check_the_end(network.devnet)

@@ -63,8 +63,10 @@ def test_jobs_go_to_where_the_data_is(devnet: Devnet, dataset: Path, tmp_path: P
         root = owner.store.add_path(dataset)
         early = run_node_command("dataset", "join", str(root), home=devnet.nodes[0].home)
         assert (early.returncode, "with --create it is made" in early.stderr) == (2, True)
+        words = ["class", "create", "quorate-wasm-1", f"dataset={root}", "--unit", "0.05ether"]  # not too small to ask
+        assert run_node_command(*words, home=devnet.nodes[0].home).returncode == 0
         for node in HOLDERS:
-            found = operator(devnet, node, "join", str(root), "--provider", url, *(["--create"] if node == 0 else []))
+            found = operator(devnet, node, "join", str(root), "--provider", url)
             assert (found["class"], found["files"], found["bytes"]) == (CLASS, 5, 1_500_000)
             assert found["received_bytes"] > 1_500_000
         absent = run_node_command(

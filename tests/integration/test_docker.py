@@ -118,6 +118,7 @@ def test_what_hosts_may_see_differently_is_no_vote(bench: Bench) -> None:
     expect(bench.run("memory"), FailureReason.MEMORY_LIMIT, "memory_bytes")
     expect(bench.run("child"), FailureReason.MEMORY_LIMIT, "memory_bytes")
     expect(bench.run("kill"), FailureReason.WORKER_DIED, "SIGKILL")
+    expect(bench.run("exit", "143"), FailureReason.WORKER_DIED, "SIGTERM")
     expect(bench.run("sleep", timeout_s=0.5), FailureReason.TIMEOUT, "all the time")
     short = replace(LIMITS, fuel=CONTAINER_FUEL_RATE // 2)
     expect(bench.run("sleep", limits=short), FailureReason.TIMEOUT, "all the time")
@@ -247,23 +248,28 @@ def test_a_node_that_was_killed_cleans_up_when_it_is_back(bench: Bench) -> None:
     api.close()
 
 
-def test_a_daemon_that_dies_in_mid_task_is_no_vote_and_no_hang(bench: Bench) -> None:
-    daemon, before = Daemon(bench.folder / "mortal"), find_programs()
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_daemon_that_dies_in_mid_task_is_no_vote_and_no_hang(bench: Bench, how: signal.Signals) -> None:
+    daemon, before = Daemon(bench.folder / f"mortal-{how}"), find_programs()
 
     async def kill() -> Any:
         executor = bench.make("mortal-scratch", host=daemon.host)
         running = asyncio.create_task(executor.execute(ContainerTask(bench.spec("sleep")), timeout_s=60))
         await asyncio.to_thread(wait_for_container, api)
-        os.kill(daemon.pid, signal.SIGKILL)
+        os.kill(daemon.pid, how)
         return await running
 
     api = connect(daemon.host)
     try:
-        expect(asyncio.run(kill()), FailureReason.NO_DAEMON, "daemon")
+        outcome = asyncio.run(kill())
+        assert isinstance(outcome, LocalFailure), outcome
+        # One that is told to end kills its containers first, at once, and may tell of that.
+        assert outcome.reason in {FailureReason.NO_DAEMON, FailureReason.WORKER_DIED}
+        assert how is signal.SIGTERM or outcome.reason is FailureReason.NO_DAEMON
     finally:
         api.close()
         daemon.stop()
-    assert str(bench.folder / "mortal") not in Path("/proc/mounts").read_text()
+    assert str(bench.folder / f"mortal-{how}") not in Path("/proc/mounts").read_text()
     assert find_programs() <= before  # the container of a daemon that was killed is no orphan
 
 

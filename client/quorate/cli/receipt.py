@@ -58,11 +58,19 @@ def _describe_verdict(receipt: Mapping[str, Any]) -> str:
     return f"accepted; final at {format_time(final_at)}, unless it is disputed" if final_at else "accepted"
 
 
+def _name_program(spec: Mapping[str, Any]) -> str:
+    """A module's CID; of a container its image, and what is run in place of the image's own program."""
+    if "module" in spec:
+        return str(spec["module"])
+    image = spec["image"]
+    return " ".join([image["id"] or image["reference"], *map(shlex.quote, spec["entrypoint"] or ())])
+
+
 def _list_facts(receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     order, spec = receipt["order"], receipt["spec"]
     if receipt["result_cid"]:
         yield "result", receipt["result_cid"]
-    yield "program", " ".join([spec["module"], *map(shlex.quote, spec["args"])])
+    yield "program", " ".join([_name_program(spec), *map(shlex.quote, spec["args"])])
     if spec["input"]:
         yield "input", f"{spec['input']}, {order['input_bytes']:,} bytes"
     rounds = f"up to {1 + order['rounds']} rounds" if order["rounds"] else "one round"

@@ -25,7 +25,7 @@ OOM_GRACE_S = 0.5  # a child that ran out of memory must not pass for a result
 STUCK_S = 15.0  # after a kill; then the daemon is given up
 JUDGED_BYTES = 4096  # of standard error that are looked at, however few the spec wants kept
 INIT_COMPLAINT = b"[FATAL tini ("
-KILLED = 137
+KILLED = {137: "SIGKILL", 143: "SIGTERM"}  # as by a daemon or a host that shuts down
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 DAEMON_ERRORS = (requests.exceptions.RequestException, docker.errors.DockerException, OSError)
 
@@ -132,7 +132,7 @@ def _configure(api: docker.APIClient, plan: Plan) -> Any:
     return api.create_container_config(
         plan.image, list(plan.command[1:]), entrypoint=[plan.command[0]], hostname="quorate", environment=env,
         user=f"{NOBODY}:{NOBODY}", working_dir=plan.working_dir or "/", labels={LABEL: plan.owner},
-        network_disabled=True, healthcheck={"test": ["NONE"]}, host_config=host,
+        network_disabled=True, stop_signal="SIGKILL", healthcheck={"test": ["NONE"]}, host_config=host,
     )  # fmt: skip
 
 
@@ -210,8 +210,10 @@ def _judge(ended: Ended, reason: str, was_oom: bool, plan: Plan) -> Ended | Loca
     if was_oom:
         text = f"it needs more than memory_bytes = {plan.limits.memory_bytes}"
         return LocalFailure(FailureReason.MEMORY_LIMIT, text)
-    if ended.exit_code == KILLED:
-        return LocalFailure(FailureReason.WORKER_DIED, "it was killed (SIGKILL), by itself or from outside")
+    if ended.exit_code in KILLED:
+        return LocalFailure(
+            FailureReason.WORKER_DIED, f"it was killed ({KILLED[ended.exit_code]}), by itself or from outside"
+        )
     if ended.exit_code in (126, 127) and ended.stderr.startswith(INIT_COMPLAINT):
         text = "".join(c if c.isprintable() else "?" for c in ended.stderr.decode(errors="replace").strip()[:400])
         return LocalFailure(FailureReason.CANNOT_START, f"{plan.command[0]!r} cannot be executed: {text}")

@@ -45,7 +45,11 @@ def test_webassembly_goes_to_its_usual_class_unless_another_holds_the_input() ->
 def test_a_container_goes_where_its_vote_is_worth_most() -> None:
     assert choose(CONTAINERS, CONTAINER, USUAL, Locality.PREFER, nothing) == 10
     assert choose(CONTAINERS, CONTAINER, USUAL, Locality.IGNORE, nothing) == 11
-    assert choose(CONTAINERS, CONTAINER, USUAL, Locality.PREFER, all_of_it) == 11
+    assert (
+        choose(CONTAINERS, CONTAINER, USUAL, Locality.PREFER, lambda each: None if each.class_id > 11 else "no") == 12
+    )
+    with pytest.raises(WrongClass, match="unless it is named, with --class: class 11: too small; class 13"):
+        choose(CONTAINERS, CONTAINER, USUAL, Locality.PREFER, all_of_it)
     assert choose(CONTAINERS[3:], CONTAINER, USUAL, Locality.PREFER, nothing) == 13
     with pytest.raises(WrongClass, match="make and join one"):
         choose([], CONTAINER, USUAL, Locality.PREFER, nothing)
