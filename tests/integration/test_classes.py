@@ -20,7 +20,7 @@ from tests.integration.network import (
     wait_for,
 )
 
-from quorate import orders
+from quorate import placement
 from quorate.chain import calls
 from quorate.chain.account import SigningAccount
 from quorate.devnet.devnet import Devnet
@@ -81,7 +81,7 @@ def test_two_profiles_side_by_side(devnet: Devnet, tmp_path: Path, monkeypatch: 
     with requester(devnet, tmp_path / "careful", class_id=2) as careful, pytest.raises(WrongClass, match="class 2"):
         careful.submit(seats=2)
     # Nobody can keep a requester from signing such an order with a client of its own.
-    monkeypatch.setattr(orders, "check_fits", lambda spec, class_id, profile: None)
+    monkeypatch.setattr(placement, "check_fits", lambda spec, class_id, profile: None)
     start, books = Chain(devnet).head().number, Books(devnet)
     stakes = [books.stake_of([operator]) for operator in range(1, 13)]
     with requester(devnet, tmp_path) as ours, requester(devnet, tmp_path, class_id=2) as others:

@@ -93,7 +93,7 @@ def test_nothing_of_another_job_or_of_the_node_is_to_be_found(bench: Bench) -> N
         shared = dict.fromkeys(("network_mode", "pid_mode"), f"container:{beside['Id']}")
         walls = {"binds": [f"{bench.folder}:/node:ro"], "cap_add": ["SYS_PTRACE"], **shared}
         _, found = await asyncio.to_thread(run_freely, api, bench.image.id, ["seek"], **walls)
-        api.kill(beside["Id"], "SIGTERM")
+        api.kill(beside["Id"], "SIGHUP")
         return await hiding, seeking, found
 
     with node_with_secrets(bench):
