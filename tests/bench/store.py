@@ -155,7 +155,7 @@ def measure_fetches(bench: Bench, home: Path, root: Cid) -> None:
             bench.record("fetches", row)
             target = home / "curled"
             car = f"{url}/ipfs/{root}?format=car&dag-scope=all"
-            spent, _ = timed(lambda: subprocess.run(["curl", "-sf", "-o", str(target), car], check=True))  # noqa: B023
+            spent, _ = timed(lambda: subprocess.run(["curl", "-sf", "-o", str(target), car], check=True))  # noqa: B023  (called at once)
             row = {"round": number, "what": "curl", "seconds": spent, "bytes": target.stat().st_size}
             bench.record("fetches", row)
             target.unlink()

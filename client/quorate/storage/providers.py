@@ -32,8 +32,8 @@ class ProviderBook:
     def order(self, providers: Sequence[str]) -> tuple[list[str], list[str]]:
         """Those to ask, each once, the slow ones last; and those that are left out, for they lied."""
         with self._lock:
-            now, groups = self._clock(), ([], [], [])  # type: tuple[float, tuple[list[str], list[str], list[str]]]
-            good, slow, banned = groups
+            now = self._clock()
+            good, slow, banned = list[str](), list[str](), list[str]()
             for name, provider in {each.rstrip("/"): each for each in reversed(providers)}.items():
                 record = self._records.get(name, _Record())
                 (banned if record.banned_until > now else slow if record.slow_until > now else good).append(provider)

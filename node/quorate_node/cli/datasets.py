@@ -88,12 +88,14 @@ def _describe(dataset: str, profile: Sequence[str]) -> Description:
 def hold(home: Path, root: Cid, providers: Sequence[str]) -> dict[str, Any]:
     """Fetch what is missing of a dataset, and pin it. Raises ContentUnavailable, and DataError for a full disk."""
     with closing(EmbeddedStore(home / "store")) as store:
+        was_pinned = root in store.pins()
         store.pin(root)  # before it is here: nothing of it may be thrown away meanwhile
         try:
             with _progress(str(root)) as tell:
                 report = fetch_dag(store, root, providers, on_progress=tell)
         except BaseException:
-            store.unpin(root)
+            if not was_pinned:  # what an earlier command pinned, a class may rely on
+                store.unpin(root)
             raise
         return {"dataset": str(root.to_v1()), "received_bytes": report.bytes} | measure(store, root)
 

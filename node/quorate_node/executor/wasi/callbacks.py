@@ -68,9 +68,9 @@ def run_export(store: wasmtime.Store, instance: wasmtime.Instance, name: bytes) 
     )
     assert is_found
     error = ffi.wasmtime_func_call(context, ctypes.byref(found.of.func), None, 0, None, 0, ctypes.byref(trap))
-    if error:  # type: ignore[truthy-bool]
+    if error:  # type: ignore[truthy-bool]  # as above
         raise wasmtime.WasmtimeError._from_ptr(error)
-    if trap:  # type: ignore[truthy-bool]
+    if trap:  # type: ignore[truthy-bool]  # as above
         raise wasmtime.Trap._from_ptr(trap)
 
 
