@@ -101,11 +101,14 @@ class Kubo:
 
     def kill(self) -> None:
         """As a power cut would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._reader.join()
-            self._process = None
+        if self._process is None:
+            return
+        # Taken before it is waited for: threads of a proxy may call this while another daemon is started.
+        process, reader, self._process = self._process, self._reader, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            reader.join()
 
     def empty(self) -> None:
         """Forget all content."""

@@ -2,7 +2,8 @@
 
 Each setting comes from the first of: an argument, the environment, QUORATE_HOME/config.json, and the config that
 `quorate devnet up` wrote to QUORATE_HOME/devnet. A passphrase is never an argument: other users see command lines.
-A file's passphrase file opens that file's keystore and no other.
+A file's passphrase file opens that file's keystore and no other. Relative paths of the environment are relative to
+where the command runs, those of a config file to QUORATE_HOME.
 
     QUORATE_HOME             folder of keys, jobs and content; ~/.quorate
     QUORATE_RPC_URL          the chain's JSON-RPC endpoint
@@ -33,6 +34,7 @@ from quorate.protocol.errors import ConfigurationError
 from quorate.storage.opening import is_address
 
 PASSPHRASE = "QUORATE_PASSPHRASE"
+PATHS = ("deployment", "keystore", "passphrase_file", "store")
 HINT = "start a local network with `quorate devnet up`, or set"
 
 
@@ -48,6 +50,7 @@ class Config:
     passphrase_file: Path | None = None
     collators: tuple[str, ...] = ()
     class_id: int = 1
+    profiles: tuple[str, ...] = ()  # descriptions of classes; on chain they are hashes
 
     @property
     def jobs(self) -> Path:
@@ -90,8 +93,11 @@ def load_config(home: Path | None = None, overrides: Mapping[str, Any] | None = 
     """Read the configuration. `overrides` maps names of Config's fields to arguments; None there means not given."""
     environment = os.environ
     home = (home or Path(environment.get("QUORATE_HOME") or Path.home() / ".quorate")).expanduser().absolute()
-    names = ("rpc_url", "deployment", "keystore", "passphrase_file", "store")
-    named: dict[str, Any] = {name: text for name in names if (text := environment.get(f"QUORATE_{name.upper()}"))}
+    named: dict[str, Any] = {}
+    for name in ("rpc_url", *PATHS):
+        if text := environment.get(f"QUORATE_{name.upper()}"):
+            is_path = name in PATHS and not is_address(text)
+            named[name] = str(Path(text).expanduser().absolute()) if is_path else text
     if collators := environment.get("QUORATE_COLLATORS"):
         named["collators"] = [url.strip() for url in collators.split(",") if url.strip()]
     # The environment's passphrase stays with an option's keystore: whoever named both means both.
@@ -127,6 +133,9 @@ def _build(home: Path, values: Mapping[str, Any]) -> Config:
         return home / Path(str(values[name])).expanduser() if name in values else None
 
     collators, class_id = values.get("collators", ()), values.get("class_id", 1)
+    profiles = values.get("profiles", ())
+    if not isinstance(profiles, list | tuple) or not all(isinstance(each, str) for each in profiles):
+        raise ConfigurationError(f"profiles must be a list of classes' descriptions, not {profiles!r}")
     if isinstance(collators, str) or not all(str(url).startswith(("http://", "https://")) for url in collators):
         raise ConfigurationError(f"collators must be a list of http:// URLs, not {collators!r}")
     return Config(
@@ -138,4 +147,5 @@ def _build(home: Path, values: Mapping[str, Any]) -> Config:
         passphrase_file=path("passphrase_file"),
         collators=tuple(str(url).rstrip("/") for url in collators),
         class_id=int(class_id),
+        profiles=tuple(profiles),
     )

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import httpx
 
+from quorate.answers import PLAIN, bound_answer
 from quorate.chain.types import to_hex
-from quorate.messages import ExtensionMessage, OrderMessage
+from quorate.messages import ExtensionMessage, JobLogs, OrderMessage
 from quorate.protocol.errors import ConfigurationError, RecoverableError, ValidationError
 from quorate.protocol.jsontext import load_json
+from quorate.protocol.spec import Limits
 from quorate.protocol.types import JobId, SignedOrder
+from quorate.spec import PreparedSpec
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
+from quorate.storage.tls import find_context
 
 ORDERS_PATH = "/quorate/v1/orders"
 EXTENSIONS_PATH = "/quorate/v1/extensions"
 HINTS_PATH = "/quorate/v1/hints"
+LOGS_PATH = "/quorate/v1/logs"
 IMPORT_PATH = "/quorate/v1/import"
 TIMEOUT_S = 15.0
 HINTS_TIMEOUT_S = 1.0
 PUSH_TIMEOUT_S = 120.0
+REMEMBER_S = 300.0
+MOST_REMEMBERED = 10_000
 
 
 class CollatorAway(RecoverableError):
@@ -33,12 +43,42 @@ class OrderRefused(ValidationError):
     """A collator looked at the order and will not post it."""
 
 
+class Pushed:
+    """What nodes have taken of late, and hold for days: it need not go there again. Safe between threads.
+
+    A node that did not answer may come back with another store: it is to be forgotten.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._until: dict[tuple[str, Cid], float] = {}
+
+    def note(self, url: str, root: Cid) -> None:
+        """It was taken."""
+        with self._lock:
+            if len(self._until) >= MOST_REMEMBERED:
+                self._until.clear()
+            self._until[url, root] = self._clock() + REMEMBER_S
+
+    def knows(self, url: str, root: Cid) -> bool:
+        """Whether it was, in the last REMEMBER_S seconds."""
+        with self._lock:
+            return self._clock() < self._until.get((url, root), 0.0)
+
+    def forget(self, url: str) -> None:
+        """All that a node took."""
+        with self._lock:
+            self._until = {key: until for key, until in self._until.items() if key[0] != url}
+
+
 @contextmanager
 def open_http(url: str, timeout_s: float = TIMEOUT_S) -> Iterator[httpx.Client]:
-    """A client for one origin; a proxy from the environment never sees loopback."""
-    parts = urlsplit(url)
-    is_loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    with httpx.Client(timeout=timeout_s, verify=parts.scheme == "https", trust_env=not is_loopback) as client:
+    """A client for one origin, whose answers are bounded; a proxy from the environment never sees loopback."""
+    trust_env = urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1")
+    context, hooks = find_context(url, trust_env=trust_env), {"response": [bound_answer]}
+    with httpx.Client(
+        timeout=timeout_s, verify=context, trust_env=trust_env, headers=PLAIN, event_hooks=hooks
+    ) as client:
         yield client
 
 
@@ -108,16 +148,79 @@ def send_extension(message: ExtensionMessage, collators: Sequence[str]) -> str:
     raise CollatorAway(f"no collator took the extension ({'; '.join(problems) or 'none is configured'}): try again")
 
 
-def push_content(store: BlobStore, roots: Sequence[Cid], url: str) -> None:
-    """Copy whole DAGs to a node's store. Raises CollatorAway or OrderRefused."""
-    for root in roots:
+def push_content(store: BlobStore, roots: Sequence[Cid], url: str, pushed: Pushed | None = None) -> None:
+    """Copy whole DAGs to a node's store: the first, which tells whether it is there, and those that are not `pushed`.
+
+    Raises CollatorAway or OrderRefused.
+    """
+    pushed = pushed or Pushed()
+    for root in [*roots[:1], *(each for each in roots[1:] if not pushed.knows(url, each))]:
         try:
             with open_http(url, PUSH_TIMEOUT_S) as client:
                 answer = client.post(f"{url}{IMPORT_PATH}", params={"root": str(root)}, content=store.export_car(root))
         except httpx.HTTPError as error:
+            pushed.forget(url)
             raise CollatorAway(f"{url} did not take {root}: {type(error).__name__} {error}; try again") from error
         if answer.is_error:
             raise OrderRefused(f"{url} refused {root}: {read_error(answer)}")
+        pushed.note(url, root)
+
+
+def ask_logs(job_id: JobId, nodes: Sequence[str]) -> JobLogs:
+    """What a job's seats did for it, as the first node that answers hears of them. Raises CollatorAway."""
+    problems = []
+    for url in nodes:
+        try:
+            with open_http(url) as client:
+                answer = client.get(f"{url}{LOGS_PATH}/{to_hex(job_id)}")
+            if answer.is_success:
+                return JobLogs.model_validate_json(answer.content)
+            problems.append(f"{url}: {read_error(answer)}")
+        except (httpx.HTTPError, ValueError) as error:
+            problems.append(f"{url}: {type(error).__name__} {error}".strip())
+    raise CollatorAway(f"no node tells of the job ({'; '.join(problems) or 'set QUORATE_COLLATORS'}): try again")
+
+
+def offer_content(
+    store: BlobStore,
+    prepared: PreparedSpec,
+    providers: Sequence[str],
+    collators: Sequence[str],
+    pushed: Pushed | None = None,
+) -> Sequence[str]:
+    """Hold what a job needs, and see to it that somebody serves it: `providers`, or else the first collator, to which
+    goes what is not `pushed`."""
+    spec = Cid.parse(prepared.spec.cid)
+    store.hold([spec, *prepared.roots])
+    if not providers:
+        return push_what_is_here(store, [spec, *prepared.roots], collators, pushed)
+    if replace(prepared.spec.limits, fuel=Limits().fuel) != Limits():
+        show_spec(store, spec, collators)
+    return providers
+
+
+def push_what_is_here(
+    store: BlobStore, roots: Sequence[Cid], collators: Sequence[str], pushed: Pushed | None = None
+) -> list[str]:
+    """Push those of the roots that are in the store whole to the first collator that answers; its URL, which serves
+    them then. Raises CollatorAway when none does, OrderRefused when one refuses."""
+    whole, away = [root for root in roots if store.is_complete(root)], None
+    for url in collators:
+        try:
+            push_content(store, whole, url, pushed)
+            return [url]
+        except CollatorAway as error:
+            away = error
+    if away is not None:
+        raise away
+    return []
+
+
+def show_spec(store: BlobStore, spec: Cid, collators: Sequence[str]) -> None:
+    """Let a collator see limits that are not the usual ones: it refuses at once what it would not execute."""
+    for url in collators[:1]:
+        with suppress(RecoverableError, ValidationError):  # the order itself tells what is wrong there
+            push_content(store, [spec], url)
 
 
 def _read_job_id(answer: httpx.Response) -> str:

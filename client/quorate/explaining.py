@@ -13,8 +13,8 @@ REASON_MEANINGS = {
     "RESOURCES": "more memory or stack than they have, as by recursion without end, or than their operators allow",
     "TIME": "it was not compiled or not done in time",
     "DATA_MISMATCH": "the data is not what its order says",
-    "POLICY": "their operators do not take such work, as images of that registry",
-    "OTHER": "it could not be started, as a program that its image does not have, or one for another machine",
+    "POLICY": "their operators do not take such work (a list, a policy, a registry), or not pay so much for its data",
+    "OTHER": "it could not be started: the program is not in its image, or for another machine, or no daemon is there",
 }
 
 SKIP_HINTS = {

@@ -21,7 +21,8 @@ class JobRecord:
     """What we know of a job without asking anybody.
 
     `created_at` is unix seconds of this machine, `from_block` one before which the order cannot be posted, `seen` the
-    seconds from signature to each step as far as we watched, `result_cid` known after the result was fetched.
+    seconds from signature to each step as far as we watched, `result_cid` known after the result was fetched, `state`
+    the last step as we last saw it on the chain, and `is_closed` whether nothing can follow it any more.
     """
 
     job_id: JobId
@@ -37,6 +38,8 @@ class JobRecord:
     result_cid: str | None = None
     seen: dict[str, float] = field(default_factory=dict)
     kind: SignatureKind = SignatureKind.ECDSA
+    state: str | None = None
+    is_closed: bool = False
 
     @property
     def signed(self) -> SignedOrder:
@@ -55,6 +58,8 @@ class JobRecord:
             "providers": list(self.providers),
             "result_cid": self.result_cid,
             "seen": self.seen,
+            "state": self.state,
+            "is_closed": self.is_closed,
         } | values
 
     @classmethod
@@ -76,6 +81,8 @@ class JobRecord:
             result_cid=values["result_cid"],
             seen=values["seen"],
             kind=SignatureKind(values.get("kind", 0)),
+            state=values.get("state"),
+            is_closed=values.get("is_closed", False),
         )
 
 

@@ -37,6 +37,7 @@ MAX_LETTERS = 256
 MAX_MAIL_BYTES = 1 << 20
 MAX_CID_CHARS = 128
 MAX_ROOT_CHANGES = 2_000
+MAX_LOG_LINES = 200
 OPENING_BYTES = 2 + 1 + 32 + 16
 
 
@@ -160,14 +161,14 @@ class RootChange(BaseModel):
     """A root that is whole at the node now, with the bytes of its content; without them it is not any more."""
 
     cid: Annotated[str, Field(max_length=MAX_CID_CHARS)]
-    size: Annotated[int, Field(ge=0)] | None = None
+    size: Uint64 | None = None
 
 
 class RootsMessage(BaseModel):
     """`GET /quorate/v1/roots?epoch=…&since=…`: what is whole at the node, as changes; see `quorate_node.roots`."""
 
     epoch: Annotated[str, Field(max_length=64)]
-    next: Annotated[int, Field(ge=0)]
+    next: Uint64
     is_whole: bool
     changes: Annotated[list[RootChange], Field(max_length=MAX_ROOT_CHANGES)]
 
@@ -176,6 +177,51 @@ class LeavesMessage(BaseModel):
     """`GET /quorate/v1/leaves/{root}`: leaves under a Merkle root, in hex; each is the CID digest of a TaskResult."""
 
     leaves: list[str]
+
+
+class StatusQuery(Message):
+    """`POST /quorate/v1/status`: what does a node know and do?"""
+
+
+class StatusAnswer(Message):
+    """The document of `GET /quorate/v1/status`."""
+
+    status: dict[str, Any]
+
+
+class LogsQuery(Message):
+    """`POST /quorate/v1/logs`: what did a node do for a job?"""
+
+    job_id: Hex32
+
+
+class LogLine(BaseModel):
+    """One thing that happened: `at` in unix seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    at: Annotated[float, Field(ge=0)]
+    event: Annotated[str, Field(max_length=64)]
+    detail: Annotated[str, Field(max_length=400)] = ""
+
+
+class LogsAnswer(Message):
+    """The newest lines, in their order."""
+
+    lines: Annotated[list[LogLine], Field(max_length=MAX_LOG_LINES)]
+
+
+class SeatLog(BaseModel):
+    """What an operator's node did for a job, or why it does not say so."""
+
+    operator: int
+    lines: list[LogLine] = []
+    problem: str | None = None
+
+
+class JobLogs(BaseModel):
+    """`GET /quorate/v1/logs/{job_id}`: of all seats that were drawn for a job, as far as the node knows them."""
+
+    seats: list[SeatLog]
 
 
 class CommitmentsMessage(Message):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
-from quorate.chain.gateway import ChainGateway
-from quorate.placement import Candidate, Locality, choose_class
+from quorate.chain.glance import OrderChain
+from quorate.placement import Candidate, Locality, Objection, choose_class
 from quorate.protocol.confidence import compute_least_seats_in_network
-from quorate.protocol.container import AnySpec
 from quorate.protocol.errors import ProtocolViolation, ValidationError
 from quorate.protocol.params import BUNDLE_TASKS, FUEL_UNIT, Params
 from quorate.protocol.partition import count_bundles
@@ -59,14 +59,15 @@ class Quote:
     escrow: int
 
 
-def choose_class_for(gateway: ChainGateway, spec: AnySpec, wishes: OrderWishes, rounds: int, usual: int) -> int:
-    """The class to ask; see `quorate.placement`."""
+def make_objection(gateway: OrderChain, wishes: OrderWishes, rounds: int) -> Objection:
+    """Why an order by these wishes is not given to a class that it does not name. Raises ValidationError."""
+    _check_wishes(wishes)
+    stakes = cache(lambda: _list_stakes(gateway))
 
     def object_to(candidate: Candidate) -> str | None:
         if candidate.units < (wishes.min_units or 0):
             return f"it has {candidate.units} units, below min_units {wishes.min_units}"
-        stakes = _list_stakes(gateway)
-        if stakes[candidate.class_id] < 2 * wishes.adversary * sum(stakes.values()):
+        if stakes()[candidate.class_id] < 2 * wishes.adversary * sum(stakes().values()):
             return f"whoever has {wishes.adversary:.0%} of all stake could be half of it"
         try:
             seats = choose_seats(gateway, candidate.class_id, wishes, rounds)
@@ -76,42 +77,50 @@ def choose_class_for(gateway: ChainGateway, spec: AnySpec, wishes: OrderWishes, 
             return f"it has {candidate.members} members, too few for {seats} seats"
         return None
 
-    return choose_class(gateway, spec, wishes.class_id, usual, wishes.locality, object_to)
+    return object_to
+
+
+def choose_rounds(params: Params, wishes: OrderWishes) -> int:
+    """Rounds as wished, or as many as allowed. Raises ValidationError."""
+    rounds = params.max_rounds if wishes.rounds is None else wishes.rounds
+    if not 0 <= rounds <= params.max_rounds:
+        raise ValidationError(f"rounds {rounds} is out of range: choose 0 to {params.max_rounds}")
+    return rounds
 
 
 def build_order(
-    gateway: ChainGateway, requester: Address, usual_class: int, prepared: PreparedSpec, wishes: OrderWishes
+    gateway: OrderChain, requester: Address, usual_class: int, prepared: PreparedSpec, wishes: OrderWishes
 ) -> JobOrder:
     """An order with nonce 0.
 
     Raises ValidationError for wishes that `post` would skip, WrongClass for a spec that the class is not for.
     """
     params = gateway.params()
-    rounds = params.max_rounds if wishes.rounds is None else wishes.rounds
-    if not 0 <= rounds <= params.max_rounds:
-        raise ValidationError(f"rounds {rounds} is out of range: choose 0 to {params.max_rounds}")
-    class_id = choose_class_for(gateway, prepared.spec, wishes, rounds, usual_class)
+    rounds = choose_rounds(params, wishes)
+    object_to = make_objection(gateway, wishes, rounds)
+    class_id = choose_class(gateway, prepared.spec, wishes.class_id, usual_class, wishes.locality, object_to)
     info = gateway.class_info(class_id)
     table = gateway.table(class_id, info.table)
     seats = choose_seats(gateway, class_id, wishes, rounds)
     if not 1 <= seats <= len(table.members) // 2:
         most = len(table.members) // 2
+        advice = f"1 to {most}: choose by --seats {most}" if most else "too few for any: name another class"
         raise ValidationError(
-            f"{seats} seats are out of range: the class has {len(table.members)} members, so 1 to {most}"
+            f"{seats} seats are out of range: the class has {len(table.members)} members, so {advice}"
         )
     period = params.max_commit_period if wishes.commit_period is None else wishes.commit_period
     input_bytes = prepared.input_bytes if prepared.input_bytes is not None else wishes.input_bytes
     if input_bytes is None:
         raise ValidationError("the input is not in our store: give its size with --input-bytes")
     fuel = prepared.spec.limits.fuel
-    check_period(params, min(prepared.spec.task_count, BUNDLE_TASKS), fuel, input_bytes, period)
+    check_period(params, min(prepared.task_count, BUNDLE_TASKS), fuel, input_bytes, period)
     least_units = len(table.units) * 9 // 10 if wishes.confidence is not None else 0
     return JobOrder(
         requester=requester,
         nonce=0,
         class_id=class_id,
         spec_hash=prepared.spec.digest,
-        task_count=prepared.spec.task_count,
+        task_count=prepared.task_count,
         fuel_limit=fuel,
         input_bytes=input_bytes,
         seats=seats,
@@ -126,24 +135,32 @@ def build_order(
     )
 
 
-def choose_seats(gateway: ChainGateway, class_id: int, wishes: OrderWishes, rounds: int) -> int:
+def choose_seats(gateway: OrderChain, class_id: int, wishes: OrderWishes, rounds: int) -> int:
     """Seats as wished, or the least number for a confidence. Raises ValidationError when both are given."""
+    _check_wishes(wishes)
     if wishes.confidence is None:
         return DEFAULT_SEATS if wishes.seats is None else wishes.seats
-    if wishes.seats is not None:
-        raise ValidationError("give either seats or a confidence")
-    if not 0 < wishes.confidence < 1:
-        raise ValidationError(f"confidence {wishes.confidence} must lie between 0 and 1, such as 0.999")
     stakes = _list_stakes(gateway)
     error = 1 - wishes.confidence
     return compute_least_seats_in_network(wishes.adversary, error, rounds, sum(stakes.values()), stakes[class_id])
 
 
-def _list_stakes(gateway: ChainGateway) -> dict[int, int]:
+def _check_wishes(wishes: OrderWishes) -> None:
+    if not 0 <= wishes.adversary < 1:
+        raise ValidationError(f"adversary {wishes.adversary} must be a share of all stake, such as 0.1")
+    if wishes.confidence is None:
+        return
+    if wishes.seats is not None:
+        raise ValidationError("give either seats or a confidence")
+    if not 0 < wishes.confidence < 1:
+        raise ValidationError(f"confidence {wishes.confidence} must lie between 0 and 1, such as 0.999")
+
+
+def _list_stakes(gateway: OrderChain) -> dict[int, int]:
     return {id_: _stake_of_class(gateway, id_) for id_ in range(1, gateway.class_count() + 1)}
 
 
-def _stake_of_class(gateway: ChainGateway, class_id: int) -> int:
+def _stake_of_class(gateway: OrderChain, class_id: int) -> int:
     info = gateway.class_info(class_id)
     return len(gateway.table(class_id, info.table).units) * info.unit_wei if info.table else 0
 
@@ -159,13 +176,13 @@ def check_period(params: Params, tasks: int, fuel: int, input_bytes: int, period
         )
 
 
-def quote_order(gateway: ChainGateway, usual_class: int, prepared: PreparedSpec, wishes: OrderWishes) -> Quote:
+def quote_order(gateway: OrderChain, usual_class: int, prepared: PreparedSpec, wishes: OrderWishes) -> Quote:
     """What an order by these wishes would lock."""
     order = build_order(gateway, Address(bytes(20)), usual_class, prepared, wishes)
     return _quote(gateway, order)
 
 
-def _quote(gateway: ChainGateway, order: JobOrder) -> Quote:
+def _quote(gateway: OrderChain, order: JobOrder) -> Quote:
     price = gateway.class_info(order.class_id).price
     task_price = compute_task_price(order.fuel_limit, price, FUEL_UNIT)
     escrow = compute_order_escrow(
@@ -174,7 +191,7 @@ def _quote(gateway: ChainGateway, order: JobOrder) -> Quote:
     return Quote(order.class_id, order.seats, order.rounds, price, task_price, escrow)
 
 
-def check_order(gateway: ChainGateway, order: JobOrder) -> None:
+def check_order(gateway: OrderChain, order: JobOrder) -> None:
     """Raise, before anything is signed, where `post` would skip the order for FEE, PRICE or DEPOSIT."""
     quote, free = _quote(gateway, order), gateway.account(order.requester).free
     if quote.price > order.max_price:

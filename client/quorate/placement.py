@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from quorate.chain.gateway import ChainGateway
+from quorate.chain.glance import OrderChain
 from quorate.protocol.container import AnySpec, ContainerSpec
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.profiles import Description, WrongClass, check_fits, list_fitting
@@ -42,7 +42,7 @@ Objection = Callable[[Candidate], str | None]
 """Why an order's other wishes rule a class out, or None."""
 
 
-def list_candidates(gateway: ChainGateway, spec: AnySpec) -> list[Candidate]:
+def list_candidates(gateway: OrderChain, spec: AnySpec) -> list[Candidate]:
     """Classes that fit a spec and have members, the narrowest first; of several the largest."""
     fitting = {description.digest: description for description in list_fitting(spec)}
     order = list(fitting)
@@ -87,7 +87,7 @@ def choose(candidates: Iterable[Candidate], spec: AnySpec, usual: int, locality:
 
 
 def choose_class(
-    gateway: ChainGateway, spec: AnySpec, wanted: int | None, usual: int, locality: Locality, object_to: Objection
+    gateway: OrderChain, spec: AnySpec, wanted: int | None, usual: int, locality: Locality, object_to: Objection
 ) -> int:
     """The class for a spec: `wanted`, else see `choose`.
 

@@ -73,7 +73,8 @@ class TrackedBundle:
 
     `reasons` counts abstentions of all rounds; `voters` and `opened`, how many seats' votes were seen, are those of its
     last row, which `round` gave and which stands in the batch's outcome page number `page`; `wrong` are members that a
-    class vote found wrong.
+    class vote found wrong. `shown` are votes of this round's seats that were opened, `settled_in` the transaction that
+    gave its last row: where seats differ and nobody judges, only its input tells their votes.
     """
 
     committed: dict[int, int] = field(default_factory=dict)
@@ -90,6 +91,8 @@ class TrackedBundle:
     verdict: Verdict | None = None
     vote: Vote | None = None
     dispute_id: int | None = None
+    shown: dict[int, Vote] = field(default_factory=dict)
+    settled_in: bytes | None = None
 
     @property
     def is_decided(self) -> bool:

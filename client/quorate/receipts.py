@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,8 @@ from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import to_hex
 from quorate.jobs import JobRecord, describe_order
 from quorate.progress import JobStage, Slash, TrackedBundle
+from quorate.protocol.errors import ValidationError
+from quorate.protocol.openings import decode_settled
 from quorate.protocol.partition import tasks_of_bundle
 from quorate.tracking import JobTracker
 
@@ -38,7 +41,12 @@ def find_seats(gateway: ChainGateway, tracker: JobTracker, bundle: int) -> list[
     if tracked.seats:
         rows = [(seat.seat, seat.member, seat.vote, seat.reason) for seat in tracked.seats]
     else:
-        rows = [(s, member, None, tracked.abstained.get(s)) for s, member in sorted(tracked.committed.items())]
+        standing = [(None, member, vote, None) for member, vote in tracked.standing.items()
+                    if member not in tracked.committed.values()]  # fmt: skip
+        rows = standing + [
+            (seat, member, tracked.shown.get(seat) or tracked.standing.get(member), tracked.abstained.get(seat))
+            for seat, member in sorted(tracked.committed.items())
+        ]
     return [
         {
             "seat": seat,
@@ -49,6 +57,23 @@ def find_seats(gateway: ChainGateway, tracker: JobTracker, bundle: int) -> list[
         }
         for seat, member, vote, reason in rows
     ]
+
+
+def find_votes(gateway: ChainGateway, tracker: JobTracker) -> None:
+    """Let a tracker know votes that no event tells: where seats differ and nobody judges, or while some are silent.
+
+    They stand in the input of the transaction that settled, unless another contract made that call.
+    """
+    open_rows = set()
+    for bundle in tracker.bundles.values():
+        hidden = bundle.committed.keys() - bundle.abstained.keys() - bundle.shown.keys()
+        if bundle.settled_in is not None and hidden and not bundle.seats:
+            open_rows.add((bundle.settled_in, bundle.round))
+    for transaction, round_ in sorted(open_rows):
+        sent = gateway.settlement(transaction)
+        with suppress(ValidationError):  # an input that is not what it seems tells nothing
+            if sent is not None:
+                tracker.show(decode_settled(round_, sent.page, sent.votes, sent.openings))
 
 
 def describe_promise(gateway: ChainGateway, tracker: JobTracker, bundle: int) -> str:
@@ -72,7 +97,8 @@ def find_wrong(gateway: ChainGateway, tracker: JobTracker) -> set[int]:
 
 
 def describe_job(gateway: ChainGateway, record: JobRecord, tracker: JobTracker) -> dict[str, Any]:
-    """The receipt as JSON values."""
+    """The receipt as JSON values. `votes` are what bundles were accepted with, None where seats did not agree."""
+    find_votes(gateway, tracker)
     verdict = tracker.stage.value if tracker.stage else "waiting"
     bundles = sorted(tracker.bundles.items())
     steps = _describe_steps(gateway, tracker)

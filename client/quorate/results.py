@@ -2,44 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
+from quorate.bundles import gather_contents, gather_results
 from quorate.chain.gateway import ChainGateway
 from quorate.delivery import open_http, read_error
 from quorate.jobs import JobRecord
+from quorate.layout import Mirror, add_mirror, write_result
 from quorate.progress import JobStage
 from quorate.protocol.container import parse_spec
 from quorate.protocol.errors import ContentUnavailable, DataError, ValidationError
 from quorate.protocol.jsontext import load_json
 from quorate.protocol.partition import tasks_of_bundle
+from quorate.protocol.pattern import compile_pattern
 from quorate.protocol.result import TaskResult, compute_merkle_root
 from quorate.protocol.types import Vote
 from quorate.receipts import describe_promise, find_seats
+from quorate.spec import find_tasks
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate.storage.fetch import fetch_block, fetch_dag
+from quorate.tasks import TaskList
 from quorate.tracking import JobTracker
 
 LEAVES_PATH = "/quorate/v1/leaves/"
 MAX_LEAVES_BYTES = 64 * 1024
 TIMEOUT_S = 10.0
 
+MAX_BUNDLES_AT_ONCE = 4
+MAX_OUTPUTS_AT_ONCE = 4
+MAX_GATHERERS = 4
+"""Seats that are asked for all of a bundle at once; they voted for it, so that the first has it."""
+
 Refusals = list[tuple[str, str]]
 """Providers that were left, each with the reason."""
+OnFetched = Callable[[int, int, int], None]
+"""Told of bundles that are here, of how many, and the bytes received."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedResult:
-    """A job's verified results, in order of their tasks; `refused` names providers that lied or were away."""
+    """A job's verified results, in order of their tasks; `refused` names providers that lied or were away.
+
+    `root` is the directory of all results of a job over many files (see `quorate.layout.add_mirror`).
+    """
 
     results: tuple[TaskResult, ...]
     path: Path
     bytes_received: int
     refused: tuple[tuple[str, str], ...]
+    root: Cid | None = None
 
 
 def fetch_leaves(vote: Vote, providers: Sequence[str], refused: Refusals) -> list[bytes]:
@@ -106,15 +123,21 @@ def fetch_output(store: BlobStore, result: TaskResult, providers: Sequence[str],
     return received
 
 
-def write_result(store: BlobStore, result: TaskResult, folder: Path) -> None:
-    """Lay a result out: outputs/, stdout, result.json. Raises DataError when `folder` exists."""
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise DataError(f"{folder} exists: choose another folder") from error
-    (folder / "result.json").write_bytes(result.to_bytes())
-    store.export(Cid.parse(result.stdout_cid), folder / "stdout")
-    store.export(Cid.parse(result.outputs_cid), folder / "outputs")
+@dataclass(slots=True)
+class _Bundle:
+    """One accepted bundle: its tasks, who may serve them, and what came of asking."""
+
+    number: int
+    vote: Vote
+    tasks: range
+    providers: list[str]
+    results: list[TaskResult] = field(default_factory=list)
+    received: int = 0
+    refused: Refusals = field(default_factory=list)
+
+    def choose(self, wanted: set[int] | None) -> list[TaskResult]:
+        """Results of the tasks that are wanted; None: of all."""
+        return [each for each in self.results if wanted is None or each.task_index in wanted]
 
 
 class ResultReader:
@@ -126,48 +149,147 @@ class ResultReader:
             raise ValidationError(f"job 0x{record.job_id.hex()} is {stage}: there is no accepted result to fetch")
         self._gateway, self._store, self._record, self._tracker = gateway, store, record, tracker
 
-    def fetch(self, dest: Path) -> FetchedResult:
-        """Results with their output, written to `dest`, which must not exist; several tasks to folders in it."""
-        if dest.exists():
+    def fetch(self, dest: Path, match: str | None = None, on_progress: OnFetched | None = None) -> FetchedResult:
+        """Results with their output, written to `dest`.
+
+        Those of a job over many files as its input is laid out, and with `match` only tasks with a file that fits;
+        there `dest` may be what an earlier fetch of the job began. Else `dest` must not exist, and several tasks get
+        folders in it.
+        """
+        tasks = self.find_tasks(is_needed=match is not None)
+        wanted = None if match is None else self._choose(tasks, match)
+        if tasks is None and dest.exists():
             raise ValidationError(f"{dest} exists: choose another folder")
-        refused: Refusals = []
-        results, received = self._collect(refused, with_output=True)
-        for result in results:
-            write_result(self._store, result, dest if len(results) == 1 else dest / str(result.task_index))
-        return FetchedResult(tuple(results), dest, received, tuple(refused))
+        mirror = None if tasks is None else Mirror(self._store, tasks, dest, self._record.job_id)
+
+        def keep(bundle: _Bundle) -> None:
+            """While others are fetched."""
+            if mirror is not None:
+                mirror.add(bundle.choose(wanted))
+
+        bundles = self._collect(wanted, on_progress, keep, with_output=True)
+        results = [each for bundle in bundles for each in bundle.choose(wanted)]
+        root: Cid | None = None
+        if tasks is None or mirror is None:
+            for result in results:
+                write_result(self._store, result, dest if len(results) == 1 else dest / str(result.task_index))
+        else:
+            mirror.finish(results)
+            root = add_mirror(self._store, tasks, results) if wanted is None else None
+        refused = tuple(dict.fromkeys(each for bundle in bundles for each in bundle.refused))
+        return FetchedResult(tuple(results), dest, sum(bundle.received for bundle in bundles), refused, root)
 
     def read(self) -> tuple[TaskResult, ...]:
         """Results without their output: how each task ended."""
-        return tuple(self._collect([], with_output=False)[0])
+        bundles = self._collect(None, None, lambda _: None, with_output=False)
+        return tuple(result for bundle in bundles for result in bundle.results)
 
     def find_cid(self) -> Cid:
         """Where the first task's result is, whoever has its bytes."""
-        number, vote = self._bundles()[0]
-        return Cid.from_digest(fetch_leaves(vote, self._providers_of(number), [])[0])
+        bundle = self._bundles()[0]
+        return Cid.from_digest(fetch_leaves(bundle.vote, bundle.providers, [])[0])
 
-    def _collect(self, refused: Refusals, *, with_output: bool) -> tuple[list[TaskResult], int]:
-        """Results of all tasks, and the bytes received."""
-        spec_cid = parse_spec(self._record.spec.encode()).cid
-        results, received = list[TaskResult](), 0
-        for index, (number, vote) in enumerate(self._bundles()):
-            providers, tasks = self._providers_of(number), tasks_of_bundle(self._record.order.task_count, index)
+    def find_tasks(self, *, is_needed: bool) -> TaskList | None:
+        """Tasks with their files; None for a job that is not divided, and unless `is_needed` where none can be had."""
+        spec = parse_spec(self._record.spec.encode())
+        providers = [*self._record.providers, *self._gateway.endpoints().values()]
+        try:
+            return find_tasks(self._store, spec, providers)
+        except ContentUnavailable:
+            if is_needed:
+                raise
+            return None
+
+    def _choose(self, tasks: TaskList | None, match: str) -> set[int]:
+        """Tasks with a path that fits."""
+        if tasks is None:
+            raise ValidationError("this job is not divided over files, so that there are none to match: leave it out")
+        fits = compile_pattern(match).match
+        found = {task.index for task in tasks.tasks if any(map(fits, task.paths))}
+        if not found:
+            raise ValidationError(f"no file of this job matches {match!r}: `*` stands for anything, also with slashes")
+        return found
+
+    def _collect(
+        self,
+        wanted: set[int] | None,
+        on_progress: OnFetched | None,
+        keep: Callable[[_Bundle], None],
+        *,
+        with_output: bool,
+    ) -> list[_Bundle]:
+        """All bundles, or those with `wanted` tasks; several at once. Each is told to `keep` when it is here."""
+        bundles = [each for each in self._bundles() if wanted is None or not wanted.isdisjoint(each.tasks)]
+        spec_cid, done = parse_spec(self._record.spec.encode()).cid, 0
+        with ThreadPoolExecutor(MAX_BUNDLES_AT_ONCE, "results") as threads:
+            futures = {
+                threads.submit(self._collect_bundle, bundle, spec_cid, wanted, with_output=with_output): bundle
+                for bundle in bundles
+            }
             try:
-                leaves = fetch_leaves(vote, providers, refused)
-                if len(leaves) != len(tasks):
-                    raise ContentUnavailable(f"the vote 0x{vote.hex()} has {len(leaves)} leaves for {len(tasks)} tasks")
-                for task, leaf in zip(tasks, leaves, strict=True):
-                    result, size = fetch_task_result(self._store, leaf, spec_cid, task, providers, refused)
-                    received += size + (fetch_output(self._store, result, providers, refused) if with_output else 0)
-                    results.append(result)
-            except ContentUnavailable as error:
-                promise = describe_promise(self._gateway, self._tracker, number)
-                raise ContentUnavailable(f"{error}; {promise}") from error
-        return results, received
+                for future in as_completed(futures):
+                    future.result()
+                    keep(futures[future])
+                    done += 1
+                    if on_progress is not None:
+                        on_progress(done, len(bundles), sum(bundle.received for bundle in bundles))
+            finally:
+                threads.shutdown(cancel_futures=True)
+        return bundles
 
-    def _bundles(self) -> list[tuple[int, Vote]]:
-        """Number and vote of each bundle."""
-        bundles = sorted(self._tracker.bundles.items())
-        return [(number, Vote(bundle.vote)) for number, bundle in bundles if bundle.vote]
+    def _collect_bundle(self, bundle: _Bundle, spec_cid: str, wanted: set[int] | None, *, with_output: bool) -> None:
+        try:
+            leaves = fetch_leaves(bundle.vote, bundle.providers, bundle.refused)
+            if len(leaves) != len(bundle.tasks):
+                vote, count = bundle.vote.hex(), len(bundle.tasks)
+                raise ContentUnavailable(f"the vote 0x{vote} has {len(leaves)} leaves for {count} tasks")
+            self._fetch_gathered(bundle, gather_results(leaves)[0], map(Cid.from_digest, leaves))
+            for task, leaf in zip(bundle.tasks, leaves, strict=True):
+                found = fetch_task_result(self._store, leaf, spec_cid, task, bundle.providers, bundle.refused)
+                bundle.results.append(found[0])
+                bundle.received += found[1]
+            if with_output:
+                self._fetch_outputs(bundle, wanted)
+        except ContentUnavailable as error:
+            promise = describe_promise(self._gateway, self._tracker, bundle.number)
+            raise ContentUnavailable(f"{error}; {promise}") from error
+
+    def _fetch_outputs(self, bundle: _Bundle, wanted: set[int] | None) -> None:
+        chosen = bundle.choose(wanted)
+        if 2 * len(chosen) > len(bundle.results):
+            parts = {cid for result in bundle.results for cid in (result.outputs_cid, result.stdout_cid)}
+            if self._fetch_gathered(bundle, gather_contents(bundle.results)[0], map(Cid.parse, parts)):
+                return
+
+        def fetch(result: TaskResult) -> int:
+            return fetch_output(self._store, result, bundle.providers, bundle.refused)
+
+        with ThreadPoolExecutor(MAX_OUTPUTS_AT_ONCE, "outputs") as threads:
+            bundle.received += sum(threads.map(fetch, chosen))
+
+    def _fetch_gathered(self, bundle: _Bundle, root: Cid, parts: Iterable[Cid]) -> bool:
+        """Bring what a bundle's tasks left in one request, if that can be; whether all is here now.
+
+        A seat that cannot do so is asked for one after the other.
+        """
+        if len(bundle.tasks) == 1:
+            return False
+        if all(map(self._store.is_complete, parts)):
+            return True
+        try:
+            bundle.received += fetch_dag(self._store, root, bundle.providers[:MAX_GATHERERS]).bytes
+        except ContentUnavailable:
+            return False
+        return True
+
+    def _bundles(self) -> list[_Bundle]:
+        """Those that were accepted, in order."""
+        found = [(number, Vote(each.vote)) for number, each in sorted(self._tracker.bundles.items()) if each.vote]
+        count = self._record.order.task_count
+        return [
+            _Bundle(number, vote, tasks_of_bundle(count, index), self._providers_of(number))
+            for index, (number, vote) in enumerate(found)
+        ]
 
     def _providers_of(self, bundle: int) -> list[str]:
         """Endpoints of seats that voted for the accepted result, then of everybody else: the class may have voted."""

@@ -24,26 +24,31 @@ from quorate.chain import calls
 from quorate.chain.account import SigningAccount
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import Receipt
+from quorate.classes import collect_descriptions, list_classes
 from quorate.config import Config
-from quorate.delivery import check_provider_urls, push_content, send_extension, send_order
-from quorate.following import REORG_BLOCKS
+from quorate.delivery import Pushed, check_provider_urls, offer_content, send_extension, send_order
+from quorate.direct import post_directly
+from quorate.following import REORG_BLOCKS, refresh_states
 from quorate.jobs import JobBook, JobRecord
 from quorate.messages import ExtensionMessage
 from quorate.orders import OrderWishes, Quote, build_order, check_order, quote_order
 from quorate.progress import JobProgress, JobStage
-from quorate.protocol.container import ContainerLimits
+from quorate.protocol.container import ContainerLimits, parse_spec
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ConfigurationError, ContentUnavailable, DataError, RecoverableError, ValidationError
 from quorate.protocol.outcomes import compute_extension_digest
+from quorate.protocol.profiles import Description
 from quorate.protocol.result import TaskResult
-from quorate.protocol.spec import Limits
+from quorate.protocol.spec import Limits, Partition
 from quorate.protocol.types import Address, SignatureKind
 from quorate.receipts import describe_job
-from quorate.results import FetchedResult, ResultReader
-from quorate.spec import PreparedSpec, prepare_container, prepare_spec
+from quorate.results import FetchedResult, OnFetched, ResultReader
+from quorate.retrying import prepare_retry
+from quorate.spec import PreparedSpec, find_tasks, prepare_container, prepare_spec
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate.storage.opening import open_store
+from quorate.tasks import TaskList
 from quorate.tracking import JobTracker
 from quorate.watching import JobWatch, StillWaiting
 
@@ -81,7 +86,7 @@ class QuorateClient:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.book = JobBook(config.jobs)
+        self.book, self._pushed = JobBook(config.jobs), Pushed()
 
     @classmethod
     def open(cls, config: Config) -> QuorateClient:
@@ -137,6 +142,16 @@ class QuorateClient:
     def _transact(self, call: calls.Call, value: int = 0) -> Receipt:
         return self.gateway.wait(self.gateway.send(self.account, call, value=value))
 
+    def classes(self, wishes: OrderWishes | None = None, known: Sequence[Description] = ()) -> list[dict[str, Any]]:
+        """All classes, and whether each is asked for an order by these wishes that names none; see quorate.classes.
+
+        On chain a class's description is a hash: known are those in `known`, in our config's `profiles`, and of
+        classes that our jobs could be ordered in.
+        """
+        ours = collect_descriptions(parse_spec(record.spec.encode()) for record in self.book.load_all())
+        described = (*known, *map(Description.parse, self.config.profiles), *ours)
+        return list_classes(self.gateway, described, self.config.class_id, wishes or OrderWishes())
+
     # orders -------------------------------------------------------------------------------------------------------
 
     def prepare(
@@ -147,9 +162,17 @@ class QuorateClient:
         args: Sequence[str] = (),
         env: Sequence[str] = (),
         limits: Limits | None = None,
+        partition: Partition | None = None,
+        providers: Sequence[str] = (),
     ) -> PreparedSpec:
-        """Add module and input (paths or CIDs) to our store and describe the job."""
-        return prepare_spec(self.store, module, source, args=args, env=env, limits=limits)
+        """Add module and input (paths or CIDs) to our store and describe the job.
+
+        With a `partition` it has a task for each batch of files; `providers` list an input that is not here.
+        """
+        return prepare_spec(
+            self.store, module, source,
+            args=args, env=env, limits=limits, partition=partition, providers=providers,
+        )  # fmt: skip
 
     def prepare_container(
         self,
@@ -161,11 +184,26 @@ class QuorateClient:
         args: Sequence[str] = (),
         env: Sequence[str] = (),
         limits: ContainerLimits | None = None,
+        partition: Partition | None = None,
+        providers: Sequence[str] = (),
     ) -> PreparedSpec:
-        """Add image and input to our store and describe the job in a container."""
+        """Add image and input to our store and describe the job in a container; see `prepare`."""
         return prepare_container(
-            self.store, image, source, image_id=image_id, entrypoint=entrypoint, args=args, env=env, limits=limits
-        )
+            self.store, image, source,
+            image_id=image_id, entrypoint=entrypoint, args=args, env=env, limits=limits,
+            partition=partition, providers=providers,
+        )  # fmt: skip
+
+    def prepare_retry(
+        self, record: JobRecord, *, fuel: int | None = None, limits: Sequence[str] = (), providers: Sequence[str] = ()
+    ) -> PreparedSpec:
+        """Describe a job of those tasks alone that failed in an accepted one over many files; see `prepare`.
+
+        `fuel` and `limits` (`NAME=NUMBER`) are for tasks that ran out of them: with the same program and limits a task
+        fails again. Raises ValidationError where none failed.
+        """
+        tasks, results = self.find_tasks(record), self.read_result(record)
+        return prepare_retry(self.store, record, tasks, results, fuel, limits, providers)
 
     def quote(self, prepared: PreparedSpec, wishes: OrderWishes | None = None) -> Quote:
         """What an order would lock now, with seats and rounds as they would be signed."""
@@ -178,8 +216,9 @@ class QuorateClient:
         *,
         providers: Sequence[str] = (),
         wallet: ContractWallet | None = None,
+        is_direct: bool = False,
     ) -> JobRecord:
-        """Sign an order and hand it to a collator.
+        """Sign an order and hand it to a collator; with `is_direct` post it ourselves (quorate.direct).
 
         `providers` are URLs that serve spec, module and input (`serving`); without any, content is pushed to the
         collator. The record, and with it the nonce, is on disk before the order leaves. With a `wallet` that contract
@@ -187,16 +226,11 @@ class QuorateClient:
         """
         requester = self.account.address if wallet is None else wallet.address
         check_provider_urls(providers)
-        order_without_nonce = build_order(
-            self.gateway, requester, self.config.class_id, prepared, wishes or OrderWishes()
-        )
-        check_order(self.gateway, order_without_nonce)
-        collators = self.config.collators
-        self.store.hold([Cid.parse(prepared.spec.cid), *prepared.roots])
-        if not providers:
-            providers = self._push(prepared)
-        elif replace(prepared.spec.limits, fuel=Limits().fuel) != Limits():
-            self._show_spec(prepared)
+        wishes = wishes or OrderWishes()
+        chain = self.gateway.glance(wishes.class_id or self.config.class_id, requester)
+        order_without_nonce = build_order(chain, requester, self.config.class_id, prepared, wishes)
+        check_order(chain, order_without_nonce)
+        providers = offer_content(self.store, prepared, providers, self.config.collators, self._pushed)
         deployment = self.gateway.deployment
         nonce = self.book.reserve_nonce(deployment, requester, self.gateway.nonces(requester))
         order = replace(order_without_nonce, nonce=nonce)
@@ -209,32 +243,20 @@ class QuorateClient:
             spec=prepared.spec.to_bytes().decode(),
             chain_id=deployment.chain_id,
             market=deployment.market,
-            from_block=max(deployment.block, self.gateway.head().number - REORG_BLOCKS),
+            from_block=max(deployment.block, chain.head().number - REORG_BLOCKS),
             created_at=time.time(),
             providers=tuple(providers),
         )
         self.book.save(record)
-        return self.send(record, collators)
+        if is_direct:
+            post_directly(self.gateway, self.account, record.signed)
+        return record if is_direct else self.send(record)
 
     def send(self, record: JobRecord, collators: Sequence[str] | None = None) -> JobRecord:
         """Hand a signed order to a collator (again); its nonce keeps it from being posted twice."""
         wanted = self.config.collators if collators is None else collators
         url = send_order(record.signed, record.job_id, wanted, record.providers)
         return self.book.update(record, collator=url)
-
-    def _show_spec(self, prepared: PreparedSpec) -> None:
-        """Let the collator see limits that are not the usual ones: it refuses at once what it would not execute."""
-        for url in self.config.collators[:1]:
-            with suppress(RecoverableError, ValidationError):  # the order itself tells what is wrong there
-                push_content(self.store, [Cid.parse(prepared.spec.cid)], url)
-
-    def _push(self, prepared: PreparedSpec) -> list[str]:
-        if not self.config.collators:
-            return []
-        url = self.config.collators[0]
-        here = [root for root in (Cid.parse(prepared.spec.cid), *prepared.roots) if self.store.is_complete(root)]
-        push_content(self.store, here, url)
-        return [url]
 
     @contextmanager
     def serving(self) -> Iterator[str]:
@@ -287,6 +309,13 @@ class QuorateClient:
             tracker.apply(logged)
         return tracker
 
+    def refresh(self) -> list[JobRecord]:
+        """All our jobs, the oldest first, with their states as the chain has them now.
+
+        Those of other deployments stay as they were last seen, and those that nothing can follow any more.
+        """
+        return refresh_states(self.gateway, self.book)
+
     def describe(self, record: JobRecord) -> dict[str, Any]:
         """The job's receipt: order, result, verdict, seats with their votes, transactions, seconds, slash.
 
@@ -331,15 +360,26 @@ class QuorateClient:
 
     # results ------------------------------------------------------------------------------------------------------
 
-    def fetch_result(self, record: JobRecord, dest: Path) -> FetchedResult:
-        """Fetch and verify an accepted job's results and lay them out in `dest`, which must not exist.
+    def fetch_result(
+        self, record: JobRecord, dest: Path, *, match: str | None = None, on_progress: OnFetched | None = None
+    ) -> FetchedResult:
+        """Fetch and verify an accepted job's results and lay them out in `dest`.
 
-        One task lies in `dest` itself, several in `dest`/NUMBER. Raises ValidationError for a job that is not accepted,
-        DataError or ContentUnavailable naming the providers that lied or were away when none served it.
+        One task lies in `dest` itself, several in `dest`/NUMBER; `dest` must not exist. Of a job over many files
+        outputs lie as its input does, `match` takes those of some files, and `dest` may be what an earlier fetch began.
+        Raises ValidationError for a job that is not accepted, DataError or ContentUnavailable naming the providers that
+        lied or were away when none served it.
         """
-        fetched = self._reader(record).fetch(dest)
-        self._note_result(record, fetched.results)
+        fetched = self._reader(record).fetch(dest, match, on_progress)
+        self._note_result(record, fetched.results, fetched.root)
         return fetched
+
+    def find_tasks(self, record: JobRecord) -> TaskList | None:
+        """The tasks of a job over many files; None for others, and where nobody has what lists its input."""
+        try:
+            return find_tasks(self.store, parse_spec(record.spec.encode()), record.providers)
+        except ContentUnavailable:
+            return None
 
     def read_result(self, record: JobRecord) -> tuple[TaskResult, ...]:
         """How each task of an accepted job ended, without fetching what it put out; errors as `fetch_result`'s."""
@@ -350,6 +390,7 @@ class QuorateClient:
     def _reader(self, record: JobRecord, tracker: JobTracker | None = None) -> ResultReader:
         return ResultReader(self.gateway, self.store, record, tracker or self.track(record))
 
-    def _note_result(self, record: JobRecord, results: Sequence[TaskResult]) -> None:
-        if len(results) == 1:
-            self.book.update(self.book.load(record.job_id.hex()), result_cid=results[0].cid)
+    def _note_result(self, record: JobRecord, results: Sequence[TaskResult], root: Cid | None = None) -> None:
+        cid = str(root) if root is not None else results[0].cid if record.order.task_count == 1 else None
+        if cid is not None and self.book.load(record.job_id.hex()).result_cid is None:
+            self.book.update(self.book.load(record.job_id.hex()), result_cid=cid)

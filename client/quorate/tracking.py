@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from quorate.chain.types import LoggedEvent
@@ -15,6 +16,7 @@ from quorate.protocol.partition import count_bundles
 from quorate.protocol.types import (
     DisputeKind,
     JobOrder,
+    Opening,
     OrderSkip,
     OutcomeRow,
     SignedOrder,
@@ -23,6 +25,11 @@ from quorate.protocol.types import (
     Vote,
 )
 from quorate.protocol.verdict import Conduct, decode_tally
+
+
+@lru_cache(maxsize=16)
+def _decode_post_page(page: bytes, terms: Terms) -> list[list[SignedOrder]]:
+    return encoding.decode_post_page(page, terms)  # whoever has many jobs follows each of them through the same pages
 
 
 class JobTracker:
@@ -103,7 +110,7 @@ class JobTracker:
         terms = Terms(opened.class_id, opened.seats, opened.rounds, opened.commit_period, opened.fee_wei)
         skips = encoding.decode_order_skips(event.skips)
         bundle, index = event.first_bundle, 0
-        for group in encoding.decode_post_page(event.page, terms):
+        for group in _decode_post_page(event.page, terms):
             for signed in group:
                 count = 0 if index in skips else count_bundles(signed.order.task_count)
                 # The whole order, not its nonce alone: an altered copy of it is another job.
@@ -132,7 +139,7 @@ class JobTracker:
         if self._is_ours(event.batch_id) and not all(b.is_decided for b in self.bundles.values()):
             self.round = event.round
             for bundle in self.bundles.values():
-                bundle.committed, bundle.abstained = {}, {}
+                bundle.committed, bundle.abstained, bundle.shown, bundle.settled_in = {}, {}, {}, None
             self._step(JobStage.ASSIGNED, f"round {event.round}")
 
     def _on_commit(self, event: events.CommitPage) -> None:
@@ -150,6 +157,16 @@ class JobTracker:
                         bundle.reasons[name_reason(item.reason)] += 1
         if self._is_committed() and not was_complete:
             self._step(JobStage.COMMITTED, f"{self.batch.seats} seats")
+
+    def _on_revealed(self, event: events.OpeningsRevealed) -> None:
+        if self._is_ours(event.batch_id):
+            self.show(encoding.decode_revealed(event.votes, event.openings))
+
+    def show(self, openings: Mapping[tuple[int, int], Opening]) -> None:
+        """Take in votes of the present round's seats, by (bundle, seat)."""
+        for (number, seat), opening in openings.items():
+            if number in self.bundles and seat in self.bundles[number].committed:
+                self.bundles[number].shown[seat] = opening.vote
 
     def _is_committed(self) -> bool:
         """Every seat has committed. Who voted in an earlier round may sit again, and then commits no more."""
@@ -180,6 +197,7 @@ class JobTracker:
             bundle = self.bundles[number]
             bundle.verdict, bundle.voters, bundle.page = row.verdict, row.voters, self._pages
             bundle.round, bundle.opened = event.round, row.opened
+            bundle.settled_in = self._now.transaction if self._now else None
             bundle.vote = row.vote if row.verdict == Verdict.ACCEPTED else None
             if row.voters and bundle.dispute_id is None:  # of a conflict the record has told all votes
                 bundle.seats = _seats_of(bundle, row)
@@ -297,6 +315,7 @@ _HANDLERS: dict[type, Callable[[JobTracker, Any], None]] = {
     events.PagePosted: JobTracker._on_page,
     events.RoundStarted: JobTracker._on_round,
     events.CommitPage: JobTracker._on_commit,
+    events.OpeningsRevealed: JobTracker._on_revealed,
     events.BundlesCarried: JobTracker._on_carried,
     events.BundlesSettled: JobTracker._on_settled,
     events.DisputeOpened: JobTracker._on_dispute,

@@ -88,6 +88,8 @@ class JobWatch:
     def _note(self, step: JobProgress, *, is_live: bool) -> JobProgress:
         """A step with its block's time; when we saw it happen goes to the record, and of an end when it happened."""
         fresh = self._book.load(self._record.job_id.hex())
+        if fresh.state != step.stage.value:
+            fresh = self._book.update(fresh, state=step.stage.value)
         timestamp = self._gateway.block(step.block).timestamp
         if step.stage.value not in fresh.seen and (is_live or step.stage.is_end):
             seconds = (time.time() if is_live else timestamp) - self._record.created_at

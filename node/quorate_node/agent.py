@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,9 +25,13 @@ from quorate_node.watcher import ChainWatcher
 
 POLL_S = 0.1
 IDLE_POLL_S = 0.2
+MOST_POLL_S = 1.0
+LOOKS_A_BLOCK = 4
+"""As often a new block is looked for while one is mined, but no more often than every POLL_S, no less than MOST_POLL_S:
+many nodes may ask one endpoint, and each look costs both."""
 IDLE_TICK_S = 1.0
 LEAST_TICK_S = 0.04
-BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+BACKOFF_S = (0.2, 0.5, 1.0, 2.0)
 MAX_TASKS = 512
 COMMON = (
     ins.ProveBeacon, ins.Settle, ins.Expire, ins.AdvanceEra, ins.Judge, ins.ProveAudit,
@@ -34,6 +39,9 @@ COMMON = (
 )  # fmt: skip
 """Calls that do the same whoever sends them. While one operator's is under way the others of its farm leave it alone:
 each would first have the chain estimate it, and where that is slow, all of them together make it slower still."""
+READS = (ins.ReadHeader, ins.ReadAuditHeader, ins.AskLeaves)
+"""What a core asks for again while it waits. One of a kind is under way: where nobody answers they would take up all
+threads, and keep them when somebody does again."""
 
 
 class Agent:
@@ -50,6 +58,7 @@ class Agent:
         self._failure: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._common: set[tuple[object, ...]] = set()  # keys of common calls that are under way
+        self._reading: set[tuple[Core, Instruction]] = set()
         self.is_synced = False
 
     def feed(self, core: Core, stimulus: Stimulus) -> None:
@@ -78,7 +87,7 @@ class Agent:
                 self._wake.clear()
                 self._decide()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(IDLE_TICK_S if self._is_idle() else POLL_S):
+                    async with asyncio.timeout(IDLE_TICK_S if self._is_idle() else self._find_pause(POLL_S)):
                         await self._wake.wait()
                 await asyncio.sleep(LEAST_TICK_S)
         finally:
@@ -93,10 +102,10 @@ class Agent:
     def _decide(self) -> None:
         if not self.is_synced:
             return
-        now = asyncio.get_running_loop().time()
+        now, unix = asyncio.get_running_loop().time(), time.time()
         for core in self.farm.cores:
             try:
-                instructions = core.handle(Tick(now))
+                instructions = core.handle(Tick(now, unix))
             except UnrecoverableError as error:
                 self._fail(error)
                 return
@@ -115,6 +124,10 @@ class Agent:
             if isinstance(instruction, Transaction):
                 core.state.under_way.discard(instruction.key)
             return
+        if isinstance(instruction, READS):
+            if (core, instruction) in self._reading:
+                return
+            self._reading.add((core, instruction))
         if isinstance(instruction, COMMON):
             if instruction.key in self._common:
                 self._take(core, CallEnded(instruction.key, "another operator of this node is at it"))
@@ -135,6 +148,8 @@ class Agent:
         finally:
             if isinstance(instruction, COMMON):
                 self._common.discard(instruction.key)
+            if isinstance(instruction, READS):
+                self._reading.discard((core, instruction))
 
     def _fail(self, error: BaseException) -> None:
         self._log.critical("stopping", error=str(error))
@@ -157,8 +172,11 @@ class Agent:
             except Exception as error:  # as above
                 self._log.error("poll failed", error=repr(error), exc_info=True)
                 failures += 1
-            pause = IDLE_POLL_S if self._is_idle() else POLL_S
+            pause = self._find_pause(IDLE_POLL_S if self._is_idle() else POLL_S)
             await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] if failures else pause)
+
+    def _find_pause(self, least_s: float) -> float:
+        return max(least_s, min(MOST_POLL_S, self._watcher.spacing_s / LOOKS_A_BLOCK))
 
     async def _poll(self) -> None:
         for stimulus in await asyncio.get_running_loop().run_in_executor(self._eye, self._watcher.poll):
@@ -173,7 +191,7 @@ class Agent:
 
     async def sync(self) -> None:
         """Read the chain up to now, before anything is decided. Raises ChainUnavailable when it does not answer."""
-        for pause in (*BACKOFF_S[:4], None):
+        for pause in (*BACKOFF_S, None):
             try:
                 await self._poll()
                 return

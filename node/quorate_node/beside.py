@@ -12,6 +12,7 @@ from quorate.protocol.errors import QuorateError
 from quorate.protocol.result import TaskResult
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
+from quorate.storage.listing import list_files
 from quorate_node.logs import get_logger
 
 
@@ -40,6 +41,16 @@ class Beside:
 
         self._attempt(copy, "read", root)
 
+    def bring_listing(self, root: Cid) -> None:
+        """Copy what lists a directory's files to our store, as far as the daemon has it."""
+
+        def get(cid: Cid) -> bytes:
+            if not self._store.has(cid):
+                self._store.put(cid, self._daemon.get(cid))
+            return self._store.get(cid)
+
+        self._attempt(lambda: list_files(get, root), "read", root)
+
     def offer(self, results: Iterable[TaskResult]) -> None:
         """Copy results, with all that their tasks put out, to the daemon. They are not pinned there."""
         for result in results:
@@ -55,7 +66,7 @@ class Beside:
     def close(self) -> None:
         self._daemon.close()
 
-    def _attempt(self, copy: Callable[[], None], what: str, cid: Cid) -> None:
+    def _attempt(self, copy: Callable[[], object], what: str, cid: Cid) -> None:
         try:
             copy()
         except QuorateError as error:

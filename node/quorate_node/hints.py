@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from quorate.protocol.types import Address
 
 MAX_KNOWN = 100_000
 MAX_HINTS_BYTES = 64 << 20
+MAX_BATCHES = 4_096
+MAX_CLAIMS = 8
+"""Operators whose word about one batch is kept: a batch has one collator, but the chain may not show which yet."""
 
 
 class Hints:
@@ -47,3 +53,25 @@ class Hints:
         self._rows[job_id] = providers
         while len(self._rows) > MAX_KNOWN:
             self._rows.popitem(last=False)
+
+
+class BatchHints:
+    """Who has the inputs of a batch, as its collator announced: for when it cannot be asked any more."""
+
+    def __init__(self) -> None:
+        self._rows: OrderedDict[int, OrderedDict[Address, tuple[str, ...]]] = OrderedDict()
+
+    def put(self, batch_id: int, author: Address, providers: Iterable[str]) -> None:
+        """Keep what an operator says, by the address from which it staked."""
+        claims: OrderedDict[Address, tuple[str, ...]] = self._rows.pop(batch_id, OrderedDict())
+        claims[author] = tuple(providers)
+        while len(claims) > MAX_CLAIMS:
+            claims.popitem(last=False)
+        self._rows[batch_id] = claims
+        while len(self._rows) > MAX_BATCHES:
+            self._rows.popitem(last=False)
+
+    def find(self, batch_id: int, collators: Iterable[Address]) -> Sequence[str]:
+        """Providers by the word of a batch's collators alone; none when they said nothing."""
+        claims: Mapping[Address, Sequence[str]] = self._rows.get(batch_id, {})
+        return list(dict.fromkeys(url for each in collators for url in claims.get(each, ())))

@@ -3,7 +3,8 @@
 An append-only file of frames, `length u32 ‖ crc32 u32 ‖ JSON`, after a magic line. A frame is one group of secrets:
 what was signed together stays together, because the chain skips lists that overlap. A torn tail (power lost in
 mid-write) is what a write leaves that was never acknowledged, so nothing depends on it: it is reported and cut off.
-Damage before the end is not a torn tail, and stops the node.
+Where the disk lost an end that it had acknowledged, the same is done: votes that stand on the chain are found again by
+executing again, for salts follow from key and statement. Damage before the end stops the node.
 """
 
 from __future__ import annotations
@@ -23,11 +24,16 @@ from quorate_node.core.state import Secret, SecretGroup
 
 MAGIC = b"quorate-journal-1\n"
 HEAD_BYTES = 8
+BODY_BEGINS = b'{"stage"'
 MAX_FRAME_BYTES = 1 << 26
 
 
 class JournalDamaged(UnrecoverableError):
     """Bytes before the journal's end are not what was written."""
+
+
+class JournalFull(Busy):
+    """A group could not be written, for want of room or for a fault of the disk; nothing of it is left in the file."""
 
 
 class ConflictingVote(UnrecoverableError):
@@ -37,7 +43,8 @@ class ConflictingVote(UnrecoverableError):
 class Journal:
     """The journal in one file; one process at a time. Thread-safe.
 
-    Opening raises Busy when another process has it, JournalDamaged when it is damaged before its end. `torn_bytes`
+    Opening raises Busy when another process has it, JournalFull when a new one cannot be written, JournalDamaged when
+    it is damaged before its end. `torn_bytes`
     tells how much of a torn tail was cut off, `groups` what was found.
     """
 
@@ -47,6 +54,7 @@ class Journal:
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._votes: dict[bytes, Vote] = {}
+        self._end = 0
         self.groups: list[SecretGroup] = []
         self.torn_bytes = 0
         try:
@@ -63,7 +71,8 @@ class Journal:
     def append(self, group: SecretGroup) -> None:
         """Make a group durable; when this returns, its commitments may leave.
 
-        Raises ConflictingVote, before anything is written, when one of its statements has another vote already.
+        Raises ConflictingVote, before anything is written, when one of its statements has another vote already;
+        JournalFull when the disk does not take it: then it may be tried again.
         """
         with self._lock:
             for secret in group.secrets:
@@ -75,9 +84,23 @@ class Journal:
                     )
             body = json.dumps(_encode(group), separators=(",", ":")).encode()
             frame = len(body).to_bytes(4, "big") + zlib.crc32(body).to_bytes(4, "big") + body
+            self._write(frame)
+            self._votes |= {secret.statement: secret.vote for secret in group.secrets}
+
+    def _write(self, frame: bytes) -> None:
+        """Add a frame, or leave nothing of it: what is left of one would be damage, once others follow."""
+        try:
             _write_all(self._file, frame)
             os.fdatasync(self._file)
-            self._votes |= {secret.statement: secret.vote for secret in group.secrets}
+        except OSError as error:
+            try:
+                os.ftruncate(self._file, self._end)
+                os.lseek(self._file, self._end, os.SEEK_SET)
+            except OSError as worse:
+                raise JournalDamaged(f"{self._path} cannot be written ({worse.strerror}): mend its disk") from worse
+            reason = f"{self._path} cannot be written ({error.strerror})"
+            raise JournalFull(f"{reason}: make room on its disk; until then no vote leaves this node") from error
+        self._end += len(frame)
 
     def _claim(self) -> None:
         try:
@@ -101,14 +124,19 @@ class Journal:
         self.torn_bytes = len(data) - end
         os.ftruncate(self._file, end)
         os.lseek(self._file, end, os.SEEK_SET)
+        self._end = end
         if self.torn_bytes:
             os.fdatasync(self._file)
 
     def _start_anew(self) -> None:
-        os.ftruncate(self._file, 0)
-        os.lseek(self._file, 0, os.SEEK_SET)
-        _write_all(self._file, MAGIC)
-        os.fsync(self._file)
+        try:
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            _write_all(self._file, MAGIC)
+            os.fsync(self._file)
+        except OSError as error:
+            raise JournalFull(f"{self._path} cannot be written ({error.strerror}): make room on its disk") from error
+        self._end = len(MAGIC)
         directory = os.open(self._path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)  # the name, too, has to outlive a crash
@@ -126,7 +154,7 @@ def _frames(data: bytes, path: Path) -> Iterator[tuple[int, bytes]]:
         # Zeros are no frame, though the checksum of nothing is 0: a file may grow before its bytes arrive.
         if size == 0 or end > len(data) or zlib.crc32(body) != crc:
             # The last write of a crash may be cut, or its pages may have reached the disk out of order.
-            if end < len(data) and _has_frame_after(data, end):
+            if _has_frame_after(data, at + 1):
                 raise JournalDamaged(f"{path} is damaged at byte {at}: restore it from a backup")
             return
         yield end, body
@@ -134,10 +162,15 @@ def _frames(data: bytes, path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _has_frame_after(data: bytes, at: int) -> bool:
-    """Whether a whole frame begins at a byte: then what is before it is damage, not a torn tail."""
-    size, crc = int.from_bytes(data[at : at + 4], "big"), int.from_bytes(data[at + 4 : at + 8], "big")
-    body = data[at + HEAD_BYTES : at + HEAD_BYTES + size]
-    return 0 < size == len(body) and zlib.crc32(body) == crc
+    """Whether a whole frame begins at a byte or behind it: then what is before it is damage, not a torn tail."""
+    while (found := data.find(BODY_BEGINS, at + HEAD_BYTES)) >= 0:
+        at = found - HEAD_BYTES
+        size, crc = int.from_bytes(data[at : at + 4], "big"), int.from_bytes(data[at + 4 : found], "big")
+        body = data[found : found + size]
+        if 0 < size == len(body) and zlib.crc32(body) == crc:
+            return True
+        at += 1
+    return False
 
 
 def _write_all(file: int, data: bytes) -> None:

@@ -1,7 +1,8 @@
 """The node's key: a keystore (Web3 Secret Storage v3) and the passphrase that opens it.
 
-The passphrase comes from a file, the environment (QUORATE_PASSPHRASE) or a prompt; never from an argument, which other
-users of the machine can read, and it is never logged.
+The passphrase comes from a file (that of the settings, or QUORATE_PASSPHRASE_FILE), the environment
+(QUORATE_PASSPHRASE) or a prompt; never from an argument, which other users of the machine can read, and it is never
+logged.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from quorate.protocol.types import Address
 from quorate_node.config import NodeConfig
 
 PASSPHRASE_VARIABLE = "QUORATE_PASSPHRASE"
+PASSPHRASE_FILE_VARIABLE = "QUORATE_PASSPHRASE_FILE"
 
 
 def get_passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
     """The passphrase. Raises ConfigurationError when there is none, or two prompts differ."""
+    if file is None and (named := os.environ.get(PASSPHRASE_FILE_VARIABLE)):
+        file = Path(named)
     if file is not None:
         passphrase = read_passphrase(file)
     elif (found := os.environ.get(PASSPHRASE_VARIABLE)) is not None:
@@ -31,7 +35,8 @@ def get_passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
         passphrase = _prompt(confirm)
     else:
         raise ConfigurationError(
-            f"no passphrase: give --passphrase-file, set {PASSPHRASE_VARIABLE}, or run on a terminal"
+            f"no passphrase: set {PASSPHRASE_FILE_VARIABLE} or {PASSPHRASE_VARIABLE}, name passphrase_file in "
+            "config.json (`init --passphrase-file`), or run it on a terminal"
         )
     if not passphrase:
         raise ConfigurationError("the passphrase is empty: choose one")

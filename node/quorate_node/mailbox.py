@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from quorate.chain.signing import recover
-from quorate.messages import CommitmentsMessage, Message, OpeningsMessage, VoteMessage, VoteOpeningMessage
+from quorate.messages import (
+    OPENING_BYTES,
+    CommitmentsMessage,
+    Message,
+    OpeningsMessage,
+    VoteMessage,
+    VoteOpeningMessage,
+)
 from quorate_node.core import mailroom
 from quorate_node.core.state import State
 from quorate_node.core.stimuli import Stimulus
 
+LIST_BYTES = 2 + 2 + 65
+COMMIT_ITEM_BYTES = 2 + 1 + 32
 KINDS: Mapping[str, type[Message]] = {
     "commitments": CommitmentsMessage,
     "openings": OpeningsMessage,
@@ -33,9 +42,11 @@ class Mailbox:
 def check_message(state: State, message: Message) -> Stimulus:
     """What a message tells, if it is good."""
     match message:
-        case CommitmentsMessage():
+        case CommitmentsMessage(batch_id=batch_id, round=round_, page=page):
+            mailroom.check_extent(state, batch_id, round_, len(page), LIST_BYTES, COMMIT_ITEM_BYTES)
             return mailroom.check_commit_list(state, message.batch_id, message.round, message.to_list(), recover)
-        case OpeningsMessage():
+        case OpeningsMessage(batch_id=batch_id, round=round_, page=page):
+            mailroom.check_extent(state, batch_id, round_, len(page), 0, OPENING_BYTES)
             return mailroom.check_openings(state, message.batch_id, message.round, message.to_openings())
         case VoteMessage():
             return mailroom.check_vote(state, message.dispute_id, message.to_vote(), recover)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from quorate.chain import calls
@@ -18,20 +18,21 @@ from quorate.chain.gateway import ChainGateway
 from quorate.messages import CommitmentsMessage, Message, OpeningsMessage, VoteMessage, VoteOpeningMessage
 from quorate.protocol.dispute_pages import encode_vote_lists
 from quorate.protocol.encoding import encode_commit_lists, encode_post_page
-from quorate.protocol.errors import QuorateError, UnrecoverableError
+from quorate.protocol.errors import Busy, QuorateError, UnrecoverableError
 from quorate.protocol.outcomes import Extension
 from quorate.protocol.result import compute_merkle_root
-from quorate.protocol.types import Address
+from quorate.protocol.types import AbstainReason, Address
 from quorate_node.core import instructions as ins
 from quorate_node.core import stimuli as st
 from quorate_node.core.core import Core
 from quorate_node.core.mailroom import MessageRefused
 from quorate_node.core.state import SecretGroup
 from quorate_node.execution import ExecutionService
-from quorate_node.journal import Journal
+from quorate_node.joblog import JobLog
+from quorate_node.journal import Journal, JournalFull
 from quorate_node.logs import get_logger
 from quorate_node.mailbox import Mailbox
-from quorate_node.messaging import Messenger, Undelivered
+from quorate_node.messaging import Messenger, Route, Undelivered
 from quorate_node.metrics import Metrics
 from quorate_node.signer import Signer
 
@@ -75,6 +76,7 @@ class Tools:
     leaves: LeafShelf
     own_url: str
     on_posted: OnPosted
+    job_log: JobLog = field(default_factory=JobLog)
 
 
 class Performer:
@@ -112,6 +114,7 @@ class Performer:
     async def _execute(self, instruction: ins.Execute) -> None:
         job = instruction.job_id.hex()
         self._log.info("executing", job=job, batch=instruction.key[0], bundle=instruction.key[1])
+        self._tools.job_log.note(instruction.job_id, "executing", f"bundle {instruction.job_bundle}")
         try:
             outcome = await self._tools.execution.run(instruction)
         except UnrecoverableError:
@@ -119,20 +122,35 @@ class Performer:
         except Exception as error:  # the core must hear of it, be it a stranger's trick: else it waits for ever
             if not isinstance(error, QuorateError):
                 self._log.error("execution broke", job=job, error=repr(error), exc_info=True)
-            outcome = st.BundleFailed(instruction.key, f"{type(error).__name__}: {error}", retry=True)
+            reason = f"{type(error).__name__}: {error}"
+            is_busy = isinstance(error, Busy)  # our store, or its disk
+            why = AbstainReason.RESOURCES if is_busy else AbstainReason.OTHER
+            is_ours = is_busy or not isinstance(error, QuorateError)
+            outcome = st.BundleFailed(instruction.key, reason, True, why, is_ours)
         if isinstance(outcome, st.BundleFailed):
             self._metrics.count("executions", "failed")
             self._log.warning("no result", job=job, reason=outcome.reason, retry=outcome.retry)
+            # A fault of this host is told by its name alone: the rest is its operator's business.
+            told = outcome.abstention.name + ("" if outcome.is_host_fault else f": {outcome.reason}")
+            self._tools.job_log.note(instruction.job_id, "no result", told)
         else:
             self._metrics.count("executions", "done")
             spent = {"content_s": outcome.content_s, "execute_s": outcome.execute_s}
             vote = outcome.root.hex() if outcome.root else f"tasks {instruction.tasks}"
-            self._log.info("executed", job=job, vote=vote, **spent)
+            # Never the vote: whoever read it before all have committed could copy it.
+            told = f"bundle {instruction.job_bundle}: {len(outcome.leaves)} tasks"
+            self._tools.job_log.note(instruction.job_id, "executed", told)
+            self._log.info("executed", job=job, vote=vote, tasks=sum(map(bool, outcome.leaves)), **spent)
         self._feed(outcome)
 
     async def _journal_commit(self, draft: ins.JournalCommit) -> None:
         group = self._signer.seal(draft)
-        await asyncio.to_thread(self._journal.append, group)
+        try:
+            await asyncio.to_thread(self._journal.append, group)
+        except JournalFull as error:
+            self._log.error("vote not journalled", error=str(error))
+            self._feed(st.JournalFailed(draft.domain, str(error)))
+            return
         self._tools.leaves.put(group)
         self._feed(st.GroupJournaled(group))
 
@@ -161,9 +179,9 @@ class Performer:
 
     async def _send_openings(self, instruction: ins.SendOpenings) -> None:
         message = OpeningsMessage.from_openings(instruction.batch_id, instruction.round, instruction.openings)
-        url = self._messenger.locate_address(instruction.collator)
+        route = self._messenger.find_route_to(instruction.collator)
         taken = await self._send(instruction.collator, instruction.operators, "openings", message)
-        if url in taken:
+        if route in taken:
             seats = tuple(seat for seat, _ in instruction.openings)
             self._feed(st.OpeningsAcknowledged(instruction.domain, seats))
 
@@ -185,34 +203,34 @@ class Performer:
     def _is_own(self, address: Address) -> bool:
         return address == self._key.address
 
-    async def _send(self, collator: Address, operators: tuple[int, ...], kind: str, message: Message) -> set[str]:
-        """To the collator and to other operators; the URLs that took it. The core knows its own openings already."""
-        urls = self._locate(collator, operators)
-        taken = await asyncio.gather(*(self._deliver(url, kind, message) for url in urls))
-        return {url for url, is_taken in zip(urls, taken, strict=True) if is_taken}
+    async def _send(self, collator: Address, operators: tuple[int, ...], kind: str, message: Message) -> set[Route]:
+        """To the collator and to other operators; the routes that took it. The core knows its own openings already."""
+        routes = self._locate(collator, operators)
+        taken = await asyncio.gather(*(self._deliver(route, kind, message) for route in routes))
+        return {route for route, is_taken in zip(routes, taken, strict=True) if is_taken}
 
     async def _send_to_all(self, collator: Address, operators: tuple[int, ...], kind: str, message: Message) -> bool:
         """Whether all of them took it."""
         taken = await self._send(collator, operators, kind, message)
         return taken.issuperset(self._locate(collator, operators))
 
-    def _locate(self, collator: Address, operators: tuple[int, ...]) -> list[str]:
-        found = [self._messenger.locate_operator(each) for each in operators]
+    def _locate(self, collator: Address, operators: tuple[int, ...]) -> list[Route]:
+        found = [self._messenger.find_route(each) for each in operators]
         if not self._is_own(collator):
-            found.append(self._messenger.locate_address(collator))
+            found.append(self._messenger.find_route_to(collator))
         return list(dict.fromkeys(filter(None, found)))
 
-    async def _deliver(self, url: str, kind: str, message: Message) -> bool:
+    async def _deliver(self, route: Route, kind: str, message: Message) -> bool:
         """Whether it was taken.
 
         A receiver that is a block behind says NOT_YET: worth a moment's patience, since the core's is seconds.
         """
         for pause_s in (*NOT_YET_PAUSES_S, None):
             try:
-                if url == self._tools.own_url:
+                if route.url == self._tools.own_url:
                     self._take(kind, message)
                 else:
-                    await self._messenger.send(url, kind, message)
+                    await self._messenger.send(route, kind, message)
                 self._metrics.count("messages", kind, "sent")
                 return True
             except Undelivered as error:

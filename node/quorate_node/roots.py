@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from quorate.messages import MAX_ROOT_CHANGES, RootChange, RootsMessage
+from quorate.storage.cid import Cid
 
 MAX_ROOTS = 1_000_000
-"""Of one node: a peer that tells more is not believed any further."""
+"""Of this node."""
+MAX_TOLD = 250_000
+"""Of all peers, to equal shares: one that tells more is not believed any further. Each takes up to 1 KB."""
 LATENCY_WEIGHT = 0.2
 
 
@@ -50,6 +53,12 @@ class OwnRoots:
             if self._held.pop(cid, None) is not None:
                 self._note(RootChange(cid=cid))
 
+    def keep_only(self, is_here: Callable[[Cid], bool]) -> None:
+        """Drop those of which the root block is gone: what is thrown away is never a part of what stays."""
+        for cid in list(self._held):
+            if not is_here(Cid.parse(cid)):
+                self.drop(cid)
+
     def _note(self, change: RootChange) -> None:
         self._log.append(change)
         if len(self._log) > 2 * len(self._held) + MAX_ROOT_CHANGES:
@@ -75,14 +84,19 @@ class _Peer:
 class Holders:
     """What peers have whole, by what they tell, and how far away they are. Belongs to the event loop."""
 
-    def __init__(self, peers: Iterable[str]) -> None:
+    def __init__(self, peers: Iterable[str], guess: Callable[[str], Sequence[str]] = lambda cid: ()) -> None:
         self._peers = {url: _Peer() for url in peers}
         self._holders: dict[str, set[str]] = {}
+        self.guess = guess
 
     @property
     def peers(self) -> tuple[str, ...]:
         """URLs that are to be asked."""
         return tuple(self._peers)
+
+    def meet(self, url: str) -> None:
+        """Ask one more peer from now on."""
+        self._peers.setdefault(url, _Peer())
 
     def position(self, url: str) -> tuple[str, int]:
         """History and number from which a peer is to tell."""
@@ -97,7 +111,7 @@ class Holders:
         for change in delta.changes:
             if change.size is None:
                 self._remove(url, change.cid)
-            elif len(peer.held) < MAX_ROOTS or change.cid in peer.held:
+            elif len(peer.held) < MAX_TOLD // len(self._peers) or change.cid in peer.held:
                 peer.held[change.cid] = change.size
                 self._holders.setdefault(change.cid, set()).add(url)
         peer.epoch, peer.next = delta.epoch, delta.next
@@ -117,5 +131,6 @@ class Holders:
                 del self._holders[cid]
 
     def find(self, cid: str) -> Sequence[str]:
-        """Peers that have a root whole, the nearest first."""
-        return sorted(self._holders.get(cid, ()), key=lambda url: (self._peers[url].latency_s, url))
+        """Peers that have a root whole, the nearest first; then those of which `guess` says that they may."""
+        known = sorted(self._holders.get(cid, ()), key=lambda url: (self._peers[url].latency_s, url))
+        return list(dict.fromkeys([*known, *self.guess(cid)]))

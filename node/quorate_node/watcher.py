@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import BlockHead, LoggedEvent
@@ -35,14 +36,22 @@ PRUNE_EVENTS = 10_000
 
 
 class ChainWatcher:
-    """Follows one deployment from its first block; `head` is the last block that was handed out.
+    """Follows one deployment from its first block; `head` is the last block that was handed out, `spacing_s` the
+    seconds between the last two that were seen, by this host's clock.
 
     Events that a reorganisation cannot undo any more are kept, so that only the blocks behind them are read again.
+    Of each class that `wants_class` names, or that one of the operators `own` has joined, the newest table is read: of
+    all of them it would be more reads the more classes others have.
     """
 
-    def __init__(self, gateway: ChainGateway) -> None:
-        self._gateway = gateway
+    def __init__(
+        self, gateway: ChainGateway, wants_class: Callable[[int], bool] = lambda _: True, own: Collection[int] = ()
+    ) -> None:
+        self._gateway, self._wants_class, self._own = gateway, wants_class, frozenset(own)
+        self._joined = set[int]()
         self.head: BlockHead | None = None
+        self.spacing_s = 0.0
+        self._seen_at: float | None = None
         self._kept = _Kept()
 
     def poll(self) -> list[ChainAdvanced | ChainReorganised]:
@@ -65,8 +74,15 @@ class ChainWatcher:
         if last is None or found:
             rows = drop_finished([*known, *rows], head.timestamp)
         found.append(self._tell(head, rows))
+        self._note_spacing(head)
         self.head = head
         return found
+
+    def _note_spacing(self, head: BlockHead) -> None:
+        now = time.monotonic()
+        if self.head is not None and self._seen_at is not None and head.number > self.head.number:
+            self.spacing_s = (now - self._seen_at) / (head.number - self.head.number)
+        self._seen_at = now
 
     def _find_common(self, head: BlockHead) -> tuple[int, list[Logged]]:
         """First block to read again, and the events before it, which are still those of the chain."""
@@ -91,7 +107,10 @@ class ChainWatcher:
         return [Logged(e.event, e.block_number, times.get(e.block_number, 0)) for e in logged]
 
     def _tell(self, head: BlockHead, rows: Sequence[Logged]) -> ChainAdvanced:
-        tables = {key: self._read_table(*key) for key in find_tables(each.event for each in rows)}
+        found = [each.event for each in rows]
+        self._joined |= {e.class_id for e in found if isinstance(e, events.ClassJoined) and e.operator_id in self._own}
+        wanted = find_tables(found, lambda class_id: class_id in self._joined or self._wants_class(class_id))
+        tables = {key: self._read_table(*key) for key in wanted}
         return ChainAdvanced(Head(head.number, head.timestamp), tuple(rows), tables)
 
     def _read_table(self, class_id: int, number: int) -> Table:
@@ -99,8 +118,10 @@ class ChainWatcher:
         return self._gateway.table(class_id, number) if number else Table((), ())
 
 
-def find_tables(found: Iterable[events.Event]) -> set[tuple[int, int]]:
-    """(class, number) of the tables that events need: of batches and disputes, and the newest of each class."""
+def find_tables(
+    found: Iterable[events.Event], wants_class: Callable[[int], bool] = lambda _: True
+) -> set[tuple[int, int]]:
+    """(class, number) of the tables that events need: of batches and disputes, and the newest of each class wanted."""
     needed: set[tuple[int, int]] = set()
     newest: dict[int, int] = {}
     for event in found:
@@ -109,7 +130,7 @@ def find_tables(found: Iterable[events.Event]) -> set[tuple[int, int]]:
         elif isinstance(event, events.DisputeOpened):
             record = decode_dispute_record(event.record)
             needed.add((record.class_id, record.table))
-        elif isinstance(event, events.EraAdvanced):
+        elif isinstance(event, events.EraAdvanced) and wants_class(event.class_id):
             newest[event.class_id] = event.table
     return needed | set(newest.items())
 

@@ -17,7 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = ROOT / "contracts"
 ABI = ROOT / "client" / "quorate" / "chain" / "abi"
 BUILD = ROOT / ".tools" / "forge" / "abi"
-NAMES = ("StakeRegistry", "ComputeMarket", "Disputes", "Challenges", "HeaderBeacon", "Extender")
+NAMES = (
+    "StakeRegistry", "ComputeMarket", "Disputes", "Challenges", "HeaderBeacon", "Extender",
+    "DevnetToken", "DevnetPay", "RetrievalOperator",
+)  # fmt: skip
 
 
 def compile_contracts() -> None:

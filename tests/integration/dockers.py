@@ -22,7 +22,7 @@ from quorate.protocol.spec import MIB
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
 from quorate_node.executor import dockerd
-from quorate_node.executor.base import ContainerTask, DockerSettings, Executed
+from quorate_node.executor.base import ContainerTask, DockerSettings, Executed, FailureReason, LocalFailure
 from quorate_node.executor.docker_executor import DockerExecutor
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -120,3 +120,10 @@ def bench_of(program: str, folder: Path) -> Iterator[Bench]:
     finally:
         daemon.stop()
         store.close()
+
+
+def expect(outcome: Any, reason: FailureReason, text: str) -> None:
+    """That a task ended without a vote, and why."""
+    assert isinstance(outcome, LocalFailure), outcome
+    assert outcome.reason is reason, outcome
+    assert text in outcome.detail

@@ -12,7 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from click.testing import Result
+from typer.testing import CliRunner
+
 from quorate.chain.types import BlockHead, LoggedEvent
+from quorate.cli.main import app
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
 from quorate.jobs import JobRecord
@@ -81,6 +85,12 @@ def run_quorate(*words: str, home: Path, **env: str) -> subprocess.CompletedProc
     environment = {k: v for k, v in os.environ.items() if not k.startswith("QUORATE_")}
     settings = {"QUORATE_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "300", **env}
     return _run([str(Path(sys.executable).with_name("quorate")), *words], environment | settings)
+
+
+def call_quorate(*words: str, home: Path) -> Result:
+    """The same command in this process, where a second of starting one is not the point."""
+    unset = dict.fromkeys((name for name in os.environ if name.startswith("QUORATE_")), None)
+    return CliRunner().invoke(app, words, env=unset | {"QUORATE_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "300"})
 
 
 def run_node_command(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
@@ -155,6 +165,15 @@ class Chain:
             yield
         finally:
             self._rpc.call("evm_setIntervalMining", period_s)
+
+    @contextmanager
+    def stopped_clock(self, period_s: int = 1) -> Iterator[None]:
+        """No blocks, and no time either: afterwards it goes on from the newest block's, however long this took."""
+        with self.standing_still(period_s):
+            try:
+                yield
+            finally:
+                self._rpc.call("evm_setTime", self.head().timestamp)
 
     def mine(self, count: int = 1, timestamp: int | None = None) -> None:
         """Blocks at once; with a timestamp all of them have it."""

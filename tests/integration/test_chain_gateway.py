@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,25 @@ def test_state_of_the_registry(gateway: JsonRpcGateway) -> None:
     assert gateway.operator_of(SigningAccount.create().address) == 0
     assert (gateway.operator_count(), gateway.class_count()) == (3, 1)
     assert gateway.ledgers().class_deposits == LOCAL.class_deposit
+
+
+def test_a_glance_says_what_single_reads_say(gateway: JsonRpcGateway) -> None:
+    owner = rich(gateway).address
+    before = gateway.rpc.calls.copy()
+    seen = gateway.glance(1, owner)
+    assert gateway.rpc.calls - before == Counter(eth_call=3, eth_getBlockByNumber=1)
+    wanted = gateway.class_count(), gateway.class_info(1), gateway.account(owner)
+    before = gateway.rpc.calls.copy()
+    assert (seen.class_count(), seen.class_info(1), seen.account(owner)) == wanted
+    assert gateway.rpc.calls == before, "nothing is asked again"
+    assert gateway.block(seen.head().number) == seen.head()
+    other = SigningAccount.create().address
+    assert seen.account(other) == gateway.account(other)
+    for strange in (-1, 0, 2, 2**40):
+        assert gateway.glance(strange, owner).class_info(1) == wanted[1]
+    for at in (seen, gateway.glance(2, owner)):
+        with pytest.raises(ProtocolViolation, match="ClassUnknown"):
+            at.class_info(2)
 
 
 def test_the_domain_is_that_of_the_market(gateway: JsonRpcGateway) -> None:

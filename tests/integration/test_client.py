@@ -153,7 +153,7 @@ def test_the_exit_code_tells_a_program_that_failed_whether_or_not_its_output_is_
 def test_wishes_that_post_would_skip_are_refused_before_signing(client: QuorateClient, module: str) -> None:
     prepared = client.prepare(module, limits=LIMITS)
     for wishes, words in (
-        (OrderWishes(seats=4), "4 seats are out of range: the class has 6 members, so 1 to 3"),
+        (OrderWishes(seats=4), "4 seats are out of range: the class has 6 members, so 1 to 3: choose by --seats 3"),
         (OrderWishes(rounds=3), "rounds 3 is out of range"),
         (OrderWishes(max_price=1), "above --max-price 1"),
         (OrderWishes(seats=2, confidence=0.9), "either seats or a confidence"),

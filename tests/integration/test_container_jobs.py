@@ -32,6 +32,8 @@ from quorate.protocol import events
 from quorate.protocol.container import ContainerSpec
 from quorate.protocol.params import ETHER, LOCAL
 from quorate.sdk import QuorateClient
+from quorate_node.config import load_config as load_node_config
+from quorate_node.executor.docker_client import connect
 
 NARROW, PLAIN, GPU = 2, 3, 4
 LIARS, HONEST = range(9, 13), range(1, 9)
@@ -115,6 +117,40 @@ def count_members(network: Network, class_id: int) -> int:
     return len(network.devnet.gateway.table(class_id, number).members) if number else 0
 
 
+def test_what_a_class_is_for_is_checked_before_anybody_is_in_it(network: Network) -> None:
+    """Before any job: liars that are convicted together are ejected, and leave the tables when an era ends."""
+    image = f"image={network.image_id}"
+    for words, why in [
+        (["join", "9"], "there is no class 9"),
+        (["join", str(GPU)], "no GPU"),
+        (["join", str(NARROW), "quorate-docker-1"], f"class {NARROW} is not for quorate-docker-1"),
+        (["join", str(NARROW), "quorate-docker-1", image], "it is in the class"),
+        (["leave", str(GPU)], "not in this class"),
+        (["create", "quorate-docker-1", "--judged"], "toss coins"),
+        (["create", "quorate-gpu-1", "gpu=voodoo"], "known kinds"),
+    ]:
+        done = run_node_command("class", *words, home=network.devnet.nodes[0].home)
+        assert (done.returncode != 0, "Traceback" in done.stderr) == (True, False), done
+        assert why in done.stderr
+    assert network.operator(0, "doctor")["docker"]["ok"], "a container was run"
+    listed = network.operator(0, "class", "list")["classes"]
+    assert [(each["class"], each["can_run"], each["mine"]) for each in listed] == [
+        (1, True, 40), (NARROW, True, 40), (PLAIN, True, 40), (GPU, False, 0)
+    ]  # fmt: skip
+    assert listed[1]["description"] == f"quorate-docker-1 {image}"
+    listing = ["class", "list", f"quorate-docker-1 {image}", "--adversary", "0.01"]
+    told = json.loads(run_quorate(*listing, "-o", "json", home=network.folder).stdout)
+    assert [(each["class"], each["image"], each["drawn_members"], each["unnamed"]) for each in told] == [
+        (1, None, 12, True), (NARROW, network.image_id, 12, True), (PLAIN, None, 8, True), (GPU, None, 0, False)
+    ]  # fmt: skip
+    assert told[3]["why"] == "no node runs programs on GPUs yet"
+    shown = run_quorate(*listing, "--seats", "5", home=network.folder).stdout
+    assert f"class {NARROW}  quorate-docker-1 {image}\n" in shown
+    assert f"only if it is named, with --class {PLAIN}: it has 8 members, too few for 5 seats" in shown
+    usual = run_quorate("class", "list", home=network.folder).stdout
+    assert f"--class {PLAIN}: whoever has 10% of all stake could be half of it" in usual
+
+
 def test_a_container_goes_all_the_way_and_its_liar_is_slashed(network: Network) -> None:
     start, before = Chain(network.devnet).head().number, network.stakes(HONEST)
     for count in range(MOST_JOBS):
@@ -146,12 +182,30 @@ def test_chance_costs_no_operator_its_stake(network: Network) -> None:
         assert code in (0, 4), said
     assert ends[-1] == "void", "the same side every time"
     assert "the seats' results differ" in said
+    last = json.loads(run_quorate("job", "list", "-o", "json", home=network.folder).stdout)[-1]
+    assert (last["last_seen"], last["class"], last["asked"]) == ("void", PLAIN, True)
+    told = json.loads(run_quorate("job", "describe", last["job_id"], "-o", "json", home=network.folder).stdout)
+    votes = [seat["vote"] for seat in told["seats"]]
+    assert (len(votes), None in votes, len(set(votes))) == (3, False, 2), "two sides, which no event tells"
     check_the_end(network.devnet)
     assert find_events(network.devnet, events.OperatorSlashed, start) == []
     assert find_events(network.devnet, events.OperatorFined, start) == []
     after = network.stakes(range(1, 13))
     assert all(new >= old for old, new in zip(before, after, strict=True)), "some were paid for their work"
     assert Books(network.devnet).free_of(network.devnet.requester.address) < spent
+
+
+def test_a_job_over_many_files_gives_each_container_its_own(network: Network) -> None:
+    scene, out = network.folder / "scene", network.folder / "files"
+    scene.mkdir()
+    for name in "abc":
+        (scene / name).write_text(name)
+    batches = ["--partition", "[a-c]", "--batch-size", "2"]
+    code, receipt, said = network.run("-i", str(scene), *batches, "--class", str(PLAIN), "--to", str(out), "--", "see")
+    assert code == 0, said
+    assert receipt["order"]["task_count"] == 2
+    found = {path.name: path.read_text() for path in (out / "stdout").iterdir()}
+    assert found == {"a": "/inputs/a\n/inputs/b\n", "c": "/inputs/c\n"}
 
 
 def test_an_image_that_is_not_what_its_order_says_costs_nobody_a_stake(network: Network) -> None:
@@ -178,26 +232,16 @@ def test_a_container_above_the_operators_ceilings_is_refused_before_it_is_posted
     assert "limits.memory_bytes = 5242880000 is above this node's ceiling 4294967296" in said
 
 
-def test_what_a_class_is_for_is_checked_before_anybody_is_in_it(network: Network) -> None:
-    image = f"image={network.image_id}"
-    for words, why in [
-        (["join", "9"], "there is no class 9"),
-        (["join", str(GPU)], "no GPU"),
-        (["join", str(NARROW), "quorate-docker-1"], f"class {NARROW} is not for quorate-docker-1"),
-        (["join", str(NARROW), "quorate-docker-1", image], "it is in the class"),
-        (["leave", str(GPU)], "not in this class"),
-        (["create", "quorate-docker-1", "--judged"], "toss coins"),
-        (["create", "quorate-gpu-1", "gpu=voodoo"], "known kinds"),
-    ]:
-        done = run_node_command("class", *words, home=network.devnet.nodes[0].home)
-        assert (done.returncode != 0, "Traceback" in done.stderr) == (True, False), done
-        assert why in done.stderr
-    assert network.operator(0, "doctor")["docker"]["ok"], "a container was run"
-    listed = network.operator(0, "class", "list")["classes"]
-    assert [(each["class"], each["can_run"], each["mine"]) for each in listed] == [
-        (1, True, 40), (NARROW, True, 40), (PLAIN, True, 40), (GPU, False, 0)
-    ]  # fmt: skip
-    assert listed[1]["description"] == f"quorate-docker-1 {image}"
+def test_a_node_clears_away_what_it_left_when_it_starts(network: Network) -> None:
+    """Without a job: it may not get one for long."""
+    scratch = load_node_config(network.devnet.nodes[1].home).docker.scratch
+    api = connect(network.docker_host)
+    network.devnet.kill_node(1)
+    api.create_container(network.image_id, labels={"quorate.scratch": str(scratch)}, name="left")
+    (scratch / "old").mkdir()
+    network.devnet.restart_node(1)
+    assert wait_for(lambda: not (scratch / "old").exists() and not api.containers(all=True, filters={"name": "left"}))
+    api.close()
 
 
 def test_who_leaves_a_class_is_not_drawn_from_its_next_era_on(network: Network) -> None:

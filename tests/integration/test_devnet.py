@@ -26,7 +26,8 @@ from quorate.devnet import anvil as anvil_module
 from quorate.devnet.anvil import find_anvil, start_anvil
 from quorate.devnet.enroll import set_balances
 from quorate.devnet.guard import is_alive, read_start
-from quorate.devnet.process import ProcessGroup, pick_ports
+from quorate.devnet.ports import pick_ports
+from quorate.devnet.process import ProcessGroup
 from quorate.protocol.errors import Busy, ChainUnavailable, ConfigurationError
 from quorate.protocol.params import ETHER, PRODUCTION
 

@@ -19,9 +19,11 @@ from tests.unit.images.test_images import make_archive, make_tar, set_in
 
 from quorate.images.archive import verify_archive
 from quorate.protocol.container import Image
+from quorate.protocol.spec import MIB
 from quorate_node.executor.base import ContainerTask, Executed
+from quorate_node.executor.docker_client import connect
+from quorate_node.executor.docker_clock import Allowance
 from quorate_node.executor.docker_container import Plan, _configure
-from quorate_node.executor.docker_executor import connect
 from quorate_node.executor.docker_folders import make_folders
 
 pytestmark = needs_docker
@@ -164,7 +166,7 @@ def test_each_wall_is_one(bench: Bench, name: str, value: Any, achieved: set[str
     api = connect(bench.daemon.host)
     with listeners() as port, node_with_secrets(bench) as process:
         spec = bench.spec("probe", str(port), process)
-        with make_folders(bench.folder / "scratch", bench.store, spec) as folders:
+        with make_folders(bench.folder / "scratch", bench.store, spec, MIB, Allowance.of(60)) as folders:
             plan = Plan(bench.image.id, ("/escape", *spec.args), {}, "/", folders, LIMITS, "walls")
             config = _configure(api, plan)
             assert name in config["HostConfig"] or name == "PidMode"
@@ -193,10 +195,8 @@ def test_a_program_that_the_image_lends_root_gets_none(bench: Bench) -> None:
 
 
 def bench_architecture(bench: Bench) -> str:
-    api = connect(bench.daemon.host)
-    found = api.inspect_image(bench.image.id)["Architecture"]
-    api.close()
-    return str(found)
+    with (bench.folder / "image.tar").open("rb") as file:
+        return verify_archive(file, (bench.folder / "image.tar").stat().st_size, bench.image.id, 1 << 30).architecture
 
 
 def test_what_was_left_of_a_task_is_gone(bench: Bench) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.integration.network import OUR_PATHS, Chain, find_events, lying_farm, requester, run_node_command, wait_for
 
@@ -15,9 +20,11 @@ from quorate.chain.account import SigningAccount
 from quorate.chain.types import parse_address, to_hex
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
+from quorate.devnet.ports import pick_ports
 from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.params import ETHER, LOCAL
+from quorate.protocol.types import Address
 
 pytestmark = pytest.mark.anvil
 LIARS = {8, 9}
@@ -28,10 +35,47 @@ def test_a_hundred_operators_in_two_processes_do_a_job(tmp_path: Path) -> None:
     with Devnet(options) as devnet, requester(devnet, tmp_path) as people:
         table = devnet.gateway.table(1, devnet.gateway.class_info(1).table)
         assert len(table.members) == 100
-        job = people.submit()
-        assert people.client.wait(job, timeout_s=60).stage is JobStage.ACCEPTED
-        assert people.client.fetch_result(job, tmp_path / "out").results[0].exit_code == 0
-        assert not find_events(devnet, events.OperatorFined)
+        with rehearsing(devnet, tmp_path / "dry") as (url, address):
+            job = people.submit()
+            assert people.client.wait(job, timeout_s=60).stage is JobStage.ACCEPTED
+            assert people.client.fetch_result(job, tmp_path / "out").results[0].exit_code == 0
+            assert not find_events(devnet, events.OperatorFined)
+            counts: dict[str, int] = {}
+
+            def is_rehearsed() -> bool:
+                counts.update(httpx.get(f"{url}/quorate/v1/status", trust_env=False).json()["dry_run"])
+                return sum(counts.values()) > 0
+
+            assert wait_for(is_rehearsed, 30)
+            assert counts == {"agreed": 1, "differed": 0, "abstained": 0}
+        count = devnet.gateway.rpc.call("eth_getTransactionCount", to_hex(address), "pending")
+        assert count == "0x0", "a dry run sends nothing, though it could"
+
+
+@contextmanager
+def rehearsing(devnet: Devnet, home: Path) -> Iterator[tuple[str, Address]]:
+    """A node that runs dry, without an operator; its URL and address."""
+    (home.parent / "passphrase").write_text("of a test\n")
+    made = run_node_command(
+        "init", "--rpc-url", devnet.gateway.rpc.url, "--deployment", str(devnet.options.home / "deployment.json"),
+        "--passphrase-file", str(home.parent / "passphrase"), "--listen", f"127.0.0.1:{pick_ports(1)[0]}", "-o", "json",
+        home=home,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    address = parse_address(json.loads(made.stdout)["address"])
+    devnet.gateway.rpc.call("anvil_setBalance", to_hex(address), hex(ETHER))
+    command = [sys.executable, "-m", "quorate_node.cli.main", "run", "--dry-run", "--home", str(home)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        ready = process.stdout.readline().split(maxsplit=2)
+        assert ready[2].startswith("dry run: nothing is committed"), process.stderr and process.stderr.read()
+        yield ready[1], address
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_the_class_finds_liars_without_anybody_asking(tmp_path: Path) -> None:

@@ -7,14 +7,16 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quorate.protocol.errors import ContentUnavailable
-from quorate.storage import car, dagpb, fetch, missing
+from quorate.storage import car, codecs, dagpb, fetch, missing, varint
 from quorate.storage.cid import DAG_PB, RAW, Cid
-from quorate.storage.fetch import fetch_block, fetch_dag
+from quorate.storage.dagpb import Link
+from quorate.storage.fetch import ContentTooLarge, fetch_block, fetch_dag
 from quorate.storage.gateway import build_gateway
 from quorate.storage.memory import MemoryStore
 from quorate.storage.missing import Part, find_missing
@@ -178,6 +180,20 @@ def test_whatever_is_missing_its_parts_make_it_whole(donor: MemoryStore, root: C
     assert store.is_complete(root)
 
 
+def test_a_file_that_repeats_its_parts_without_end_is_looked_through_once() -> None:
+    store, cid = MemoryStore(), Cid.of(b"leaf")
+    size = 4
+    for _ in range(48):  # each node is twice the one below: of 48 blocks, 2^48 leaves
+        message = b"\x08\x02\x18" + varint.encode(2 * size) + (b"\x20" + varint.encode(size)) * 2
+        block = dagpb.encode([Link(cid, "", size), Link(cid, "", size)], message)
+        cid, size = Cid.of(block, DAG_PB), 2 * size
+        store.put(cid, block)
+    looked, get = [], store.get
+    store.get = lambda wanted: (looked.append(wanted), get(wanted))[1]  # type: ignore[method-assign]
+    assert find_missing(store, cid) == [Part(cid, (0, 4))]
+    assert len(looked) < 200
+
+
 def test_many_small_files_are_asked_for_together_and_few_large_ones_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     donor = MemoryStore()
     small = donor.add_tree({f"{number}": bytes([number % 256, number // 256]) for number in range(500)})
@@ -185,3 +201,40 @@ def test_many_small_files_are_asked_for_together_and_few_large_ones_apart(monkey
     assert find_missing(store, small) == [Part(small)]
     monkeypatch.setattr(missing, "LARGE_CHILD", 1)
     assert len(find_missing(store, small)) == 500
+
+
+def test_many_providers_bring_no_more_than_one_may(donor: MemoryStore, root: Cid) -> None:
+    store, limits = MemoryStore(), replace(QUICK, max_bytes=5 * MIB)
+    with metered(donor, 4, cut_after=3 * MIB) as servers, pytest.raises(ContentTooLarge, match=str(5 * MIB)):
+        fetch_dag(store, root, [url for url, _ in servers], limits=limits)
+    kept = sum(store.size(cid) or 0 for cid in find_blocks(donor, root) if store.has(cid))
+    assert 3 * MIB < kept <= 5 * MIB
+
+
+def find_blocks(store: MemoryStore, root: Cid) -> set[Cid]:
+    """All blocks of a DAG."""
+    found, pending = set[Cid](), [root]
+    while pending:
+        cid = pending.pop()
+        found.add(cid)
+        if cid.codec == DAG_PB:
+            pending += codecs.links_of(cid, store.get(cid))
+    return found
+
+
+def test_one_that_repeats_itself_uses_up_nothing_of_the_others_share() -> None:
+    donor, limits = MemoryStore(), replace(QUICK, max_bytes=2 * MIB)
+    root = donor.add_bytes(os.urandom(MIB + MIB // 2))
+    block = car.encode_section(root, donor.get(root))
+
+    async def repeat(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"application/vnd.ipld.car")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        body = car.encode_header(root) + block * ((2 * MIB - 1000) // len(block))
+        await send({"type": "http.response.body", "body": body})
+
+    store = MemoryStore()
+    with LoopbackServer(repeat) as one, metered(donor) as [(other, _)]:
+        report = fetch_dag(store, root, [one.url, other], limits=limits)
+    assert store.is_complete(root)
+    assert report.bytes > 2 * MIB

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from quorate.protocol.errors import Busy, ContentUnavailable, DataError
-from quorate.storage import gateway
+from quorate.storage import gateway, patience
 from quorate.storage.base import BlobStore
 from quorate.storage.car import CarVerifier
 from quorate.storage.cid import Cid
@@ -81,6 +81,8 @@ def test_head_is_get_without_a_body(http: httpx.Client, root: Cid) -> None:
         assert head.content == b""
         for name in ("etag", "content-type", "content-disposition", "x-ipfs-path"):
             assert head.headers[name] == get.headers[name]
+        told = head.headers.get("content-length")
+        assert told == (str(len(get.content)) if query == "format=raw" else None)
     assert http.head(f"/ipfs/{Cid.of(b'absent')}?format=raw").status_code == 404
 
 
@@ -183,20 +185,23 @@ def test_the_probe_and_odd_names(http: httpx.Client, root: Cid) -> None:
     assert named.headers["content-disposition"].startswith('attachment; filename="____.bin"; filename*=')
 
 
-def test_a_missing_child_cuts_the_answer(tmp_path: Path) -> None:
+def test_a_missing_child_cuts_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     full, part = MemoryStore(), MemoryStore()
     root = full.add_tree({"a": os.urandom(2 * MIB), "b": b"b"})
     part.put(root, full.get(root))
     with LoopbackServer(build_gateway(part)) as running, httpx.Client(trust_env=False) as client:
         with pytest.raises(httpx.RemoteProtocolError):
             client.get(f"{running.url}/ipfs/{root}?format=car")
+        (told,) = capsys.readouterr().err.splitlines()  # and no traceback
+        assert "answer cut off" in told
+        assert "the store does not have baf" in told
         with pytest.raises(ContentUnavailable, match="RemoteProtocolError"):
             fetch_dag(MemoryStore(), root, [running.url], limits=QUICK)
 
 
 def test_readers_that_do_not_read_are_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway, "MAX_STREAMS", 2)
-    monkeypatch.setattr(gateway, "STALL_S", 0.5)
+    monkeypatch.setattr(patience, "STALL_S", 0.5)
     store = MemoryStore()
     url = f"/ipfs/{store.add_bytes(os.urandom(32 * MIB))}?format=car"
     with LoopbackServer(build_gateway(store)) as running, contextlib.ExitStack() as stack:

@@ -4,6 +4,7 @@ module that is too long is not even fetched."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import resource
 import signal
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import wasmtime
@@ -36,8 +38,11 @@ from quorate_node.core.views import ChainView
 from quorate_node.execution import ExecutionService
 from quorate_node.executor.base import Executed, ExecutionTask, FailureReason, LocalFailure
 from quorate_node.executor.pool import WorkerPool
-from quorate_node.messaging import HttpMessenger
-from quorate_node.roots import Holders
+from quorate_node.http_messaging import HttpMessenger
+from quorate_node.metrics import Metrics
+from quorate_node.performer import LeafShelf, Performer, Tools
+from quorate_node.room import Room, RoomLimits
+from quorate_node.roots import Holders, OwnRoots
 
 IDLE = bytes(wasmtime.wat2wasm('(module (func (export "_start")))'))
 # Writes 1 MiB to the file "f" in /outputs.
@@ -113,21 +118,24 @@ def test_a_trial_says_so_too(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "quorate_node.cli.main", "exec", str(tmp_path / "bomb.wasm")]
     env = os.environ | {"HOME": str(tmp_path)}
     done = subprocess.run(
-        [*command, "--limit", "compile_seconds=1"], env=env, capture_output=True, text=True, check=False
-    )
+        [*command, "--limit", "compile_seconds=1", "--output", "json"],
+        env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 124
     assert "raise --limit compile_seconds=N" in done.stderr
+    told = json.loads(done.stdout)
+    assert (told["status"], told["exit_code"], told["digest"]) == ("COMPILE_TIMEOUT", None, None)
 
 
 async def test_a_full_disk_is_no_vote_and_the_worker_goes_on(tmp_path: Path) -> None:
     """The kernel holds the worker to files of 64 KiB, and then no more: writing fails as on a disk that is full."""
     with closing(EmbeddedStore(tmp_path / "store")) as store:
         async with WorkerPool(1, tmp_path / "store", tmp_path / "cache") as pool:
-            warm = await run_in(pool, store, IDLE, Limits())
-            assert isinstance(warm, Executed)
-            slot = pool._slots.get_nowait()
-            worker = await slot
-            pool._slots.put_nowait(slot)
+            warming = asyncio.create_task(run_in(pool, store, IDLE, Limits()))
+            while not pool._busy and not warming.done():  # noqa: ASYNC110  (the pool tells nobody)
+                await asyncio.sleep(0)
+            (worker,) = pool._busy
+            assert isinstance(await warming, Executed)
             unlimited = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
             resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (64 << 10, unlimited[1]))
             failed = await run_in(pool, store, WRITER, Limits())
@@ -161,9 +169,13 @@ async def service_of(
 
 
 async def execute(service: ExecutionService, spec: JobSpec, input_bytes: int) -> BundleExecuted | BundleFailed:
+    return await service.run(make_execute(spec, input_bytes))
+
+
+def make_execute(spec: JobSpec, input_bytes: int) -> Execute:
     fuel = spec.limits.fuel
     order = replace(Network0().order().order, spec_hash=spec.digest, input_bytes=input_bytes, fuel_limit=fuel)
-    return await service.run(Execute((1, 0), JobId(bytes(32)), order, 0, (), (), 20, Description(WASM_PROFILE).digest))
+    return Execute((1, 0), JobId(bytes(32)), order, 0, (), (), 20, Description(WASM_PROFILE).digest)
 
 
 class Counting(EmbeddedStore):
@@ -206,6 +218,31 @@ async def test_making_room_spares_what_a_job_needs_and_leaves(tmp_path: Path) ->
         assert ours.is_complete(Cid.parse(result.outputs_cid))
         assert ours.is_complete(Cid.parse(result.stdout_cid))
         assert ours.collect().blocks == 0
+
+
+async def test_content_that_the_store_has_no_room_for_is_no_vote_and_no_hang(tmp_path: Path) -> None:
+    """It is refused before any of it comes, and comes when there is room."""
+    net, told = Network0(), list[object]()
+    with closing(EmbeddedStore(tmp_path / "theirs")) as theirs, closing(EmbeddedStore(tmp_path / "store")) as ours:
+        spec = JobSpec(str(theirs.add_bytes(WRITER)), limits=Limits(fuel=10**9))
+        theirs.put_raw(spec.to_bytes())
+        stays = ours.add_bytes(os.urandom(3 << 20))
+        ours.pin(stays)
+        with LoopbackServer(build_gateway(theirs)) as server:
+            async with service_of(ours, tmp_path, server.url) as service:
+                service.room = Room(ours, RoomLimits(6 << 20), OwnRoots(), lambda: 0.0)
+                nothing = cast(Any, None)
+                tools = Tools(nothing, service.messenger, nothing, service, Metrics(), LeafShelf(), "", nothing)
+                performer = Performer(net.nodes[0].core, net.keys[0], nothing, tools, told.append)
+                await performer.perform(make_execute(spec, 4 << 20))
+                assert not ours.has(Cid.parse(spec.module))
+                ours.unpin(stays)
+                await performer.perform(make_execute(spec, 4 << 20))
+    refused, done = told
+    assert isinstance(refused, BundleFailed), refused
+    assert (refused.abstention, refused.is_host_fault, refused.retry) == (AbstainReason.RESOURCES, True, True)
+    assert "store_bytes" in refused.reason
+    assert isinstance(done, BundleExecuted), done
 
 
 async def test_a_module_of_100_mb_is_refused_alike_by_all_and_not_fetched(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_second_node_with_the_same_home_is_refused(devnet: Devnet) -> None:
     home = devnet.nodes[0].home
     found = run_node_command("run", home=home)
     assert found.returncode == 3
-    assert "choose another port" in found.stderr
+    assert "another node runs with this home" in found.stderr
     config = json.loads((home / "config.json").read_text())
     with socket.create_server(("127.0.0.1", 0)) as free:
         config["listen"] = f"127.0.0.1:{free.getsockname()[1]}"
@@ -128,6 +128,11 @@ def test_a_second_node_with_the_same_home_is_refused(devnet: Devnet) -> None:
     found = run_node_command("run", home=other)
     assert found.returncode == 3
     assert "another node runs" in found.stderr
+    (other / "journal").unlink()
+    (other / "config.json").write_text((home / "config.json").read_text())
+    found = run_node_command("run", home=other)
+    assert found.returncode == 3
+    assert "choose another port" in found.stderr
 
 
 @pytest.mark.anvil

@@ -111,8 +111,9 @@ def run_on_both(wasm: bytes, **fields: Any) -> tuple[TrialOutcome, bytes]:
     """Run on both engines, which must agree; what it printed."""
     from quorate_node.executor.runner import Echo
 
-    outcomes, printed = [], []
+    outcomes, printed, out = [], [], fields.pop("out", None)
     for engine in EngineName:
+        fields |= {"out": out / engine.value} if out else {}
         chunks: list[bytes] = []
         echo = Echo(partial(keep, chunks), lambda chunk: None)
         outcomes.append(run_trial(Trial(wasm, engine=engine, **fields), echo))
@@ -146,7 +147,7 @@ def test_go_programs_run(tmp_path: Path) -> None:
     subprocess.run(["go", "build", "-o", "main.wasm", "main.go"], cwd=tmp_path, env=env, check=True)
     outcome, printed = run_on_both((tmp_path / "main.wasm").read_bytes(), out=tmp_path / "out")
     assert (outcome.code, printed) == (9, b"4950 true true\n")
-    assert (tmp_path / "out" / "sum").read_bytes() == b"4950"
+    assert {(tmp_path / "out" / each / "sum").read_bytes() for each in EngineName} == {b"4950"}
 
 
 def test_rust_programs_run(tmp_path: Path) -> None:
@@ -158,4 +159,6 @@ def test_rust_programs_run(tmp_path: Path) -> None:
     wasm = (tmp_path / "main.wasm").read_bytes()
     outcome, printed = run_on_both(wasm, args=("b", "a", "b"), out=tmp_path / "out")
     assert (outcome.code, printed) == (7, b'{"a": 1, "b": 2} true true\n')
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {"b": b"2", "c": b"1"}
+    for engine in EngineName:
+        left = {path.name: path.read_bytes() for path in (tmp_path / "out" / engine.value).iterdir()}
+        assert left == {"b": b"2", "c": b"1"}

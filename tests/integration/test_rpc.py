@@ -245,6 +245,7 @@ def test_bad_calls_are_refused_with_a_reason(
         ("", part(b"x", "a") + part(b"y", "a") + b"--b--\r\n", 500, "twice"),
         ("", part(b"/etc/passwd", "a", "application/symlink") + b"--b--\r\n", 500, "symbolic link"),
         ("?chunker=rabin", part(b"x") + b"--b--\r\n", 400, "chunker"),
+        ("?chunker=size-511&only-hash=true", part(b"x") + b"--b--\r\n", 400, "from 512 to"),
         ("?trickle=true", part(b"x") + b"--b--\r\n", 400, "trickle"),
         ("?hash=blake3", part(b"x") + b"--b--\r\n", 400, "sha2-256"),
         ("?cid-version=2", part(b"x") + b"--b--\r\n", 400, "cid-version"),

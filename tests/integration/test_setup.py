@@ -140,7 +140,8 @@ def write_tiny_wheel(folder: Path) -> str:
 def lay_out(root: Path) -> Mini:
     (root / "scripts" / "lib").mkdir(parents=True)
     shutil.copy(ROOT / "scripts" / "setup", root / "scripts" / "setup")
-    shutil.copy(ROOT / "scripts" / "lib" / "setup.py", root / "scripts" / "lib" / "setup.py")
+    for module in ("setup.py", "steps.py", "foundry.py"):
+        shutil.copy(ROOT / "scripts" / "lib" / module, root / "scripts" / "lib" / module)
     digest = write_tiny_wheel(root / "wheels")
     (root / "scripts" / "lock").mkdir()
     for name in ("build.txt", "requirements.txt", "dev.txt"):
@@ -149,6 +150,9 @@ def lay_out(root: Path) -> Mini:
         (root / "scripts" / "tools" / name).mkdir(parents=True)
         (root / "scripts" / "tools" / name / "package-lock.json").write_text(json.dumps({"name": name}))
     (root / "mini_project.py").write_text("")
+    for name in ("client", "node"):
+        (root / name).mkdir()
+        (root / name / "code.py").write_text("")
     (root / "backend.py").write_text(BACKEND)
     (root / "pyproject.toml").write_text(
         '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
@@ -191,6 +195,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Mini:
 def test_three_at_once_install_once(installed: Mini) -> None:
     assert installed.is_complete()
     assert installed.count_started()[1] == 1, "one of them installed, the others found it done"
+    assert all(list((installed.root / name).glob("__pycache__/code.*.pyc")) for name in ("client", "node"))
 
 
 def test_a_second_run_starts_neither_pip_nor_npm(installed: Mini) -> None:

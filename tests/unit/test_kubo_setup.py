@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts" / "lib"))
 import kubo  # noqa: E402 (scripts/lib is no package)
-import setup  # noqa: E402
+import steps  # noqa: E402
 
 BUILDER = """
 while [ "$1" != -o ]; do [ "$1" = -C ] && cd "$2"; shift; done
@@ -29,7 +29,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     assert env is not None
     (path / "env").symlink_to(env)
     for module, values in (
-        (setup, {"ROOT": tmp_path, "TOOLS": tools, "LOG": tools / "setup.log"}),
+        (steps, {"ROOT": tmp_path, "TOOLS": tools, "LOG": tools / "setup.log"}),
         (kubo, {"BINARY": tools / "kubo" / "ipfs", "LINK": tools / "bin" / "ipfs"}),
     ):
         for name, value in values.items():

@@ -49,6 +49,7 @@ def test_an_unknown_option_is_refused_before_anything_is_run(tmp_path: Path, nam
         ("adversary --rounds 3", "--rounds: contracts allow 2"),
         ("protocol --actions -5", "--actions: -5 is not a whole number from 1 on"),
         ("gas --operators 30", "--operators: 30 is not a whole number from 42 to 1024"),
+        ("landsat --nodes 2 --operators 2", "--seats 3 are more than half of 2 --nodes with 2 --operators each"),
         ("single --seats 4", "--seats 4 are more than half of --nodes 6"),
     ],
 )
@@ -60,3 +61,20 @@ def test_a_benchmark_refuses_arguments_in_one_line(words: str, said: str) -> Non
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
     assert said in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("code", "ends", "said"), [(0, 0, "everything passed"), (1, 1, "FAILED, somewhere in: unit")])
+def test_the_exit_code_of_all_tests_is_theirs(tmp_path: Path, code: int, ends: int, said: str) -> None:
+    script = _copy(tmp_path, "test")
+    stand_ins = {
+        tmp_path / "scripts" / "setup": "exit 0",
+        tmp_path / ".venv" / "bin" / "python": f"sleep 0.5; exit {code}",
+    }
+    for path, does in stand_ins.items():  # pytest ends after forge, whose process group is gone when the script ends
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{does}\n")
+        path.chmod(0o755)
+    for folder in ("tests/unit", "contracts/test"):
+        (tmp_path / folder).mkdir(parents=True)
+    done = subprocess.run([script], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, said in done.stderr) == (ends, True), done.stderr

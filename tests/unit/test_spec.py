@@ -78,7 +78,13 @@ def changed(**fields: object) -> bytes:
         (changed(env={"A=B": "x"}), "'='"),
         (changed(env={"A": 1}), "must be a string"),
         (changed(limits={"fuel": 1}), "limits lacks"),
-        (changed(partition={"pattern": "*", "batch_size": 1}), "partition"),
+        (changed(partition={"pattern": "[", "batch_size": 1}), "without its"),
+        (changed(partition={"pattern": 7, "batch_size": 1}), "must be a string"),
+        (changed(partition={"pattern": "*", "batch_size": 0}), "batch_size 0"),
+        (changed(partition={"pattern": "*", "batch_size": True}), "batch_size True"),
+        (changed(partition={"pattern": "*", "batch_size": 5000}), "batch_size 5000"),
+        (changed(partition={"pattern": None, "batch_size": 2}), "give one"),
+        (changed(partition={"pattern": "*", "batch_size": 1}, input=None), "needs an input"),
         (b'{"args":"' + b"x" * 70_000 + b'"}', "over 65536"),
     ],
 )
@@ -98,9 +104,10 @@ def test_limits_have_ceilings(name: str) -> None:
             replace(Limits(), **changes)
 
 
-def test_partition_waits_for_its_version() -> None:
-    with pytest.raises(ValidationError, match="partition"):
-        Partition(batch_size=2)
+def test_a_partition_is_a_part_of_the_spec() -> None:
+    divided = replace(SPEC, input=INPUT, partition=Partition("*.tif", 7))
+    assert JobSpec.from_bytes(divided.to_bytes()) == divided
+    assert divided.digest != replace(divided, partition=Partition("*.tif", 8)).digest
 
 
 RESULT = TaskResult(SPEC.cid, 0, TaskStatus.FAILED, 10, INPUT, MODULE)

@@ -1,7 +1,9 @@
 // Cloud mask of a Landsat 8 scene, after the tests of Fmask (Zhu and Woodcock 2012; Zhu, Wang and Woodcock 2015).
 //
 // Reads PREFIX_B2 … PREFIX_B7, PREFIX_B9, PREFIX_B10 (.tif or .TIF: uncompressed little-endian uint16 in strips) and
-// PREFIX_MTL.txt from the input directory; the prefix is that of the first *_MTL.txt in bytewise order.
+// PREFIX_MTL.txt from the input directory; the prefix is that of the first *_MTL.txt in bytewise order. Without any, the
+// first *.tif or *.TIF has to be a scene in one file: these eight bands, in this order, as planes of a TIFF whose image
+// description is the text of the metadata.
 // Writes cloudmask.pgm (255 is cloud) and stats.json to the output directory, and one line to standard output.
 //
 // usage: cloud-detection [INPUTS [OUTPUTS]]     by default /inputs and /outputs
@@ -80,6 +82,8 @@ static uint8_t *read_file(const char *path, size_t *size) {
 
 // TIFF ---------------------------------------------------------------------------------------------------------------
 
+#define DESCRIPTION 270
+
 typedef struct {
   const char *path;
   const uint8_t *data;
@@ -107,9 +111,11 @@ static Field find_field(const Tiff *tiff, uint32_t tag) {
     uint64_t entry = (uint64_t)directory + 2 + 12ull * i;
     if (read_uint(tiff, entry, 2) != tag) continue;
     uint32_t type = read_uint(tiff, entry + 2, 2);
-    if (type != 3 && type != 4) fail(EXIT_INPUT, "%s: TIFF tag %u has type %u, not SHORT or LONG", tiff->path, tag, type);
+    if (tag == DESCRIPTION ? type != 2 : type != 3 && type != 4)
+      fail(EXIT_INPUT, "%s: TIFF tag %u has type %u, not %s", tiff->path, tag, type,
+           tag == DESCRIPTION ? "ASCII" : "SHORT or LONG");
     field.found = 1;
-    field.bytes = type == 3 ? 2 : 4;
+    field.bytes = type == 2 ? 1 : type == 3 ? 2 : 4;
     field.count = read_uint(tiff, entry + 4, 4);
     uint64_t length = (uint64_t)field.count * (uint64_t)field.bytes;
     field.offset = length <= 4 ? entry + 8 : read_uint(tiff, entry + 8, 4);
@@ -130,40 +136,64 @@ static uint32_t single_value(const Tiff *tiff, uint32_t tag, const char *name, u
   return field.found ? value_at(tiff, &field, 0) : fallback;
 }
 
-static void check_format(const Tiff *tiff) {
-  if (tiff->size < 8 || memcmp(tiff->data, "II*\0", 4) != 0) fail(EXIT_INPUT, "%s: not a little-endian TIFF", tiff->path);
-  if (find_field(tiff, 322).found) fail(EXIT_INPUT, "%s: a tiled TIFF; write it in strips", tiff->path);
-  if (single_value(tiff, 258, "bits per sample", 1) != 16) fail(EXIT_INPUT, "%s: samples are not of 16 bits", tiff->path);
-  if (single_value(tiff, 259, "compression", 1) != 1) fail(EXIT_INPUT, "%s: compressed; write it uncompressed", tiff->path);
-  if (single_value(tiff, 277, "samples per pixel", 1) != 1) fail(EXIT_INPUT, "%s: more than one sample a pixel", tiff->path);
-  if (single_value(tiff, 339, "sample format", 1) != 1) fail(EXIT_INPUT, "%s: samples are not unsigned integers", tiff->path);
+// Whether all values of a field that there is one of for each band are `wanted`; `fallback` where it is left out.
+static int is_all(const Tiff *tiff, uint32_t tag, uint32_t wanted, uint32_t fallback) {
+  Field field = find_field(tiff, tag);
+  for (uint32_t i = 0; i < field.count; i++)
+    if (value_at(tiff, &field, i) != wanted) return 0;
+  return field.found || fallback == wanted;
 }
 
-static Band read_band(const char *path) {
+static void check_format(const Tiff *tiff, uint32_t planes) {
+  if (tiff->size < 8 || memcmp(tiff->data, "II*\0", 4) != 0) fail(EXIT_INPUT, "%s: not a little-endian TIFF", tiff->path);
+  if (find_field(tiff, 322).found) fail(EXIT_INPUT, "%s: a tiled TIFF; write it in strips", tiff->path);
+  if (!is_all(tiff, 258, 16, 1)) fail(EXIT_INPUT, "%s: samples are not of 16 bits", tiff->path);
+  if (single_value(tiff, 259, "compression", 1) != 1) fail(EXIT_INPUT, "%s: compressed; write it uncompressed", tiff->path);
+  uint32_t samples = single_value(tiff, 277, "samples per pixel", 1);
+  if (samples != planes && planes == 1) fail(EXIT_INPUT, "%s: more than one sample a pixel", tiff->path);
+  if (samples != planes)
+    fail(EXIT_INPUT, "%s: %u samples a pixel, and no *_MTL.txt beside it: give a scene's folder, or one TIFF of %u bands",
+         tiff->path, samples, planes);
+  if (planes > 1 && single_value(tiff, 284, "planar configuration", 1) != 2)
+    fail(EXIT_INPUT, "%s: bands are interleaved; write them as planes", tiff->path);
+  if (!is_all(tiff, 339, 1, 1)) fail(EXIT_INPUT, "%s: samples are not unsigned integers", tiff->path);
+}
+
+static Tiff read_tiff(const char *path, uint32_t planes) {
   Tiff tiff = {path, NULL, 0};
-  uint8_t *data = read_file(path, &tiff.size);
-  if (!data) fail(EXIT_INPUT, "%s: %s", path, strerror(errno));
-  tiff.data = data;
-  check_format(&tiff);
-  Band band = {single_value(&tiff, 256, "width", UINT32_MAX), single_value(&tiff, 257, "height", UINT32_MAX), NULL};
+  tiff.data = read_file(path, &tiff.size);
+  if (!tiff.data) fail(EXIT_INPUT, "%s: %s", path, strerror(errno));
+  check_format(&tiff, planes);
+  return tiff;
+}
+
+static Band read_plane(const Tiff *tiff, uint32_t plane) {
+  const char *path = tiff->path;
+  Band band = {single_value(tiff, 256, "width", UINT32_MAX), single_value(tiff, 257, "height", UINT32_MAX), NULL};
   if (band.width == 0 || band.height == 0 || band.width > MAX_SIDE || band.height > MAX_SIDE ||
       (uint64_t)band.width * band.height > MAX_PIXELS)
     fail(EXIT_INPUT, "%s: %u x %u pixels; at most %u pixels are supported", path, band.width, band.height, MAX_PIXELS);
-  uint32_t rows = single_value(&tiff, 278, "rows per strip", band.height);
-  Field offsets = find_field(&tiff, 273), counts = find_field(&tiff, 279);
+  uint32_t rows = single_value(tiff, 278, "rows per strip", band.height);
+  Field offsets = find_field(tiff, 273), counts = find_field(tiff, 279);
   if (rows == 0 || !offsets.found || !counts.found) fail(EXIT_INPUT, "%s: the TIFF has no strips", path);
-  uint32_t strips = (uint32_t)(((uint64_t)band.height + rows - 1) / rows);
-  if (offsets.count < strips || counts.count < strips) fail(EXIT_INPUT, "%s: the TIFF lacks strips", path);
+  uint32_t strips = (uint32_t)(((uint64_t)band.height + rows - 1) / rows), before = plane * strips;
+  if (offsets.count < before + strips || counts.count < before + strips) fail(EXIT_INPUT, "%s: the TIFF lacks strips", path);
   size_t row_bytes = (size_t)band.width * 2;
   band.pixels = allocate(row_bytes * band.height);
   for (uint32_t strip = 0; strip < strips; strip++) {
     uint32_t first = strip * rows, count = band.height - first < rows ? band.height - first : rows;
-    uint64_t start = value_at(&tiff, &offsets, strip), length = (uint64_t)count * row_bytes;
-    if (value_at(&tiff, &counts, strip) < length || start + length > tiff.size)
-      fail(EXIT_INPUT, "%s: strip %u is cut off", path, strip);
-    memcpy((uint8_t *)band.pixels + first * row_bytes, data + start, length);  // hosts of WASM are little-endian
+    uint64_t start = value_at(tiff, &offsets, before + strip), length = (uint64_t)count * row_bytes;
+    if (value_at(tiff, &counts, before + strip) < length || start + length > tiff->size)
+      fail(EXIT_INPUT, "%s: strip %u is cut off", path, before + strip);
+    memcpy((uint8_t *)band.pixels + first * row_bytes, tiff->data + start, length);  // hosts of WASM are little-endian
   }
-  free(data);
+  return band;
+}
+
+static Band read_band(const char *path) {
+  Tiff tiff = read_tiff(path, 1);
+  Band band = read_plane(&tiff, 0);
+  free((void *)tiff.data);
   return band;
 }
 
@@ -190,10 +220,7 @@ static double find_number(const char *metadata, const char *path, const char *ke
   return value;
 }
 
-static Calibration read_calibration(const char *path) {
-  size_t size;
-  char *text = (char *)read_file(path, &size);
-  if (!text) fail(EXIT_INPUT, "%s: %s", path, strerror(errno));
+static Calibration read_calibration(const char *path, const char *text) {
   Calibration c = {0};
   char key[64];
   for (int band = 0; band < THERMAL; band++) {
@@ -216,7 +243,6 @@ static Calibration read_calibration(const char *path) {
     int is_plain = (*at >= '0' && *at <= '9') || (*at >= 'A' && *at <= 'Z') || (*at >= 'a' && *at <= 'z') || *at == '_';
     if (is_plain) c.scene[length++] = *at;
   }
-  free(text);
   return c;
 }
 
@@ -324,22 +350,23 @@ static int is_cloud(const Ground *ground, const Pixel *p) {
 
 // Files --------------------------------------------------------------------------------------------------------------
 
-// The prefix of the first PREFIX_MTL.txt in bytewise order.
-static void find_prefix(const char *folder, char *prefix, size_t size) {
-  static const char SUFFIX[] = "_MTL.txt";
+static int ends_with(const char *name, const char *suffix) {
+  size_t length = strlen(name), tail = strlen(suffix);
+  return length > tail && strcmp(name + length - tail, suffix) == 0;
+}
+
+// The first name in bytewise order with one of two endings; 0 where there is none.
+static int find_first(const char *folder, const char *suffix, const char *other, char *name, size_t size) {
   DIR *directory = opendir(folder);
   if (!directory) fail(EXIT_INPUT, "%s: %s", folder, strerror(errno));
   int found = 0;
   for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
-    size_t length = strlen(entry->d_name);
-    if (length < sizeof SUFFIX || length >= size || strcmp(entry->d_name + length - sizeof SUFFIX + 1, SUFFIX) != 0)
-      continue;
-    if (!found || strcmp(entry->d_name, prefix) < 0) strcpy(prefix, entry->d_name);
+    if (strlen(entry->d_name) >= size || (!ends_with(entry->d_name, suffix) && !ends_with(entry->d_name, other))) continue;
+    if (!found || strcmp(entry->d_name, name) < 0) strcpy(name, entry->d_name);
     found = 1;
   }
   closedir(directory);
-  if (!found) fail(EXIT_INPUT, "%s holds no *_MTL.txt: give the folder of a Landsat 8 scene as input", folder);
-  prefix[strlen(prefix) - sizeof SUFFIX + 1] = 0;
+  return found;
 }
 
 static Band read_named_band(const char *folder, const char *prefix, int number) {
@@ -351,6 +378,42 @@ static Band read_named_band(const char *folder, const char *prefix, int number) 
   else
     snprintf(path, sizeof path, "%s/%s_B%d.tif", folder, prefix, number);
   return read_band(path);
+}
+
+typedef struct {
+  Calibration calibration;
+  Band bands[BANDS];
+} Scene;
+
+static Scene read_stack(const char *path) {
+  Scene scene;
+  Tiff tiff = read_tiff(path, BANDS);
+  Field text = find_field(&tiff, DESCRIPTION);
+  if (!text.found || tiff.data[text.offset + text.count - 1] != 0)
+    fail(EXIT_INPUT, "%s has no image description with the scene's metadata, or one without its end", path);
+  scene.calibration = read_calibration(path, (const char *)tiff.data + text.offset);
+  for (uint32_t band = 0; band < BANDS; band++) scene.bands[band] = read_plane(&tiff, band);
+  free((void *)tiff.data);
+  return scene;
+}
+
+static Scene read_scene(const char *folder) {
+  static const char SUFFIX[] = "_MTL.txt";
+  char name[256], path[1024];
+  int is_folder = find_first(folder, SUFFIX, SUFFIX, name, sizeof name);
+  if (!is_folder && !find_first(folder, ".tif", ".TIF", name, sizeof name))
+    fail(EXIT_INPUT, "%s holds no *_MTL.txt and no *.tif: give the folder of a Landsat 8 scene as input", folder);
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  if (!is_folder) return read_stack(path);
+  Scene scene;
+  size_t size;
+  uint8_t *text = read_file(path, &size);
+  if (!text) fail(EXIT_INPUT, "%s: %s", path, strerror(errno));
+  scene.calibration = read_calibration(path, (const char *)text);
+  free(text);
+  name[strlen(name) - sizeof SUFFIX + 1] = 0;
+  for (int band = 0; band < BANDS; band++) scene.bands[band] = read_named_band(folder, name, BAND_NUMBER[band]);
+  return scene;
 }
 
 static void write_file(const char *folder, const char *name, const void *head, size_t head_size, const void *body,
@@ -389,13 +452,10 @@ static void write_results(const char *folder, const Calibration *c, const Band *
 int main(int argc, char **argv) {
   if (argc > 3) fail(EXIT_USAGE, "usage: cloud-detection [INPUTS [OUTPUTS]]");
   const char *inputs = argc > 1 ? argv[1] : "/inputs", *outputs = argc > 2 ? argv[2] : "/outputs";
-  char prefix[256], path[1024];
-  find_prefix(inputs, prefix, sizeof prefix);
-  snprintf(path, sizeof path, "%s/%s_MTL.txt", inputs, prefix);
-  Calibration calibration = read_calibration(path);
-  Band bands[BANDS];
+  Scene scene = read_scene(inputs);
+  const Calibration calibration = scene.calibration;
+  const Band *bands = scene.bands;
   for (int band = 0; band < BANDS; band++) {
-    bands[band] = read_named_band(inputs, prefix, BAND_NUMBER[band]);
     if (bands[band].width != bands[0].width || bands[band].height != bands[0].height)
       fail(EXIT_INPUT, "band %d has %u x %u pixels, band %d has %u x %u: bands of one scene must agree",
            BAND_NUMBER[band], bands[band].width, bands[band].height, BAND_NUMBER[0], bands[0].width, bands[0].height);

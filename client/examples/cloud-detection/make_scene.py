@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import struct
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,9 @@ REFLECTANCE = {  # fractions by band 1 … 9: coastal, blue, green, red, near an
 CELSIUS = {"land": 22.0, "water": 18.0, "cloud": -12.0, "cirrus": 4.0}
 K1, K2 = {10: 774.8853, 11: 480.8883}, {10: 1321.0789, 11: 1201.1442}
 RADIANCE_MULT, RADIANCE_ADD = 3.342e-4, 0.1
+STACKED = (2, 3, 4, 5, 6, 7, 9, 10)
+"""Bands of a scene in one file, in their order."""
+NUMBERS = {f"B{number}": number for number in STACKED}
 CLEAR, CLOUD = 0x5000, 0xD000  # quality: clear, and cloud with high confidence
 
 
@@ -97,25 +101,46 @@ def draw(seed: int, size: int) -> dict[str, NDArray[np.uint16]]:
 
 def encode_tiff(pixels: NDArray[np.uint16], rows_per_strip: int = 16) -> bytes:
     """An uncompressed little-endian TIFF in strips."""
-    height, width = pixels.shape
-    strips = [pixels[at : at + rows_per_strip].astype("<u2").tobytes() for at in range(0, height, rows_per_strip)]
-    tags = 10
-    arrays = 8 + 2 + 12 * tags + 4
-    data_at = arrays + 8 * len(strips)
-    counts = [len(strip) for strip in strips]
-    offsets = [data_at + sum(counts[:index]) for index in range(len(strips))]
+    return encode_planes([pixels], rows_per_strip)
 
-    def many(values: list[int], at: int) -> int:
-        return values[0] if len(values) == 1 else at
 
+def encode_stack(bands: Mapping[int, NDArray[np.uint16]], text: bytes) -> bytes:
+    """A scene in one file: the bands that cloud detection reads as planes, `text` (the metadata) as the description."""
+    return encode_planes([bands[number] for number in STACKED], len(bands[STACKED[0]]), text + b"\0")
+
+
+def encode_planes(planes: Sequence[NDArray[np.uint16]], rows_per_strip: int, description: bytes = b"") -> bytes:
+    """An uncompressed little-endian TIFF, plane after plane in strips; `description` has 5 bytes or more, or none."""
+    (height, width), count = planes[0].shape, len(planes)
+    starts = range(0, height, rows_per_strip)
+    strips = [plane[at : at + rows_per_strip].astype("<u2").tobytes() for plane in planes for at in starts]
+    tags = 10 + 2 * bool(description)
+    lists_at = 8 + 2 + 12 * tags + 4
+    lists: list[bytes] = []
+
+    def place(kind: str, values: Sequence[int]) -> int:
+        """A value itself, or where several are."""
+        if len(values) == 1:
+            return values[0]
+        at = lists_at + sum(map(len, lists))
+        lists.append(struct.pack(f"<{len(values)}{kind}", *values))
+        return at
+
+    each = [1] * count
+    sizes = [len(strip) for strip in strips]
+    lists_bytes = 8 * len(strips) * (len(strips) > 1) + 4 * count * (count > 1) + len(description)
+    offsets = [lists_at + lists_bytes + sum(sizes[:index]) for index in range(len(sizes))]
     entries = [
-        (256, 3, 1, width), (257, 3, 1, height), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1),
-        (273, 4, len(strips), many(offsets, arrays)), (277, 3, 1, 1), (278, 3, 1, rows_per_strip),
-        (279, 4, len(strips), many(counts, arrays + 4 * len(strips))), (339, 3, 1, 1),
+        (256, 3, 1, width), (257, 3, 1, height), (258, 3, count, place("H", [16] * count)), (259, 3, 1, 1),
+        (262, 3, 1, 1), (273, 4, len(strips), place("I", offsets)), (277, 3, 1, count), (278, 3, 1, rows_per_strip),
+        (279, 4, len(strips), place("I", sizes)), (339, 3, count, place("H", each)),
     ]  # fmt: skip
-    directory = struct.pack("<H", tags) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
-    lists = struct.pack(f"<{2 * len(strips)}I", *offsets, *counts)
-    return b"II*\0\x08\0\0\0" + directory + lists + b"".join(strips)
+    if description:
+        at = lists_at + sum(map(len, lists))
+        lists.append(description)
+        entries += [(270, 2, len(description), at), (284, 3, 1, 2)]
+    directory = struct.pack("<H", tags) + b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries)) + bytes(4)
+    return b"II*\0\x08\0\0\0" + directory + b"".join(lists) + b"".join(strips)
 
 
 def metadata(seed: int, size: int) -> str:
@@ -136,11 +161,18 @@ def metadata(seed: int, size: int) -> str:
     return "\n".join([*lines, "END_GROUP = L1_METADATA_FILE", "END", ""])
 
 
-def make_scene(folder: Path, seed: int = 1, size: int = 600) -> None:
-    """Write the scene's files to `folder`, which is made if need be. `size` in pixels of 30 m, at least 32."""
+def make_scene(folder: Path, seed: int = 1, size: int = 600, *, is_stacked: bool = False) -> None:
+    """Write the scene's files to `folder`, which is made if need be. `size` in pixels of 30 m, at least 32.
+
+    With `is_stacked` it is one file.
+    """
     if size < 32:
         raise ValueError(f"a scene of {size} pixels a side is too small; take at least 32")
     folder.mkdir(parents=True, exist_ok=True)
+    if is_stacked:
+        bands = {number: pixels for name, pixels in draw(seed, size).items() if (number := NUMBERS.get(name))}
+        (folder / "l8.tif").write_bytes(encode_stack(bands, metadata(seed, size).encode("ascii")))
+        return
     for name, pixels in draw(seed, size).items():
         (folder / f"l8_{name}.tif").write_bytes(encode_tiff(pixels))
     (folder / "l8_MTL.txt").write_text(metadata(seed, size), encoding="ascii", newline="\n")
@@ -152,8 +184,9 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, default=600, help="pixels a side (default 600)")
+    parser.add_argument("--one-file", action="store_true", help="write the bands that are needed as one TIFF")
     options = parser.parse_args()
-    make_scene(options.folder, options.seed, options.size)
+    make_scene(options.folder, options.seed, options.size, is_stacked=options.one_file)
     return 0
 
 

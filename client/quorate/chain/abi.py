@@ -25,6 +25,10 @@ class Contract(StrEnum):
     CHALLENGES = "Challenges"
     BEACON = "HeaderBeacon"
     EXTENDER = "Extender"  # code that the market runs on its own storage
+    # of a Filecoin network, apart from these: see quorate.filecoin.networks
+    TOKEN = "DevnetToken"
+    PAY = "DevnetPay"
+    OPERATOR = "RetrievalOperator"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import secrets
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -26,6 +26,17 @@ SCRYPT_N = 1 << 18
 """Cost of opening a keystore that holds real money: half a second and 256 MiB."""
 DEVNET_SCRYPT_N = 1 << 12
 MAX_SCRYPT_BYTES = 1 << 30
+
+
+class Signer(Protocol):
+    """Whoever signs for an address, and need not show the key."""
+
+    @property
+    def address(self) -> Address: ...
+
+    def sign(self, digest: bytes) -> bytes:
+        """65 bytes r ‖ s ‖ v over 32 bytes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Revert data → ProtocolViolation, for the custom errors of all four contracts."""
+"""Revert data → ProtocolViolation, for the custom errors of all contracts."""
 
 from __future__ import annotations
 
@@ -61,6 +61,44 @@ HINTS = {
     "UnknownRoot": "nobody voted for the root of these leaves",
     "BeaconUnavailable": "the block is not mined yet, or older than 256 blocks",
     "BeaconMismatch": "that is not the header of the block",
+} | {
+    # the contracts of a Filecoin network
+    "InsufficientBalance": "the account has fewer tokens than the third figure: send it more, or ask for less",
+    "InsufficientAllowance": "the token's owner has allowed the spender less: approve more",
+    "InvalidReceiver": "nobody has the address 0",
+    "AuthorizationNotYetValid": "wait until the time given (unix seconds)",
+    "AuthorizationExpired": "it was valid until the time given (unix seconds): ask for another signature",
+    "AuthorizationUsedOrCanceled": "this payment was made, or cancelled, before: look at the receipts",
+    "InvalidSignature": "the payer did not sign this for this chain and token",
+    "RailInactiveOrSettled": "the rail is over, or never was: open another",
+    "OnlyRailOperatorAllowed": "only the contract that made the rail may do that",
+    "RailAlreadyTerminated": "the rail was closed before: redeem until its end, then settle it",
+    "ZeroAddressNotAllowed": "name an account",
+    "OneTimePaymentExceedsLockup": "less is locked on the rail: its payer can top it up",
+    "NotAuthorizedToTerminateRail": "only the rail's payer, when it is not behind, and its operator may do that",
+    "NativeTokenNotAccepted": "send no FIL with a deposit of tokens",
+    "NativeTokenNotSupported": "name the token's contract; FIL itself is not taken here",
+    "InsufficientUnlockedFunds": "less is free than asked for: settle rails that have ended, or ask for less",
+    "OperatorNotApproved": "approve the operator first (`filecoin wallet allow AMOUNT`)",
+    "CommissionRateTooHigh": "a commission is at most 10,000 basis points",
+    "MissingServiceFeeRecipient": "name who gets the commission",
+    "InvalidTerminatedRailModification": "a closed rail can only be unlocked: open another",
+    "LockupPeriodExceedsOperatorMaximum": "approve the operator anew, for the lockup period given last",
+    "CannotModifyTerminatedRailBeyondEndEpoch": "the rail has ended, and its vouchers with it: settle it",
+    "RateChangeNotAllowedOnTerminatedRail": "the rail was closed",
+    "CannotSettleFutureEpochs": "settle up to the newest block at most",
+    "OperatorLockupAllowanceExceeded": "the allowance of the operator is less: raise it, or lock less",
+    "NotOnADevnet": "the local stand-in for Filecoin Pay has no validators and no rates",
+    "ReentrancyGuardReentrantCall": "the token called back while it was moved: use another token",
+    "SafeERC20FailedOperation": "the token did not move: is it a token, and does it let its owner send?",
+    "RailUnknown": "no such rail of this operator contract: look at its number and the network",
+    "NothingToLock": "lock at least 1",
+    "WrongSigner": "the rail's payer did not sign this for this chain, operator contract, rail, sum and terms",
+    "StaleVoucher": "that sum (the second figure) is not above what was paid (the third): show a later voucher",
+    "LockupSpent": "nothing is locked on the rail any more: its payer can top it up",
+    "OnlyPayer": "only the rail's payer may do that",
+    "OnlyPayerOrPayee": "only the rail's payer and payee may do that",
+    "PayerBehind": "deposit what the account lacks for its other rails, then close; or let the payee close it",
 }
 
 

@@ -10,13 +10,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from eth_abi.abi import encode
+from eth_abi.abi import decode, encode
 
 from quorate.chain.abi import Contract, load_interface
 from quorate.chain.account import SigningAccount
 from quorate.chain.calls import Call
 from quorate.chain.errors import translate
 from quorate.chain.events import EVENT_CONTRACTS, decode_log, topic_of
+from quorate.chain.glance import Glance
 from quorate.chain.headers import encode_header, parse_head
 from quorate.chain.rpc import JsonRpc, RpcCall, RpcError, check_chain_id
 from quorate.chain.sender import Sender
@@ -44,11 +45,15 @@ from quorate.protocol.events import EndpointAnnounced
 from quorate.protocol.hashing import keccak
 from quorate.protocol.job import BatchStatus
 from quorate.protocol.params import WALLET_GAS, Params
+from quorate.protocol.planning import Settlement
 from quorate.protocol.types import Address, Table, Terms
 from quorate.protocol.verdict import Aftermath
 
 EIP1271_MAGIC = keccak(b"isValidSignature(bytes32,bytes)")[:4]
 """Selector, and what a contract wallet answers when it signed."""
+HEAD_S = 5.0
+"""Patience for the newest block, which is small: after a cut of the network nothing else tells that it is over."""
+MAX_CLASS_ID = 2**32 - 1
 LOG_BLOCKS = 2_000
 """Blocks asked for in one eth_getLogs: public endpoints refuse more."""
 
@@ -75,6 +80,10 @@ class ChainGateway(Protocol):
 
     def events(self, first: int, last: int) -> list[LoggedEvent]:
         """Events of the three contracts in blocks first to last, both included, in the chain's order."""
+        ...
+
+    def settlement(self, transaction: bytes) -> Settlement | None:
+        """What a transaction gave `settle`; None where it is not known, or called something else."""
         ...
 
     def table(self, class_id: int, number: int) -> Table:
@@ -119,6 +128,10 @@ class ChainGateway(Protocol):
     def ledgers(self) -> RegistryLedgers: ...
     def balance(self, address: Address) -> int:
         """Wei that an address holds outside of the contracts."""
+        ...
+
+    def glance(self, class_id: int, owner: Address) -> Glance:
+        """What an order is made by, in one round trip."""
         ...
 
     def domain_separator(self) -> bytes: ...
@@ -168,7 +181,9 @@ class JsonRpcGateway:
     # blocks -------------------------------------------------------------------------------------------------------
 
     def head(self) -> BlockHead:
-        return parse_head(self.rpc.call("eth_getBlockByNumber", "latest", False))
+        head = parse_head(self.rpc.call("eth_getBlockByNumber", "latest", False, timeout_s=HEAD_S))
+        self._sender.see(head.number)
+        return head
 
     def block(self, number: int) -> BlockHead:
         return parse_head(self._block(number))
@@ -184,6 +199,13 @@ class JsonRpcGateway:
 
     def events(self, first: int, last: int) -> list[LoggedEvent]:
         return self._logs(first, last, None)
+
+    def settlement(self, transaction: bytes) -> Settlement | None:
+        found = self.rpc.call("eth_getTransactionByHash", to_hex(transaction))
+        settle = load_interface(Contract.MARKET).functions["settle"]
+        data = parse_hex(found["input"]) if found and found["to"] else b""
+        is_plain = bool(data) and parse_hex(found["to"]) == self._deployment.market and data[:4] == settle.selector
+        return Settlement(*decode(settle.inputs, data[4:])[1]) if is_plain else None
 
     def _logs(self, first: int, last: int, topics: list[str] | None) -> list[LoggedEvent]:
         addresses = [to_hex(self._deployment.address_of(contract)) for contract in EVENT_CONTRACTS]
@@ -299,6 +321,21 @@ class JsonRpcGateway:
     def balance(self, address: Address) -> int:
         return int(self.rpc.call("eth_getBalance", to_hex(address), "latest"), 16)
 
+    def glance(self, class_id: int, owner: Address) -> Glance:
+        asked = min(max(class_id, 0), MAX_CLASS_ID)
+        reads: list[Read] = [
+            (Contract.REGISTRY, "classCount", ()), (Contract.MARKET, "account", (owner,)),
+            (Contract.REGISTRY, "class_", (asked,)),
+        ]  # fmt: skip
+        *answers, info, block = self.rpc.batch([*self._encode(reads), ("eth_getBlockByNumber", ["latest", False])])
+        if isinstance(block, RpcError):
+            raise block
+        (count,), account = self._decode(reads[:2], answers)
+        seen: tuple[int, ClassInfo] | None = None
+        if not isinstance(info, RpcError):  # such as for a class that there is not: whoever reads it is told
+            seen = asked, ClassInfo(*self._decode(reads[2:], [info])[0])
+        return Glance(self, parse_head(block), int(count), seen, (owner, AccountInfo(*account)))
+
     def domain_separator(self) -> bytes:
         return compute_domain_separator(self._deployment.chain_id, self._deployment.market)
 
@@ -308,13 +345,19 @@ class JsonRpcGateway:
 
     def _read_many(self, reads: Sequence[Read] | Iterator[Read]) -> list[tuple[Any, ...]]:
         wanted = list(reads)
+        return self._decode(wanted, self.rpc.batch(self._encode(wanted)))
+
+    def _encode(self, reads: Sequence[Read]) -> list[RpcCall]:
         calls: list[RpcCall] = []
-        for contract, name, args in wanted:
+        for contract, name, args in reads:
             data = load_interface(contract).encode_call(name, *args)
             target = to_hex(self._deployment.address_of(contract))
             calls.append(("eth_call", [{"to": target, "data": to_hex(data)}, "latest"]))
+        return calls
+
+    def _decode(self, reads: Sequence[Read], answers: Sequence[Any]) -> list[tuple[Any, ...]]:
         found = []
-        for (contract, name, _), answer in zip(wanted, self.rpc.batch(calls), strict=True):
+        for (contract, name, _), answer in zip(reads, answers, strict=True):
             if isinstance(answer, RpcError):
                 raise translate(answer)
             if answer == "0x":
@@ -334,7 +377,10 @@ class JsonRpcGateway:
         return self._sender.send(key, call, value=value, gas=gas)
 
     def wait(self, transaction: bytes, timeout_s: float = 60.0) -> Receipt:
-        return self._sender.wait(transaction, timeout_s)
+        found = self._sender.wait(transaction, timeout_s)
+        logs = (decode_log(self._deployment, log) for log in found["logs"])
+        events = tuple(event for event in logs if event is not None)
+        return Receipt(1, int(found["blockNumber"], 16), int(found["gasUsed"], 16), events)
 
 
 Read = tuple[Contract, str, Sequence[Any]]

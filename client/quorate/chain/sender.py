@@ -6,15 +6,15 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from quorate.chain.account import SigningAccount
+from quorate.chain.abi import Contract
+from quorate.chain.account import Signer
 from quorate.chain.calls import Call
 from quorate.chain.errors import translate
-from quorate.chain.events import decode_log
 from quorate.chain.rpc import JsonRpc, RpcCall, RpcError
 from quorate.chain.transactions import Transaction, compute_hash
-from quorate.chain.types import Deployment, Receipt, parse_hex, to_hex
+from quorate.chain.types import parse_hex, to_hex
 from quorate.protocol.errors import ChainUnavailable, ProtocolViolation, QuorateError
 from quorate.protocol.types import Address
 
@@ -23,10 +23,30 @@ GAS_MARGIN = (5, 4)
 SEND_ATTEMPTS = 3
 LAG_S = 2.0
 LOST_S = 1.0
-"""How long a transaction must be unknown, twice in a row, to count as lost."""
-POLL_S = 0.05
+POLL_S, MOST_POLL_S, POLL_SHARE = 0.05, 1.0, 0.15
+"""How soon a receipt is looked for again: after a share of what it has taken so far, as blocks may be seconds apart."""
+WATCHED_S, WATCHED_PATIENCE = 3.0, 4
+"""Who was told of the newest block so lately is told of the next one, too, and may look that many times less often."""
 KNOWN = ("already known", "already imported", "alreadyknown")
 STALE_NONCE = ("nonce too low", "nonce too high", "replacement transaction underpriced", "nonce is too")
+
+
+class Contracts(Protocol):
+    """Where contracts are: a Deployment, or the payment contracts of a Filecoin network."""
+
+    @property
+    def chain_id(self) -> int: ...
+
+    def address_of(self, contract: Contract) -> Address: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often to look for a receipt, and how long a transaction must be unknown, twice in a row, to count as lost:
+    endpoints behind others do not tell of what waits to be mined."""
+
+    poll_s: float = POLL_S
+    lost_s: float = LOST_S
 
 
 @dataclass(slots=True)
@@ -54,13 +74,22 @@ class Sender:
     Our own count is believed only for LAG_S after it was used, for endpoints that lag behind themselves.
     """
 
-    def __init__(self, rpc: JsonRpc, deployment: Deployment) -> None:
-        self._rpc, self._deployment = rpc, deployment
+    def __init__(self, rpc: JsonRpc, contracts: Contracts, pace: Pace = Pace()) -> None:
+        self._rpc, self._contracts, self._pace = rpc, contracts, pace
         self._lanes: defaultdict[Address, _Lane] = defaultdict(_Lane)
         self._lanes_lock = threading.Lock()
         self._sent: dict[bytes, _Sent] = {}
+        self._newest, self._seen_at, self._mined = -1, -WATCHED_S, threading.Condition()
 
-    def send(self, key: SigningAccount, call: Call, *, value: int = 0, gas: int | None = None) -> bytes:
+    def see(self, number: int) -> None:
+        """The newest block that somebody has read: who waits need not look for a receipt before there is another."""
+        with self._mined:
+            self._seen_at = time.monotonic()
+            if number != self._newest:
+                self._newest = number
+                self._mined.notify_all()
+
+    def send(self, key: Signer, call: Call, *, value: int = 0, gas: int | None = None) -> bytes:
         """Send a call; the transaction's hash. Raises ProtocolViolation when the estimate reverts."""
         with self._lanes_lock:
             lane = self._lanes[key.address]
@@ -82,11 +111,11 @@ class Sender:
                 return digest
         raise AssertionError("the last attempt returns or raises")
 
-    def _call_object(self, key: SigningAccount, call: Call, value: int) -> dict[str, str]:
-        target = to_hex(self._deployment.address_of(call.contract))
+    def _call_object(self, key: Signer, call: Call, value: int) -> dict[str, str]:
+        target = to_hex(self._contracts.address_of(call.contract))
         return {"from": to_hex(key.address), "to": target, "data": to_hex(call.data), "value": hex(value)}
 
-    def _prepare(self, key: SigningAccount, call: Call, value: int, gas: int | None, lane: _Lane) -> Transaction:
+    def _prepare(self, key: Signer, call: Call, value: int, gas: int | None, lane: _Lane) -> Transaction:
         """Nonce, fees and gas in one round trip."""
         requests: list[RpcCall] = [
             ("eth_getTransactionCount", [to_hex(key.address), "pending"]),
@@ -106,13 +135,14 @@ class Sender:
         base_fee = int(block.get("baseFeePerGas", "0x0"), 16)
         limit = gas if gas is not None else int(estimate[0], 16) * GAS_MARGIN[0] // GAS_MARGIN[1]
         limit = min(limit, int(block["gasLimit"], 16))
-        target = self._deployment.address_of(call.contract)
+        target = self._contracts.address_of(call.contract)
         fee = 2 * base_fee + tip_wei
-        return Transaction(self._deployment.chain_id, nonce, target, call.data, limit, fee, tip_wei, value)
+        return Transaction(self._contracts.chain_id, nonce, target, call.data, limit, fee, tip_wei, value)
 
-    def wait(self, transaction: bytes, timeout_s: float) -> Receipt:
-        """Receipt of a transaction once it is mined; see ChainGateway.wait."""
-        deadline, look_at, is_missing = time.monotonic() + timeout_s, time.monotonic() + LOST_S, False
+    def wait(self, transaction: bytes, timeout_s: float) -> dict[str, Any]:
+        """The answer of eth_getTransactionReceipt once it is mined; see ChainGateway.wait."""
+        began, lost_s, newest = time.monotonic(), self._pace.lost_s, self._newest
+        deadline, look_at, is_missing = began + timeout_s, began + lost_s, False
         while (found := self._rpc.call("eth_getTransactionReceipt", to_hex(transaction))) is None:
             if time.monotonic() >= deadline:
                 problem = f"transaction {to_hex(transaction)} was not mined in {timeout_s:g} s"
@@ -121,14 +151,23 @@ class Sender:
                 was_missing, is_missing = is_missing, self._is_missing(transaction)
                 if was_missing and is_missing:
                     raise self._lose(transaction)
-                look_at = time.monotonic() + LOST_S
-            time.sleep(POLL_S)
+                look_at = time.monotonic() + lost_s
+            newest = self._pause(newest, time.monotonic() - began)
         sent = self._sent.pop(transaction, None)
         if int(found["status"], 16) != 1:
             raise self._find_reason(transaction, found, sent.call if sent else None)
-        logs = (decode_log(self._deployment, log) for log in found["logs"])
-        events = tuple(event for event in logs if event is not None)
-        return Receipt(1, int(found["blockNumber"], 16), int(found["gasUsed"], 16), events)
+        return dict(found)
+
+    def _pause(self, newest: int, waited_s: float) -> int:
+        """Until a block after `newest` is seen, or until it is time to look anyway; the newest block then."""
+        pause_s = max(self._pace.poll_s, min(MOST_POLL_S, POLL_SHARE * waited_s))
+        with self._mined:
+            if time.monotonic() < self._seen_at + WATCHED_S:
+                patience_s = max(pause_s, min(MOST_POLL_S, WATCHED_PATIENCE * pause_s))
+                self._mined.wait_for(lambda: self._newest != newest, patience_s)
+                return self._newest
+        time.sleep(pause_s)
+        return self._newest
 
     def _is_missing(self, transaction: bytes) -> bool:
         """Whether the chain has dropped what we sent, or waits for a nonce before it that will never come."""
@@ -173,7 +212,7 @@ def _is_known(error: RpcError) -> bool:
     return _has(error, KNOWN)
 
 
-def _explain(error: RpcError, key: SigningAccount, call: Call) -> QuorateError:
+def _explain(error: RpcError, key: Signer, call: Call) -> QuorateError:
     if _has(error, ("insufficient funds", "insufficientfunds")):
         name, account = call.name, to_hex(key.address)
         return ProtocolViolation("InsufficientFunds", account, hint=f"send it wei for the value and gas of {name}")

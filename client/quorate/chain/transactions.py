@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quorate.chain import rlp
-from quorate.chain.account import SigningAccount
+from quorate.chain.account import Signer
 from quorate.protocol.hashing import keccak
 from quorate.protocol.types import Address
 
@@ -25,7 +25,7 @@ class Transaction:
     tip: int
     value: int = 0
 
-    def sign(self, key: SigningAccount) -> bytes:
+    def sign(self, key: Signer) -> bytes:
         """Bytes for eth_sendRawTransaction."""
         access_list: tuple[bytes, ...] = ()
         body = (

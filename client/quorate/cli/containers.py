@@ -13,14 +13,17 @@ from quorate.cli.job import FinalOption, TimeoutOption
 from quorate.cli.output import OutputFormat, OutputOption, guarded, print_result
 from quorate.cli.submitting import (
     AdversaryOption,
+    BatchSizeOption,
     ClassOption,
     ConfidenceOption,
+    DirectOption,
     EnvOption,
     Following,
     InputBytesOption,
     LocalityOption,
     MaxPriceOption,
     MemoryOption,
+    PartitionOption,
     ProviderOption,
     RoundsOption,
     SeatsOption,
@@ -33,6 +36,7 @@ from quorate.images.build import ImageRecipe, build_image
 from quorate.orders import OrderWishes
 from quorate.placement import Locality
 from quorate.protocol.container import CONTAINER_FUEL_RATE, ContainerLimits
+from quorate.protocol.spec import Partition
 from quorate.sdk import QuorateClient
 from quorate.spec import add_image, parse_env
 
@@ -52,9 +56,11 @@ def _docker() -> None:
 def run(
     image: Annotated[str, typer.Argument(help="A docker-archive, its CID, or NAME@sha256:… of a registry.")],
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- CMD...]", help="Arguments, in place of the image's own.")
+        list[str] | None, typer.Argument(metavar="-- CMD", help="Arguments, in place of the image's own.")
     ] = None,
     source: SourceOption = None,
+    partition: PartitionOption = None,
+    batch_size: BatchSizeOption = 1,
     image_id: Annotated[
         str | None, typer.Option(help="sha256:… of the image, where its archive is given by a CID that is not here.")
     ] = None,
@@ -77,6 +83,7 @@ def run(
     max_price: MaxPriceOption = None,
     input_bytes: InputBytesOption = None,
     provider: ProviderOption = None,
+    direct: DirectOption = False,
     wait: WaitOption = False,
     final: FinalOption = False,
     timeout: TimeoutOption = None,
@@ -95,11 +102,13 @@ def run(
         DEFAULTS, fuel=seconds * CONTAINER_FUEL_RATE, memory_bytes=memory * MIB, pids=pids,
         output_bytes=output_mib * MIB, tmp_bytes=tmp_mib * MIB,
     )  # fmt: skip
+    divided = Partition(partition, batch_size)
     submit_job(
         lambda client: client.prepare_container(
-            image, source, image_id=image_id, entrypoint=entrypoint, args=command or (), env=env or (), limits=limits
+            image, source, image_id=image_id, entrypoint=entrypoint, args=command or (), env=env or (), limits=limits,
+            partition=divided, providers=provider or (),
         ),
-        wishes, Following(tuple(provider or ()), wait, final, timeout, to, output),
+        wishes, Following(tuple(provider or ()), wait, final, timeout, to, output, direct),
     )  # fmt: skip
 
 

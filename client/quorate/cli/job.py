@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,14 +13,34 @@ from typing import Annotated, Any
 import typer
 
 from quorate.cli.common import get_config
-from quorate.cli.output import OutputFormat, OutputOption, guarded, print_result, print_tables, progress, say
-from quorate.cli.receipt import render_receipt
+from quorate.cli.output import (
+    OutputFormat,
+    OutputOption,
+    download_progress,
+    guarded,
+    print_result,
+    print_tables,
+    progress,
+    say,
+)
+from quorate.cli.receipt import MOST_FAILURES, render_receipt
+from quorate.delivery import ask_logs
 from quorate.explaining import explain_exit
 from quorate.jobs import JobRecord
+from quorate.layout import describe_task
+from quorate.messages import LogLine
 from quorate.progress import JobStage
-from quorate.protocol.errors import ContentUnavailable, DataError, QuorateError, ValidationError
+from quorate.protocol.errors import (
+    ConfigurationError,
+    ContentUnavailable,
+    DataError,
+    QuorateError,
+    RecoverableError,
+    ValidationError,
+)
 from quorate.protocol.result import TaskResult
 from quorate.sdk import QuorateClient
+from quorate.terminal import make_printable
 
 app = typer.Typer(help="List, follow and describe jobs, and get their results.", no_args_is_help=True)
 
@@ -26,6 +48,8 @@ JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or 
 FinalOption = Annotated[bool, typer.Option("--final", help="Wait until no challenge can undo the result.")]
 TimeoutOption = Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most.")]
 
+LAST_MOMENT = 2.0**37
+"""Of strangers' clocks: unix seconds in the year 6325, which a date can still have."""
 EXIT_TASK_FAILED = 5
 """The operators agree on the result, which is that a program failed."""
 
@@ -39,24 +63,39 @@ class JobFailed(ValidationError):
 @app.command("list", epilog="Example: quorate job list --output json")
 @guarded
 def list_(output: OutputOption = OutputFormat.TEXT) -> None:
-    """Show the jobs that were signed here, the oldest first, without asking the chain."""
+    """Show the jobs that were signed here, the oldest first, with their states as the chain has them now.
+
+    Where no chain answers they are shown as they were last seen, which is said.
+    """
     with QuorateClient.open(get_config()) as client:
-        records = client.book.load_all()
-    rows: list[Any] = [_summarise(record) for record in records]
-    lines = [f"{row['job_id']}  {row['signed_at']}  {row['seats']} seats  {row['last_seen']}" for row in rows]
+        try:
+            records, deployment = client.refresh(), client.gateway.deployment
+        except (RecoverableError, ConfigurationError) as error:
+            records, deployment = client.book.load_all(), None
+            if records:
+                say(f"states are as they were last seen: {error}")
+    place = deployment and (deployment.chain_id, deployment.market)
+    rows: list[Any] = [_summarise(each) | {"asked": (each.chain_id, each.market) == place} for each in records]
+    lines = [_tell_row(row, "" if row["asked"] or place is None else "  on another deployment") for row in rows]
     print_result(rows, output, "\n".join(lines) or "no jobs yet: `quorate wasm run` makes one")
 
 
 def _summarise(record: JobRecord) -> dict[str, Any]:
-    last = max(record.seen, key=lambda stage: record.seen[stage], default="sent" if record.collator else "signed")
+    told = "sent" if record.collator else "signed"
+    last = record.state or max(record.seen, key=lambda stage: record.seen[stage], default=told)
     return {
         "job_id": f"0x{record.job_id.hex()}",
         "signed_at": datetime.fromtimestamp(record.created_at, UTC).isoformat(timespec="seconds"),
+        "class": record.order.class_id,
         "seats": record.order.seats,
         "rounds": record.order.rounds,
         "last_seen": last,
         "result_cid": record.result_cid,
     }
+
+
+def _tell_row(row: dict[str, Any], place: str) -> str:
+    return f"{row['job_id']}  {row['signed_at']}  class {row['class']}  {row['seats']} seats  {row['last_seen']}{place}"
 
 
 @app.command(epilog="Example: quorate job describe 3fa9 --output json")
@@ -66,29 +105,61 @@ def describe(job: JobArgument, output: OutputOption = OutputFormat.TEXT) -> None
     with QuorateClient.open(get_config()) as client:
         record = client.job(job)
         receipt = client.describe(record)
-        if output is OutputFormat.JSON:
-            print_result(receipt, output)
-            return
+        is_divided = receipt["spec"]["partition"]["pattern"] is not None
+        tasks = client.find_tasks(record) if is_divided else None
         results: tuple[TaskResult, ...] = ()
-        if receipt["verdict"] == JobStage.ACCEPTED:
+        if receipt["verdict"] == JobStage.ACCEPTED and (is_divided or output is OutputFormat.TEXT):
             with contextlib.suppress(ContentUnavailable, DataError):  # the rest is worth having without it
                 results = client.read_result(record)
-    print_tables(render_receipt(receipt, results))
+    if output is OutputFormat.JSON:
+        told = [describe_task(result, tasks) for result in results]
+        counts = dict(Counter(result.status.value for result in results))
+        print_result(receipt | ({"tasks": told, "tasks_by_status": counts} if is_divided else {}), output)
+        return
+    print_tables(render_receipt(receipt, results, tasks))
 
 
-@app.command(epilog="Example: quorate job get 3fa9 --to out/")
+@app.command(epilog="Example: quorate job logs 3fa9")
+@guarded
+def logs(job: JobArgument, output: OutputOption = OutputFormat.TEXT) -> None:
+    """Show what a job's seats say that they did for it, as far as nodes remember: unproven, but it may tell why not."""
+    with QuorateClient.open(get_config()) as client:
+        record = client.job(job)
+        taker = [record.collator] if record.collator else []
+        told = ask_logs(record.job_id, list(dict.fromkeys([*client.config.collators, *taker])))
+    rows = []
+    for seat in told.seats:
+        rows += [_tell_line(seat.operator, line) for line in seat.lines]
+        if seat.problem is not None:
+            rows.append(f"operator {seat.operator}  says nothing: {make_printable(seat.problem)}")
+    print_result(told.model_dump(), output, "\n".join(rows) or "no seat that the node knows of says anything")
+
+
+def _tell_line(operator: int, line: LogLine) -> str:
+    at = datetime.fromtimestamp(min(line.at, LAST_MOMENT), UTC).isoformat(timespec="milliseconds")
+    detail = f": {line.detail}" if line.detail else ""
+    return f"operator {operator}  {at}  {make_printable(line.event + detail)}"
+
+
+@app.command(epilog="Example: quorate job get 3fa9 --to out/ --match 'north/*'")
 @guarded
 def get(
     job: JobArgument,
     to: Annotated[
-        Path | None, typer.Option(help="Folder to write to; it must not exist (named after the job).")
+        Path | None, typer.Option(help="Folder to write to, new, or one that this command began (named after the job).")
+    ] = None,
+    match: Annotated[
+        str | None, typer.Option(help="Of a job over many files, only tasks with a file whose path fits.")
     ] = None,
     output: OutputOption = OutputFormat.TEXT,
 ) -> None:
-    """Fetch an accepted job's result and check every byte of it; exit code 5 where the program failed."""
+    """Fetch an accepted job's result and check every byte of it; exit code 5 where the program failed.
+
+    What was fetched before, also by a run that was interrupted, is not fetched again.
+    """
     with QuorateClient.open(get_config()) as client:
         record = client.job(job)
-        finish(client, record, to or Path(record.job_id.hex()[:12]), output)
+        finish(client, record, to or Path(record.job_id.hex()[:12]), output, match)
 
 
 @app.command(epilog="Example: quorate job wait 3fa9 --final --timeout 60")
@@ -149,7 +220,9 @@ def follow(client: QuorateClient, record: JobRecord, timeout_s: float | None, un
         raise JobFailed(f"the job is {step.stage.value}: {step.detail or 'see `quorate job describe`'}")
 
 
-def finish(client: QuorateClient, record: JobRecord, to: Path | None, output: OutputFormat) -> None:
+def finish(
+    client: QuorateClient, record: JobRecord, to: Path | None, output: OutputFormat, match: str | None = None
+) -> None:
     """Print the receipt, with how the program ended; where it failed, that makes the exit code.
 
     The result is fetched to `to`, if there is one. Raises ContentUnavailable or DataError when no seat told the result.
@@ -158,7 +231,8 @@ def finish(client: QuorateClient, record: JobRecord, to: Path | None, output: Ou
     told: dict[str, Any] = {}
     unknown: QuorateError | None = None
     if to is not None:
-        fetched = client.fetch_result(record, to)
+        with download_progress() as show:
+            fetched = client.fetch_result(record, to, match=match, on_progress=show)
         for provider, reason in fetched.refused:
             say(f"left {provider}: {reason}")
         results, told = fetched.results, {"path": str(to)}
@@ -171,15 +245,22 @@ def finish(client: QuorateClient, record: JobRecord, to: Path | None, output: Ou
     receipt = client.describe(record) | told
     lines = [f"job     {receipt['job_id']}", f"verdict {receipt['verdict']}"]
     lines += [f"result  {receipt['result_cid']}"] if receipt["result_cid"] else []
-    lines += [f"status  {', '.join(told['status'])}"] if results else []
+    lines += [f"status  {_count_endings(results)}"] if results else []
     lines += [f"files   {to}"] if to else []
     print_result(receipt, output, "\n".join(lines))
     if unknown is not None:
         raise unknown
-    for result in results:
-        if result.exit_code:
-            say(f"task {result.task_index} ended as {result.status.value}: {explain_exit(result.exit_code)}")
+    failed = [result for result in results if result.exit_code]
+    for result in failed[:MOST_FAILURES]:
+        say(f"task {result.task_index} ended as {result.status.value}: {explain_exit(result.exit_code)}")
+    if len(failed) > MOST_FAILURES:
+        say(f"… and {len(failed) - MOST_FAILURES} more tasks failed: `quorate job describe` with -o json has all")
     if to is None:
         say(f"fetch it with `quorate job get {record.job_id.hex()[:12]}`")
-    if any(result.exit_code for result in results):
+    if failed:
         raise typer.Exit(EXIT_TASK_FAILED)
+
+
+def _count_endings(results: Sequence[TaskResult]) -> str:
+    counts = Counter(result.status.value for result in results)
+    return ", ".join(f"{status} x {count}" if count > 1 else status for status, count in sorted(counts.items()))

@@ -7,8 +7,18 @@ from typing import Annotated
 import typer
 
 import quorate
-from quorate.cli import account, containers, deploy, devnet, job, wasm
+from quorate.cli import (  # retrying: for job
+    account,
+    classes,
+    containers,
+    deploy,
+    devnet,
+    job,
+    retrying,  # noqa: F401
+    wasm,
+)
 from quorate.cli.common import HomeOption, KeystoreOption, RpcOption, StoreOption, remember
+from quorate.cli.filecoin import requester
 
 app = typer.Typer(
     name="quorate",
@@ -24,7 +34,9 @@ app.add_typer(wasm.app, name="wasm")
 app.add_typer(containers.docker, name="docker")
 app.add_typer(containers.image, name="image")
 app.add_typer(job.app, name="job")
+app.add_typer(classes.app, name="class")
 app.add_typer(account.app, name="account")
+app.add_typer(requester.app, name="filecoin")
 app.command(epilog="Example: quorate --rpc-url https://rpc.example deploy --preset production")(deploy.deploy)
 
 

@@ -15,11 +15,13 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from quorate.progress import JobProgress
 from quorate.protocol.errors import DataError, QuorateError, ValidationError
 from quorate.protocol.params import ETHER
+from quorate.terminal import make_printable
 
 stderr = Console(stderr=True, highlight=False)
 
@@ -47,19 +49,26 @@ OutputOption = Annotated[
 def print_result(values: Mapping[str, Any] | list[Any], output: OutputFormat, text: str | None = None) -> None:
     """A command's result: one JSON value, or text (by default `name: value` lines)."""
     if output is OutputFormat.JSON:
-        sys.stdout.write(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        _write(json.dumps(values, indent=2, ensure_ascii=False))
         return
     if text is None:
         rows = values.items() if isinstance(values, Mapping) else ((i, v) for i, v in enumerate(values))
         text = "\n".join(f"{name}: {_show(value)}" for name, value in rows)
-    sys.stdout.write(text + "\n")
+    _write(make_printable(text, keep="\n"))
+
+
+def _write(text: str) -> None:
+    """A line on stdout; what is no text, as parts of paths may be, is escaped as JSON escapes it too."""
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 def make_table(title: str, *columns: str) -> Table:
     """An empty table; a column whose name begins with > is one of numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
     for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+        table.add_column(
+            column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"
+        )
     return table
 
 
@@ -77,12 +86,12 @@ def _show(value: Any) -> str:
 
 def say(line: str) -> None:
     """Something for people, on stderr."""
-    stderr.print(line, markup=False, soft_wrap=True)
+    stderr.print(make_printable(line, keep="\n"), markup=False, soft_wrap=True)
 
 
 def fail(error: QuorateError) -> NoReturn:
     """One line on stderr, and the error's exit code."""
-    stderr.print(f"quorate: {error}", markup=False, soft_wrap=True)
+    say(f"quorate: {error}")
     raise typer.Exit(error.exit_code)
 
 
@@ -167,3 +176,16 @@ def progress(subject: str) -> Iterator[Callable[[JobProgress], None]]:
 def _describe(subject: str, step: JobProgress) -> str:
     detail = f" ({step.detail})" if step.detail else ""
     return f"{subject}: {step.stage.value}{detail}, block {step.block}"
+
+
+@contextlib.contextmanager
+def download_progress() -> Iterator[Callable[[int, int, int], None]]:
+    """Show how many parts of a result are here: a bar on a terminal, nothing when piped."""
+    if not stderr.is_terminal:
+        yield lambda done, total, received: None
+        return
+    with Progress(TextColumn("fetching"), BarColumn(), TextColumn("{task.description}"), console=stderr) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, received: bar.update(
+            task, completed=done, total=total, description=f"{done} of {total} bundles, {received:,} bytes"
+        )

@@ -14,7 +14,9 @@ from rich.text import Text
 
 from quorate.cli.output import format_amount, format_time, make_table
 from quorate.explaining import explain_exit
+from quorate.protocol.partition import Task
 from quorate.protocol.result import TaskResult
+from quorate.tasks import TaskList
 
 VERDICT_STYLES = {"accepted": "green", "void": "red", "skipped": "red", "expired": "red", "disputed": "yellow"}
 BUNDLE_STATES = {
@@ -28,11 +30,16 @@ MOST_FAILURES = 10
 SHORT = 12
 
 
-def render_receipt(receipt: Mapping[str, Any], results: Sequence[TaskResult] = ()) -> list[RenderableType]:
-    """Panel and tables of a receipt (see receipts.py); `results` tell how tasks ended, as far as that is known."""
+def render_receipt(
+    receipt: Mapping[str, Any], results: Sequence[TaskResult] = (), tasks: TaskList | None = None
+) -> list[RenderableType]:
+    """Panel and tables of a receipt (see receipts.py); `results` tell how tasks ended, as far as that is known.
+
+    `tasks` name the files of a job over many.
+    """
     shown: list[RenderableType] = [_render_summary(receipt)]
     tables = [_render_steps(receipt), _render_bundles(receipt, results), _render_seats(receipt)]
-    tables += [_render_failures(results), _render_slashes(receipt)]
+    tables += [_render_failures(results, tasks), _render_slashes(receipt)]
     return shown + [table for table in tables if table.row_count]
 
 
@@ -122,13 +129,19 @@ def _render_seats(receipt: Mapping[str, Any]) -> Table:
     return table
 
 
-def _render_failures(results: Sequence[TaskResult]) -> Table:
+def _render_failures(results: Sequence[TaskResult], tasks: TaskList | None) -> Table:
     failed = [result for result in results if result.exit_code]
     more = f", the first {MOST_FAILURES} of {len(failed)}" if len(failed) > MOST_FAILURES else ""
-    table = make_table(f"tasks that failed{more}", ">task", "status", "why")
+    table = make_table(f"tasks that failed{more}", ">task", "status", "why", *(["files"] if tasks else []))
     for result in failed[:MOST_FAILURES]:
-        table.add_row(str(result.task_index), result.status.value, explain_exit(result.exit_code))
+        row = [str(result.task_index), result.status.value, explain_exit(result.exit_code)]
+        table.add_row(*row, *([Text(_name_files(tasks.tasks[result.task_index]))] if tasks else []))
     return table
+
+
+def _name_files(task: Task) -> str:
+    first, more = task.paths[0], len(task.paths) - 1
+    return f"{first} and {more} more" if more else first
 
 
 def _render_slashes(receipt: Mapping[str, Any]) -> Table:

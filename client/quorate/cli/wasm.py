@@ -10,14 +10,17 @@ from quorate.cli.job import FinalOption, TimeoutOption
 from quorate.cli.output import OutputFormat, OutputOption, guarded
 from quorate.cli.submitting import (
     AdversaryOption,
+    BatchSizeOption,
     ClassOption,
     ConfidenceOption,
+    DirectOption,
     EnvOption,
     Following,
     InputBytesOption,
     LocalityOption,
     MaxPriceOption,
     MemoryOption,
+    PartitionOption,
     ProviderOption,
     RoundsOption,
     SeatsOption,
@@ -28,7 +31,7 @@ from quorate.cli.submitting import (
 )
 from quorate.orders import OrderWishes
 from quorate.placement import Locality
-from quorate.protocol.spec import CEILINGS, Limits
+from quorate.protocol.spec import CEILINGS, Limits, Partition
 from quorate.spec import parse_limits
 
 app = typer.Typer(help="Run WebAssembly programs (profile quorate-wasm-1).", no_args_is_help=True)
@@ -36,7 +39,7 @@ DEFAULT_FUEL = 5_000_000_000
 MIB = 1 << 20
 LIMIT_HELP = f"NAME=NUMBER, another limit; repeat. Names: {', '.join(sorted(CEILINGS.keys() - {'fuel'}))}."
 
-RUN_EXAMPLE = "Example: quorate wasm run cloudmask.wasm -i scene/ --seats 3 --arg /inputs --wait --to out/"
+RUN_EXAMPLE = "Example: quorate wasm run cloudmask.wasm -i scene/ --seats 3 --wait --to out/ -- /inputs"
 
 
 @app.callback()
@@ -48,7 +51,12 @@ def wasm() -> None:
 @guarded
 def run(
     module: Annotated[str, typer.Argument(help="A .wasm file, or its CID.")],
+    args: Annotated[
+        list[str] | None, typer.Argument(metavar="-- ARGS", help="Its arguments, after those of --arg.")
+    ] = None,
     source: SourceOption = None,
+    partition: PartitionOption = None,
+    batch_size: BatchSizeOption = 1,
     class_id: ClassOption = None,
     locality: LocalityOption = Locality.PREFER,
     seats: SeatsOption = None,
@@ -63,6 +71,7 @@ def run(
     max_price: MaxPriceOption = None,
     input_bytes: InputBytesOption = None,
     provider: ProviderOption = None,
+    direct: DirectOption = False,
     wait: WaitOption = False,
     final: FinalOption = False,
     timeout: TimeoutOption = None,
@@ -79,7 +88,10 @@ def run(
         max_price=max_price, input_bytes=input_bytes, locality=locality,
     )  # fmt: skip
     limits = parse_limits(Limits(fuel=fuel, memory_bytes=memory * MIB), limit or ())
+    divided, words = Partition(partition, batch_size), [*(arg or ()), *(args or ())]
     submit_job(
-        lambda client: client.prepare(module, source, args=arg or (), env=env or (), limits=limits),
-        wishes, Following(tuple(provider or ()), wait, final, timeout, to, output),
+        lambda client: client.prepare(
+            module, source, args=words, env=env or (), limits=limits, partition=divided, providers=provider or ()
+        ),
+        wishes, Following(tuple(provider or ()), wait, final, timeout, to, output, direct),
     )  # fmt: skip

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from quorate.chain.rpc import JsonRpc, check_chain_id
-from quorate.devnet.process import ProcessGroup, Running, is_port_free, pick_ports
+from quorate.devnet.ports import is_port_free, pick_ports
+from quorate.devnet.process import ProcessGroup, Running
 from quorate.protocol.errors import Busy, ChainUnavailable, ConfigurationError
 
 ENVIRONMENT = "QUORATE_ANVIL"
@@ -40,8 +41,11 @@ def find_anvil() -> Path:
     )
 
 
-def start_anvil(group: ProcessGroup, *, port: int, chain_id: int, block_time_s: float) -> tuple[Running, JsonRpc]:
-    """Start Anvil on a loopback port (0: any free one) and wait until it answers for `chain_id`.
+def start_anvil(
+    group: ProcessGroup, *, port: int, chain_id: int, block_time_s: float, host: str = "127.0.0.1"
+) -> tuple[Running, JsonRpc]:
+    """Start Anvil on a port of loopback, or of another address of this host (0: any free one), and wait until it
+    answers for `chain_id`.
 
     Raises ConfigurationError without Anvil, Busy when the port is in use, ChainUnavailable when it does not get ready.
     """
@@ -49,9 +53,9 @@ def start_anvil(group: ProcessGroup, *, port: int, chain_id: int, block_time_s: 
     if port and not is_port_free(port):
         raise Busy(f"port {port} is in use: end what listens there, or choose another one (0 takes any free one)")
     port = port or pick_ports(1)[0]
-    argv = [str(program), "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(chain_id)]
+    argv = [str(program), "--host", host, "--port", str(port), "--chain-id", str(chain_id)]
     running = group.start("anvil", [*argv, "--block-time", f"{block_time_s:g}", *FLAGS])
-    rpc = JsonRpc(f"http://127.0.0.1:{port}", pauses_s=())
+    rpc = JsonRpc(f"http://{host}:{port}", pauses_s=())
     deadline = time.monotonic() + READY_S
     while True:
         try:

@@ -30,7 +30,8 @@ from quorate.devnet.options import (
     check_host,
     write_node_config,
 )
-from quorate.devnet.process import ProcessGroup, pick_ports
+from quorate.devnet.ports import pick_ports
+from quorate.devnet.process import ProcessGroup
 from quorate.devnet.state import DevnetNode, check_nothing_runs, clear_home, save_state
 from quorate.protocol.errors import RecoverableError
 
@@ -54,6 +55,7 @@ class Devnet:
         self._gateway: JsonRpcGateway | None = None
         self._requester: SigningAccount | None = None
         self._rpc_url = ""
+        self._restarting = threading.Lock()
 
     # what callers use ---------------------------------------------------------------------------------------------
 
@@ -82,7 +84,8 @@ class Devnet:
     @property
     def collator_urls(self) -> list[str]:
         """Where orders can be sent."""
-        return [node.url for node in self.nodes if node.index in self.options.collators]
+        fronts = self.options.fronts
+        return [fronts.get(node.index, node.url) for node in self.nodes if node.index in self.options.collators]
 
     def start(self) -> Devnet:
         """Bring everything up, or raise and leave nothing behind.
@@ -120,14 +123,14 @@ class Devnet:
         self._group.kill(self.nodes[index].running)
 
     def restart_node(self, index: int) -> None:
-        """Start a node that was killed again, and wait until it is ready."""
+        """Start a node that was killed again, and wait until it is ready. Several threads may do so at once."""
         assert self._group is not None
-        old = self.nodes[index]
-        running = self._group.start(f"node-{index}", self.options.command_of(index), self.options.env)
-        node = replace(old, running=running)
-        self.nodes = (*self.nodes[:index], node, *self.nodes[index + 1 :])
+        with self._restarting:
+            running = self._group.start(f"node-{index}", self.options.command_of(index), self.options.env)
+            node = replace(self.nodes[index], running=running)
+            self.nodes = (*self.nodes[:index], node, *self.nodes[index + 1 :])
+            self._save_state()
         self._wait_healthy([node])
-        self._save_state()
 
     def check_alive(self) -> None:
         """Raise NodeFailed when a process of the devnet has ended."""
@@ -167,12 +170,14 @@ class Devnet:
         warm_up.start()
         self._say("starting Anvil")
         _, rpc = start_anvil(
-            self._group, port=options.rpc_port, chain_id=options.chain_id, block_time_s=options.block_time_s
-        )
+            self._group, port=options.rpc_port, chain_id=options.chain_id, block_time_s=options.block_time_s,
+            host=options.chain_address,
+        )  # fmt: skip
         self._rpc_url = rpc.url
         self._mark("anvil", started)
-        ports = pick_ports(options.nodes)
-        members = create_members(options, [f"http://127.0.0.1:{port}" for port in ports])
+        ports = list(options.ports) or pick_ports(options.nodes)
+        urls = [f"http://{options.address_of(index)}:{port}" for index, port in enumerate(ports)]
+        members = create_members(options, urls)
         self._requester = create_wallet(options.home / REQUESTER)
         deployer = SigningAccount.create()
         set_balances(rpc, [deployer, self._requester, *(m.account for m in members)], options.balance_wei)
@@ -228,6 +233,7 @@ class Devnet:
             "passphrase_file": str(home / REQUESTER / PASSPHRASE_FILE),
             "collators": self.collator_urls,
             "class_id": CLASS_ID,
+            "profiles": list(map(str, self.options.profiles)),
         }
         write_atomically(home / CONFIG_FILE, json.dumps(config, indent=1) + "\n")
 

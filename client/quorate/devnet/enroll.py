@@ -97,7 +97,7 @@ def enroll(
         if units:
             terms = units, options.price, options.capacity
             join += [(m.account, calls.join(class_id, *terms), 0) for class_id in options.classes]
-        join.append((m.account, calls.announce_endpoint(m.url), 0))
+        join.append((m.account, calls.announce_endpoint(options.fronts.get(m.node, m.url)), 0))
     joined = [units for m in members if (units := options.units_of(m.index))]
     rows = [Membership(units, options.price, options.capacity) for units in joined]
     last: list[PlannedCall] = [(deployer, calls.advance_era(class_id, rows), 0) for class_id in options.classes]

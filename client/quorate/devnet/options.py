@@ -19,6 +19,7 @@ from quorate.protocol.profiles import GPU_PROFILE, Description
 from quorate.protocol.spec import WASM_PROFILE
 
 CLASS_ID = 1
+LOOPBACK = "127.0.0.1"
 MARKER_FILE = ".quorate-devnet"
 STATE_FILE = "devnet.json"
 CONFIG_FILE = "config.json"
@@ -36,7 +37,9 @@ class DevnetOptions:
     `operators_per_node`, numbered through all nodes: operator i is run by node i // operators_per_node; `units` is the
     stake of single operators, in units of `unit_wei` (0: registered, but in no class). Beside class 1, for WebAssembly,
     there is one for each of `profiles`, which all are in as well. With `detach` the processes outlive the one that
-    started them, once all are ready.
+    started them, once all are ready. Nodes listen on `ports`, else on any free ones; `fronts` are URLs under which
+    others reach a node where something stands before it. On networks of their own they listen on `addresses`
+    (index → IPv4), and reach the chain at `chain_address`.
     """
 
     home: Path
@@ -62,7 +65,11 @@ class DevnetOptions:
     ready_s: float = 60.0
     env: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
+    ports: tuple[int, ...] = ()
+    fronts: Mapping[int, str] = field(default_factory=dict)
     profiles: tuple[Description, ...] = ()
+    addresses: Mapping[int, str] = field(default_factory=dict)
+    chain_address: str = LOOPBACK
 
     def __post_init__(self) -> None:
         if self.nodes < 0 or self.operators_per_node < 1 or self.block_time_s <= 0:
@@ -71,6 +78,8 @@ class DevnetOptions:
         unknown += [i for i in self.units if not 0 <= i < self.operators]
         if unknown and self.nodes:
             raise ConfigurationError(f"nodes {sorted(set(unknown))} are configured, but there are only {self.nodes}")
+        if self.ports and len(self.ports) != self.nodes:
+            raise ConfigurationError(f"{len(self.ports)} ports are given for {self.nodes} nodes: give one for each")
         if any(each.name == GPU_PROFILE for each in self.profiles):
             raise ConfigurationError("no node runs programs on GPUs yet: leave that profile out")
 
@@ -91,6 +100,10 @@ class DevnetOptions:
     def classes(self) -> dict[int, Description]:
         """Classes by their ids, in the order in which they are created."""
         return dict(enumerate((Description(WASM_PROFILE), *self.profiles), CLASS_ID))
+
+    def address_of(self, index: int) -> str:
+        """Where a node listens."""
+        return self.addresses.get(index, LOOPBACK)
 
     def node_home(self, index: int) -> Path:
         """Home of a node."""
@@ -119,13 +132,14 @@ def write_node_config(options: DevnetOptions, index: int, rpc_url: str, port: in
         "deployment": str(options.home / DEPLOYMENT_FILE),
         "keystore": KEYSTORE_FILE,
         "passphrase_file": PASSPHRASE_FILE,
-        "listen": f"127.0.0.1:{port}",
+        "listen": f"{options.address_of(index)}:{port}",
         "collator": index in options.collators,
         "workers": options.workers,
         "operators": options.operators_per_node,
         "share_executions": options.share_executions,
         "classes": list(options.classes),
         "profiles": list(map(str, options.profiles)),
+        "announce": options.fronts.get(index),
         **options.settings,
     }
     write_atomically(options.node_home(index) / CONFIG_FILE, json.dumps(config, indent=1) + "\n")

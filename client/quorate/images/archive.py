@@ -8,31 +8,23 @@ config's bytes, computed here, and the config names each layer by its sha256: so
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-from quorate.images.tarformat import (
-    BLOCK,
-    CHARACTER,
-    FIFO,
-    FILE,
-    FOLDER,
-    HARD_LINK,
-    SYMLINK,
-    TarEntry,
-    read_entries,
-    split_path,
-)
+from quorate.images.layers import Tree, check_working_dir_text
+from quorate.images.tarformat import FILE, TarEntry, read_entries, split_path
+from quorate.protocol.container import HOSTS_PLACES
 from quorate.protocol.errors import DataError
 from quorate.protocol.jsontext import load_json
 
 MANIFEST = "manifest.json"
 MAX_JSON_BYTES = 1 << 20
 MAX_LAYERS = 125
-MAX_FILES = 500_000
-FOLDERS = frozenset({"inputs", "outputs", "tmp", "proc", "sys", "dev", "etc"})
-"""Places where something is mounted: through a link at one of them another one would be, in whatever order."""
+OTHER_FORMS = frozenset({"repositories", "index.json", "oci-layout"})
+"""Names by which some daemons know another form of archive, and would read that instead."""
+SAVED = "`docker save` writes such archives: take `docker export`, then `quorate image build --rootfs`"
 _PIECE = 1 << 20
 _OUTER = 3 * MAX_LAYERS
 
@@ -55,7 +47,7 @@ class ImageConfig:
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
-    working_dir: str = ""
+    working_dir: str = "/"
     files: int = 0
     unpacked_bytes: int = 0
 
@@ -65,6 +57,9 @@ class ImageConfig:
         command = (self.entrypoint if entrypoint is None else entrypoint) + (args or default)
         if not command or not command[0]:
             raise ImageRefused("neither the image nor the job names a program: give one as entrypoint")
+        path = posixpath.normpath(posixpath.join(self.working_dir, command[0])).lstrip("/")
+        if f"/{path}/".startswith(HOSTS_PLACES):
+            raise ImageRefused(f"the program {command[0][:80]!r} is not the image's, but the host's")
         return command
 
 
@@ -88,7 +83,7 @@ def _verify(file: BinaryIO, size: int, image_id: str | None, max_bytes: int) -> 
     config_name, layer_names = _read_manifest(file, members)
     expected = {MANIFEST, config_name, *layer_names}
     if extra := sorted(members.keys() - expected):
-        raise ImageRefused(f"the archive holds what its manifest does not name: {', '.join(extra)[:200]}")
+        raise ImageRefused(f"the archive holds what its manifest does not name: {_list(extra)}; {SAVED}")
     raw = _read_small(file, members, config_name)
     found = f"sha256:{hashlib.sha256(raw).hexdigest()}"
     if image_id is not None and found != image_id:
@@ -96,16 +91,17 @@ def _verify(file: BinaryIO, size: int, image_id: str | None, max_bytes: int) -> 
     config = parse_config(raw)
     if len(config.diff_ids) != len(layer_names):
         raise ImageRefused(f"the config names {len(config.diff_ids)} layers, the manifest {len(layer_names)}")
-    files = total = 0
+    tree = Tree()
     for name, diff_id in zip(layer_names, config.diff_ids, strict=True):
         layer = members[name]
         if (digest := _hash(file, layer)) != diff_id:
-            raise ImageRefused(f"layer {name[:80]} has the digest {digest}, its config says {diff_id[:80]}")
-        count, amount = _check_layer(file, layer)
-        files, total = files + count, total + amount
-        if files > MAX_FILES or total > max_bytes:
-            raise ImageRefused(f"the layers hold more than {MAX_FILES} files or {max_bytes} bytes")
-    return replace(config, files=files, unpacked_bytes=total)
+            raise ImageRefused(f"layer {name[:80]!r} has the digest {digest}, its config says {diff_id[:80]!r}")
+        try:
+            tree.add_layer(file, layer.offset, layer.offset + layer.size, max_bytes)
+        except DataError as error:
+            raise ImageRefused(f"layer {name[:80]!r} of the image: {error}") from error
+    tree.check_working_dir(config.working_dir)
+    return replace(config, files=tree.files, unpacked_bytes=tree.bytes)
 
 
 def _list_members(file: BinaryIO, size: int) -> dict[str, TarEntry]:
@@ -141,10 +137,12 @@ def _read_manifest(file: BinaryIO, members: Mapping[str, TarEntry]) -> tuple[str
         raise ImageRefused("manifest.json must be an array of one image")
     image = value[0]
     if unknown := sorted(image.keys() - {"Config", "Layers", "RepoTags"}):
-        raise ImageRefused(f"manifest.json has unknown fields: {', '.join(unknown)[:200]}")
+        raise ImageRefused(f"manifest.json has unknown fields: {_list(unknown)}")
     config, layers = image.get("Config"), image.get("Layers")
+    if taken := sorted(OTHER_FORMS & {*members}):
+        raise ImageRefused(f"the archive holds {_list(taken)}, by which daemons know another form; {SAVED}")
     if image.get("RepoTags"):
-        raise ImageRefused("manifest.json names tags, which would move those of the host: leave RepoTags out")
+        raise ImageRefused(f"manifest.json names tags, which would move those of the host; {SAVED}")
     if not isinstance(config, str) or not isinstance(layers, list) or not all(isinstance(x, str) for x in layers):
         raise ImageRefused("manifest.json must name a Config and an array of Layers")
     if len(layers) > MAX_LAYERS or len({config, MANIFEST, *layers}) != len(layers) + 2:
@@ -152,6 +150,10 @@ def _read_manifest(file: BinaryIO, members: Mapping[str, TarEntry]) -> tuple[str
     if missing := [name for name in layers if name not in members]:
         raise ImageRefused(f"the archive lacks the layer {missing[0][:200]!r}")
     return config, layers
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(repr(name[:80]) for name in names[:5]) + (" and more" if len(names) > 5 else "")
 
 
 def _load(data: bytes, what: str) -> Any:
@@ -205,16 +207,33 @@ def make_config(image_id: str, architecture: str, diff_ids: tuple[str, ...], val
     """What a daemon, or an archive, says of an image. Raises ImageRefused, for volumes too: those would fill disks."""
     if _get(values, "Volumes"):
         raise ImageRefused("the image declares volumes, which no limit would bound: build it without VOLUME")
-    folder = _get(values, "WorkingDir") or ""
-    if not isinstance(folder, str) or "\0" in folder:
-        raise ImageRefused("WorkingDir in the image's config must be a string")
-    if any(item.startswith("TINI_") for item in _words(_get(values, "Env"), "Env")):
-        raise ImageRefused("the image's config sets a variable of the host's init (TINI_…): leave it out")
-    env = tuple((name, text) for name, _, text in (item.partition("=") for item in _words(_get(values, "Env"), "Env")))
     return ImageConfig(
         image_id, architecture, diff_ids, _words(_get(values, "Entrypoint"), "Entrypoint"),
-        _words(_get(values, "Cmd"), "Cmd"), env, folder,
+        _words(_get(values, "Cmd"), "Cmd"), _read_env(values), _read_working_dir(values),
     )  # fmt: skip
+
+
+def _read_working_dir(values: Any) -> str:
+    folder = _get(values, "WorkingDir") or "/"
+    if not isinstance(folder, str) or "\0" in folder:
+        raise ImageRefused("WorkingDir in the image's config must be a string")
+    try:
+        check_working_dir_text(folder)
+    except DataError as error:
+        raise ImageRefused(str(error)) from error
+    return folder
+
+
+def _read_env(values: Any) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for item in _words(_get(values, "Env"), "Env"):
+        name, sign, text = item.partition("=")
+        if not sign or not name or name in found:
+            raise ImageRefused(f"Env in the image's config must hold NAME=VALUE, each name once, not {item[:80]!r}")
+        if name.startswith("TINI_"):
+            raise ImageRefused("the image's config sets a variable of the host's init (TINI_…): leave it out")
+        found[name] = text
+    return tuple(found.items())
 
 
 def _hash(file: BinaryIO, entry: TarEntry) -> str:
@@ -224,40 +243,3 @@ def _hash(file: BinaryIO, entry: TarEntry) -> str:
         digest.update(piece)
         left -= len(piece)
     return f"sha256:{digest.hexdigest()}"
-
-
-def _check_layer(file: BinaryIO, layer: TarEntry) -> tuple[int, int]:
-    """Files and bytes of a layer; it must unpack in one way only, and within its root."""
-    seen: set[tuple[str, ...]] = set()
-    links: set[tuple[str, ...]] = set()
-    total = 0
-    for entry in read_entries(file, layer.offset, layer.offset + layer.size):
-        parts = split_path(entry.name)
-        if entry.kind in (CHARACTER, BLOCK, FIFO):
-            raise ImageRefused(f"{entry.name[:200]!r} in a layer is a device or a pipe")
-        if parts in seen:
-            raise ImageRefused(f"a layer has {entry.name[:200]!r} twice")
-        if entry.kind != FOLDER and len(parts) == 1 and parts[0] in FOLDERS:
-            raise ImageRefused(f"{entry.name[:200]!r} in a layer must be a folder: something is mounted there")
-        if any(parts[:depth] in links for depth in range(1, len(parts))):
-            raise ImageRefused(f"{entry.name[:200]!r} in a layer lies beyond a link")
-        seen.add(parts)
-        if len(seen) > MAX_FILES:
-            raise ImageRefused(f"a layer holds more than {MAX_FILES} files")
-        if entry.kind == SYMLINK:
-            links.add(parts)
-            _check_link(entry, len(parts) - 1)
-        elif entry.kind == HARD_LINK and split_path(entry.target) not in seen:
-            raise ImageRefused(f"the hard link {entry.name[:200]!r} in a layer leads to nothing before it")
-        total += entry.size
-    return len(seen), total
-
-
-def _check_link(entry: TarEntry, depth: int) -> None:
-    """An absolute target is taken from the container's root; a relative one must not climb over it."""
-    if entry.target.startswith("/"):
-        return
-    for part in entry.target.split("/"):
-        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
-        if depth < 0:
-            raise ImageRefused(f"the link {entry.name[:200]!r} in a layer leads out of the image")

@@ -10,21 +10,19 @@ import hashlib
 import io
 import os
 import stat
-import struct
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, cast
 
 from quorate.images.archive import MANIFEST, ImageConfig, verify_archive
+from quorate.images.layers import REMOVED
+from quorate.images.programs import ARCHITECTURES, ELF, Member, find_architecture, find_loader, find_program
 from quorate.protocol.errors import DataError
-from quorate.protocol.spec import GIB, canonical_json
+from quorate.protocol.spec import GIB, canonical_json, check_text
 
-ELF = b"\x7fELF"
-PT_INTERP = 3  # type of the segment that names the loader
-ELF_MACHINES = {3: "386", 40: "arm", 62: "amd64", 183: "arm64", 21: "ppc64le", 22: "s390x", 243: "riscv64"}
 MAX_IMAGE_BYTES = 16 * GIB
 CREATED = "1970-01-01T00:00:00Z"
 
@@ -47,14 +45,22 @@ class ImageRecipe:
 
 
 def build_image(recipe: ImageRecipe, out: Path) -> ImageConfig:
-    """Write a docker-archive to `out` and say which image it holds. Raises DataError for what cannot be in one."""
+    """Write a docker-archive to `out` and say which image it holds.
+
+    Raises DataError, for words ValidationError, where something cannot be in one.
+    """
     if (recipe.rootfs is None) == (recipe.binary is None):
         raise DataError("give either a folder (--rootfs) or a program (--binary)")
+    if recipe.architecture is not None and recipe.architecture not in ARCHITECTURES:
+        raise DataError(f"--arch {recipe.architecture!r} is unknown: choose one of {', '.join(sorted(ARCHITECTURES))}")
     if out.exists():
         raise DataError(f"{out} exists; remove it or choose another name")
     members = list(_list_rootfs(recipe.rootfs) if recipe.rootfs else _list_binary(recipe.binary))
     entrypoint = recipe.entrypoint or ((f"/{recipe.binary.name}",) if recipe.binary else ())
-    program = _find_program(members, entrypoint)
+    if not entrypoint:
+        raise DataError("an image of a folder needs --entrypoint PROGRAM")
+    by_name = {member.name: member for member in members}
+    program = find_program(by_name, entrypoint[0], recipe.working_dir, (recipe.env or {}).get("PATH"))
     partial = out.with_name(f".{out.name}.partial")
     try:
         with tempfile.TemporaryFile(dir=out.parent) as layer, partial.open("w+b") as archive:
@@ -65,54 +71,26 @@ def build_image(recipe: ImageRecipe, out: Path) -> ImageConfig:
             found = verify_archive(archive, size, f"sha256:{hashlib.sha256(config).hexdigest()}", MAX_IMAGE_BYTES)
         partial.replace(out)
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror}") from error
+        what = f"cannot read or write {error.filename}" if error.filename else f"cannot write {out}"
+        raise DataError(f"{what}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """A name in the layer; `target` of a link, `source` of a file, neither of a folder."""
-
-    name: str
-    source: Path | None = None
-    target: str | None = None
-    is_executable: bool = False
-
-
-def _list_binary(binary: Path | None) -> Iterator[_Member]:
+def _list_binary(binary: Path | None) -> Iterator[Member]:
     if binary is None or not binary.is_file():
         raise DataError(f"{binary} is not a file: give a statically linked program")
+    member = _describe_entry(binary, binary.name, binary.stat().st_mode)
     with binary.open("rb") as file:
         if file.read(len(ELF)) != ELF:
             raise DataError(f"{binary} is no program for Linux (ELF), and nothing else would be in the image")
-        if _needs_loader(file):
+        if find_loader(file) is not None:
             raise DataError(f"{binary} needs a loader and libraries: link it statically, or give them with --rootfs")
-    yield _Member(binary.name, binary, is_executable=True)
+    yield replace(member, is_executable=True)
 
 
-def _needs_loader(file: IO[bytes]) -> bool:
-    """Whether an ELF program names an interpreter: all of its segments are looked at."""
-    file.seek(0)
-    head = file.read(64)
-    is_wide, order = head[4:5] == b"\2", "<" if head[5:6] == b"\1" else ">"
-    try:
-        (start,) = struct.unpack_from(f"{order}Q", head, 32) if is_wide else struct.unpack_from(f"{order}I", head, 28)
-        size, count = struct.unpack_from(f"{order}HH", head, 54 if is_wide else 42)
-    except struct.error:
-        return False  # cut off: its execution says so
-    length = os.fstat(file.fileno()).st_size
-    for at in range(start, start + count * size, size or 1):
-        if at >= length:
-            break
-        file.seek(at)
-        if int.from_bytes(file.read(4), "little" if order == "<" else "big") == PT_INTERP:
-            return True
-    return False
-
-
-def _list_rootfs(root: Path) -> Iterator[_Member]:
+def _list_rootfs(root: Path) -> Iterator[Member]:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: give the root of a file system")
     pending = [root]
@@ -130,53 +108,30 @@ def _list_rootfs(root: Path) -> Iterator[_Member]:
             yield member
 
 
-def _describe_entry(path: Path, name: str, mode: int) -> _Member:
+def _describe_entry(path: Path, name: str, mode: int) -> Member:
     try:
         name.encode()
     except UnicodeEncodeError:
         raise DataError(f"{os.fsencode(path)!r} is not a name in UTF-8: rename it") from None
+    if path.name.startswith(REMOVED):
+        raise DataError(
+            f"{str(path)!r}: in an image a name with {REMOVED} before it means that it is removed: rename it"
+        )
     if stat.S_ISDIR(mode):
-        return _Member(name)
+        return Member(name)
     if stat.S_ISLNK(mode):
-        return _Member(name, target=str(path.readlink()))
+        target = str(path.readlink())
+        check_text(target, f"{str(path)!r}: what this link leads to")
+        return Member(name, target=target)
     if not stat.S_ISREG(mode):
         raise DataError(f"{path} is a device, a pipe or a socket, which an image cannot hold: remove it")
-    return _Member(name, path, is_executable=bool(mode & 0o111))
-
-
-def _find_program(members: Sequence[_Member], entrypoint: tuple[str, ...]) -> Path | None:
-    """The file that would be executed, where it can be told; DataError when it is not there."""
-    if not entrypoint:
-        raise DataError("an image of a folder needs --entrypoint PROGRAM")
-    if not entrypoint[0].startswith("/"):
-        return None  # looked for on PATH
-    by_name = {member.name: member for member in members}
-    name = entrypoint[0].strip("/")
-    if any(member.target is not None and f"{name}/".startswith(f"{member.name}/") for member in members):
-        return None  # behind a link
-    found = by_name.get(name)
-    if found is None or found.source is None:
-        raise DataError(f"the entrypoint {entrypoint[0]!r} is no file in the image")
-    if not found.is_executable:
-        raise DataError(f"the entrypoint {entrypoint[0]!r} may not be executed: chmod +x it")
-    return found.source
-
-
-def _find_architecture(program: Path | None) -> str:
-    """As the program's header says. Never this machine's: the same files must give the same image everywhere."""
-    head = b""
-    if program is not None:
-        with program.open("rb") as file:
-            head = file.read(20)
-    if not head.startswith(ELF):
-        raise DataError(f"{program or 'the program'} does not say what machine it is for: give --arch amd64 or arm64")
-    machine = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
-    if machine not in ELF_MACHINES:
-        raise DataError(f"{program} is for a machine (ELF {machine}) that is not known: give --arch")
-    return ELF_MACHINES[machine]
+    return Member(name, path, is_executable=bool(mode & 0o111))
 
 
 def _describe(recipe: ImageRecipe, entrypoint: tuple[str, ...], program: Path | None, diff_id: str) -> bytes:
+    for what, words in (("argument", recipe.command), ("entrypoint", entrypoint), ("--workdir", [recipe.working_dir])):
+        for word in words:
+            check_text(word, f"{what} {word[:80]!r}")
     config = {
         "Cmd": list(recipe.command) or None,
         "Entrypoint": list(entrypoint),
@@ -185,7 +140,7 @@ def _describe(recipe: ImageRecipe, entrypoint: tuple[str, ...], program: Path | 
     }
     return canonical_json(
         {
-            "architecture": recipe.architecture or _find_architecture(program),
+            "architecture": find_architecture(program, recipe.architecture),
             "config": config,
             "created": CREATED,
             "os": "linux",
@@ -209,7 +164,7 @@ class _Hashing:
         return self._at
 
 
-def _write_layer(file: IO[bytes], members: Sequence[_Member]) -> str:
+def _write_layer(file: IO[bytes], members: Sequence[Member]) -> str:
     """The layer, and its `sha256:…`."""
     hashing = _Hashing(file)
     with tarfile.open(fileobj=cast(IO[bytes], hashing), mode="w|", format=tarfile.PAX_FORMAT) as tar:

@@ -6,7 +6,7 @@ with MalformedPage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from eth_abi.abi import encode
@@ -296,6 +296,11 @@ def _encode_opened_list(
 def decode_revealed(votes: bytes, openings: bytes) -> dict[tuple[int, int], Opening]:
     """What an event OpeningsRevealed shows: openings by (bundle, seat)."""
     listed = decode_votes(votes, 1)[0] or []
+    return decode_opened(openings, lambda _: listed)
+
+
+def decode_opened(openings: bytes, votes_of: Callable[[int], Sequence[Vote]]) -> dict[tuple[int, int], Opening]:
+    """Openings by (bundle, seat), as they are sent; `votes_of` are those that are listed for a bundle."""
     reader, found = Reader(openings), dict[tuple[int, int], Opening]()
     while not reader.done:
         _, lists = reader.uint(2), reader.uint(2)
@@ -304,11 +309,14 @@ def decode_revealed(votes: bytes, openings: bytes) -> dict[tuple[int, int], Open
             if count == 0:
                 reader.take(32)
             for _ in range(count):
-                place, tag = (reader.uint(2), reader.uint(1)), reader.uint(1)
+                bundle, seat, tag = reader.uint(2), reader.uint(1), reader.uint(1)
                 if tag == NOT_OPENED:
                     reader.take(32)
-                else:
-                    found[place] = Opening(listed[tag], reader.take(SALT_BYTES))
+                    continue
+                votes = votes_of(bundle)
+                if tag >= len(votes):
+                    raise ValidationError(f"vote {tag} of bundle {bundle} is not listed")
+                found[bundle, seat] = Opening(votes[tag], reader.take(SALT_BYTES))
     return found
 
 

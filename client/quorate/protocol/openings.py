@@ -10,10 +10,20 @@ from dataclasses import dataclass, field
 
 from quorate.protocol.commitment import compute_commitment, compute_statement
 from quorate.protocol.context import require
-from quorate.protocol.encoding import NOT_OPENED, SALT_BYTES, Reader, encode_items
+from quorate.protocol.encoding import (
+    NOT_OPENED,
+    SALT_BYTES,
+    Reader,
+    decode_carry_page,
+    decode_opened,
+    decode_record_page,
+    decode_votes,
+    encode_items,
+)
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.hashing import keccak
-from quorate.protocol.types import CommitItem, OperatorId, Table, Vote
+from quorate.protocol.partition import count_bundles
+from quorate.protocol.types import CommitItem, Opening, OperatorId, Table, Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +101,14 @@ def _vote_of(votes: Sequence[Vote], tag: int) -> Vote:
     if tag >= len(votes):
         raise ValidationError(f"vote {tag} of {len(votes)} was opened")
     return votes[tag]
+
+
+def decode_settled(round_: int, page: bytes, votes: bytes, openings: bytes) -> dict[tuple[int, int], Opening]:
+    """What a call of `settle` shows: openings by (bundle, seat). Raises ValidationError."""
+    if round_ == 0:
+        _, first, records = decode_record_page(page)
+        bundles = list(range(first, first + sum(count_bundles(record.task_count) for record in records)))
+    else:
+        bundles = [record.bundle for record in decode_carry_page(page)]
+    listed = dict(zip(bundles, decode_votes(votes, len(bundles)), strict=True))
+    return decode_opened(openings, lambda bundle: listed.get(bundle) or [])

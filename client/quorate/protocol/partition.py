@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import pairwise
 
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.params import BUNDLE_TASKS, MAX_PAGE_BUNDLES, MAX_PAGE_SEATS, MAX_TASKS
+from quorate.protocol.pattern import compile_pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,17 @@ class Task:
 def partition(entries: Iterable[str], pattern: str = "*", batch_size: int = 1) -> tuple[Task, ...]:
     """Split the listed paths that match `pattern` into tasks of up to `batch_size` paths.
 
-    Paths are ordered by their UTF-8 bytes, so that no locale or file system decides; `pattern` is a shell pattern in
-    which `*` also crosses slashes. Raises ValidationError for duplicates, no match, or more tasks than an order holds.
+    Paths are ordered by their UTF-8 bytes, so that no locale or file system decides; `pattern` is one of
+    `quorate.protocol.pattern`. Raises ValidationError for duplicates, for no path or no match, and
+    for more tasks than an order holds.
     """
     if batch_size < 1:
         raise ValidationError(f"batch_size {batch_size} must be at least 1")
-    matching = sorted((e for e in entries if fnmatchcase(e, pattern)), key=lambda path: path.encode())
+    fits = compile_pattern(pattern).match
+    listed = list(entries)
+    if not listed:
+        raise ValidationError(f"no path matches {pattern!r}: the folder is empty; give one with files in it")
+    matching = sorted((e for e in listed if fits(e)), key=lambda path: path.encode())
     if not matching:
         raise ValidationError(f"no path matches {pattern!r}: widen the pattern")
     if any(a == b for a, b in pairwise(matching)):

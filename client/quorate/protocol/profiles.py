@@ -25,6 +25,7 @@ from typing import Final
 from quorate.protocol.container import DOCKER_PROFILE, AnySpec, ContainerSpec
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.hashing import keccak
+from quorate.protocol.pieces import is_piece_text
 from quorate.protocol.spec import WASM_PROFILE, check_cid
 
 GPU_PROFILE: Final = "quorate-gpu-1"
@@ -155,7 +156,7 @@ def list_fitting(spec: AnySpec) -> tuple[Description, ...]:
     # Its members have judged the image by its own program: another one in it may be anything.
     if isinstance(spec, ContainerSpec) and spec.entrypoint is None:
         found.insert(0, Description(spec.profile, image=spec.image.digest))
-    if spec.input is None:
+    if spec.input is None or is_piece_text(spec.input):  # classes are for datasets by their roots
         return tuple(found)
     return tuple(each for whole in found for each in (replace(whole, dataset=spec.input), whole))
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.jsontext import load_json
+from quorate.protocol.pattern import compile_pattern
+from quorate.protocol.pieces import is_piece_text, parse_piece_size
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -30,6 +32,7 @@ MAX_SPEC_BYTES = 64 * 1024
 MAX_ARGS = 256
 MAX_ENV = 256
 MAX_TEXT_BYTES = 4096  # an argument, a variable's name or value, a pattern
+MAX_BATCH = 4096  # files of one task
 DEFAULT_INPUT_NAME = "input"
 
 # A CIDv1 of 36 bytes: version, codec (raw or dag-pb), sha2-256 and its length before the digest.
@@ -75,6 +78,14 @@ def check_cid(text: str, what: str) -> str:
     )
 
 
+def check_input(text: str) -> str:
+    """`text`, if it is a CID as of `check_cid`, or a piece CID of version 2; ValidationError otherwise."""
+    if is_piece_text(text):
+        parse_piece_size(text)
+        return text
+    return check_cid(text, "input")
+
+
 def canonical_json(value: object) -> bytes:
     """The one spelling of a value that is hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -99,6 +110,8 @@ def check_ranges(limits: object, ceilings: Mapping[str, tuple[int, int]]) -> Non
 class Limits:
     """What a task may use. What is metered alike on every host makes an agreed result where the program runs into it.
 
+    `table_elements` bounds the elements of all tables together: each may grow to the largest size at which all of them
+    are within it.
     `fuel` counts executed instructions and host calls; `output_bytes` and `output_files` bound all that the program
     keeps in /outputs and /tmp together at any moment; `open_files` counts descriptors; a path longer than `path_bytes`
     is refused to the program, and ends it where it is found in /outputs; of standard error, which is no part of the
@@ -127,14 +140,22 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """How the input becomes tasks. Only the whole input as one task yet: no pattern, batches of one."""
+    """How an input directory becomes tasks: see `quorate.protocol.partition`.
+
+    Each task sees the up to `batch_size` files that are its own, at their paths. With pattern None the whole input is
+    one task's.
+    """
 
     pattern: str | None = None
     batch_size: int = 1
 
     def __post_init__(self) -> None:
-        if self.pattern is not None or type(self.batch_size) is not int or self.batch_size != 1:
-            raise ValidationError("partition: only pattern null with batch_size 1 is supported in this version")
+        if type(self.batch_size) is not int or not 1 <= self.batch_size <= MAX_BATCH:
+            raise ValidationError(f"partition: batch_size {self.batch_size!r} is out of range; choose 1 to {MAX_BATCH}")
+        if self.pattern is None and self.batch_size != 1:
+            raise ValidationError("partition: a batch_size is of the files that a pattern finds: give one, such as '*'")
+        if self.pattern is not None:
+            compile_pattern(check_text(self.pattern, "partition: pattern"))
 
 
 class Spec(ABC):
@@ -152,6 +173,7 @@ class Spec(ABC):
     input_name: str
     args: tuple[str, ...]
     env: Mapping[str, str]
+    partition: Partition
     profile: str
     version: int
 
@@ -167,9 +189,13 @@ class Spec(ABC):
         if self.profile != profile:
             raise ValidationError(f"profile {self.profile!r} is unknown; use {profile!r}")
         if self.input is not None:
-            check_cid(check_text(self.input, "input"), "input")
+            check_input(check_text(self.input, "input"))
         check_name(check_text(self.input_name, "input_name"))
         check_words(self.args, self.env)
+        if self.partition.pattern is not None and self.input is None:
+            raise ValidationError("partition: a pattern needs an input directory whose files it finds")
+        if self.partition.pattern is not None and is_piece_text(self.input or ""):
+            raise ValidationError("partition: an input whose files are found is named by its root, not by its piece")
 
     def to_bytes(self) -> bytes:
         """Canonical JSON; the block at the spec's CID."""
@@ -192,18 +218,14 @@ class Spec(ABC):
         """CID of the block `to_bytes()`."""
         return compute_raw_cid(self.digest)
 
-    @property
-    def task_count(self) -> int:
-        """Tasks that the job consists of."""
-        return 1
-
 
 @dataclass(frozen=True, slots=True)
 class JobSpec(Spec):
     """One job's program, its input and its limits.
 
-    `module` and `input` are CIDs. An input directory appears as /inputs, a file as /inputs/`input_name`, and no input
-    as an empty /inputs. `args` follow the program's name; `env` is given to the program sorted by name.
+    `module` and `input` are CIDs; an input may be a Filecoin piece, too (see `pieces`). An input directory appears as
+    /inputs, a file as /inputs/`input_name`, and no input as an empty /inputs. `args` follow the program's name; `env`
+    is given to the program sorted by name.
     """
 
     module: str

@@ -14,13 +14,15 @@ from quorate.protocol.errors import Busy, DataError
 from quorate.storage import dagpb, unixfs
 from quorate.storage.base import Session
 from quorate.storage.cid import DAG_PB, RAW, Cid
+from quorate.storage.dagpb import Link
 from quorate.storage.directories import build_directory
 from quorate.storage.traversal import MAX_DEPTH
 from quorate.storage.unixfs import FileBuilder, Part, Profile
 
 SMALL_FILE_BYTES = 64 * 1024  # below it a reference costs more than the bytes
 
-Source = bytes | Path | Cid
+Source = bytes | Path | Cid | Link
+"""A link is taken as it is, with the size that it claims; of a CID the block is read for it."""
 OnBytes = Callable[[int], None]
 _Tree = dict[str, "Source | _Tree"]
 
@@ -138,6 +140,8 @@ def _add_subtree(session: Session, get: Callable[[Cid], bytes], tree: _Tree, pro
             children[name] = _add_subtree(session, get, source, profile)
         elif isinstance(source, Cid):
             children[name] = part_of(get, source)
+        elif isinstance(source, Link):
+            children[name] = Part(source.cid, 0, source.tsize)
         elif isinstance(source, bytes):
             children[name] = add_bytes(session, source, profile)
         else:

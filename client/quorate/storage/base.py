@@ -6,7 +6,7 @@ blocks (files, directories, CARs) is UnixFS, by the profile that the caller name
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from quorate.protocol.errors import ContentUnavailable
 from quorate.storage.cid import Cid
+from quorate.storage.dagpb import Link
 
 DEFAULT_PROFILE = "unixfs-v1-2025"
 MAX_BLOCK_BYTES = 2 * 1024 * 1024  # what bitswap and gateways agree to move as one piece
@@ -23,6 +24,7 @@ MAX_READ_BYTES = 1 << 30  # what `read` puts into memory unless it is told other
 Kind = Literal["file", "directory", "symlink", "unknown"]
 Order = Literal["dfs", "unk"]
 Scope = Literal["block", "entity", "all"]
+Admit = Callable[[Cid, int], None]
 
 
 class BlockNotFound(ContentUnavailable):
@@ -120,8 +122,11 @@ class Additions(Protocol):
         """Keep a UnixFS file of the default profile."""
         ...
 
-    def add_tree(self, entries: Mapping[str, bytes | Path | Cid]) -> Cid:
-        """Keep a directory of the default profile. Keys are names, or paths with '/'; a `Cid` is linked as it is."""
+    def add_tree(self, entries: Mapping[str, bytes | Path | Cid | Link]) -> Cid:
+        """Keep a directory of the default profile. Keys are names, or paths with '/'.
+
+        A `Cid` is linked as it is, and must be here for its size; a `Link` claims one, and keeps no name of its own.
+        """
         ...
 
 
@@ -191,9 +196,10 @@ class BlobStore(Additions, Protocol):
         """Whether every block of the DAG is here."""
         ...
 
-    def export(self, cid: Cid, dest: Path, *, max_bytes: int | None = None) -> int:
+    def export(self, cid: Cid, dest: Path, *, max_bytes: int | None = None, work: Path | None = None) -> int:
         """Write a file or a directory tree to `dest`, which must not exist; returns the bytes written.
 
+        It appears whole, by a rename, out of the folder `work` (by default one of its own) on the same file system.
         DataError for names that would leave `dest`, for symbolic links, and when the content exceeds `max_bytes`.
         """
         ...
@@ -210,11 +216,13 @@ class BlobStore(Additions, Protocol):
         scope: Scope = "all",
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
+        admit: Admit | None = None,
     ) -> ImportReport:
         """Take the DAG of `root` out of a CAR in depth-first order, checking every block.
 
-        `scope` and `byte_range` say how much of it the CAR has to hold, as a gateway's parameters do. Blocks that were
-        good stay even if a later one is refused (DataError).
+        `scope` and `byte_range` say how much of it the CAR has to hold, as a gateway's parameters do. `admit` hears of
+        each block that was good before it is kept, with its size in bytes; what it raises ends the import. Blocks that
+        were good stay even if a later one is refused (DataError).
         """
         ...
 

@@ -18,6 +18,7 @@ from quorate.storage.cid import DAG_CBOR, Cid
 from quorate.storage.traversal import Traversal
 
 MAX_HEADER_BYTES = 4096
+MAX_ROOTS = 1000  # whose DAGs are looked through, each by itself
 MAX_ROOTS_BYTES = 1 << 20  # of a header that names many roots
 _MAX_CID_BYTES = 256
 _MAX_SECTION_BYTES = MAX_BLOCK_BYTES + _MAX_CID_BYTES
@@ -50,13 +51,24 @@ def section_head(cid: Cid, size: int) -> bytes:
     return varint.encode(len(name) + size) + name
 
 
-def write(walk: Traversal, root: Cid, get: Callable[[Cid], bytes]) -> Iterator[bytes]:
-    """The pieces of a CAR of everything that `walk` visits; errors of `get` and of the walk pass through."""
+def write(walk: Traversal, root: Cid, get: Callable[[Cid], bytes], max_repeated: int | None = None) -> Iterator[bytes]:
+    """The pieces of a CAR of everything that `walk` visits; errors of `get` and of the walk pass through.
+
+    DataError, too, before blocks that were sent already would make more than `max_repeated` bytes: a few blocks that
+    name one another twice are a DAG without an end, if every repetition is sent.
+    """
     yield encode_header(root)
+    seen, left = set[bytes](), max_repeated
     while (cid := walk.wanted) is not None:
         block = get(cid)
         walk.accept(block)
-        yield section_head(cid, len(block))
+        head = section_head(cid, len(block))
+        if left is not None:
+            left -= len(head) + len(block) if cid.multihash in seen else 0
+            if left < 0:
+                raise DataError(f"{root} repeats more than {max_repeated} bytes; ask for a CAR without duplicates")
+            seen.add(cid.multihash)
+        yield head
         yield block
 
 
@@ -142,8 +154,8 @@ class CarVerifier:
 class CarReader:
     """Push the bytes of any CARv1 in, get verified blocks out, in whatever order they come.
 
-    `roots` are those that the header names, once it was read. DataError as by `CarVerifier`, except that nothing is
-    known of what had to come: see whether the roots are complete.
+    `roots` are those that the header names, each once, as soon as it was read. DataError as by `CarVerifier`, except
+    that nothing is known of what had to come: see whether the roots are complete.
     """
 
     def __init__(self, *, max_bytes: int | None = None) -> None:
@@ -156,10 +168,15 @@ class CarReader:
 
     def push(self, chunk: bytes) -> list[tuple[Cid, bytes]]:
         """Blocks that became whole with this chunk; identity blocks are left out, as their CIDs hold them."""
+        return [(cid, block) for cid, block, _ in self.push_placed(chunk)]
+
+    def push_placed(self, chunk: bytes) -> list[tuple[Cid, bytes, int]]:
+        """The same, each with where in the CAR its bytes start."""
+        before = self.received_bytes - len(self._buffer)
         self.received_bytes += len(chunk)
         _check_limit(self.received_bytes, self._max_bytes)
         self._buffer += chunk
-        received, at = list[tuple[Cid, bytes]](), 0
+        received, at = list[tuple[Cid, bytes, int]](), 0
         while (section := _section(self._buffer, at, self._limit)) is not None:
             start, at = section
             body = bytes(self._buffer[start:at])
@@ -172,7 +189,7 @@ class CarReader:
             _check_size(cid, block)
             cid.verify(block)
             if not cid.is_identity:
-                received.append((cid, block))
+                received.append((cid, block, before + at - len(block)))
         del self._buffer[:at]
         return received
 
@@ -221,4 +238,7 @@ def _read_header(body: bytes) -> Any:
 
 def _roots(body: bytes) -> tuple[Cid, ...]:
     _read_header(body)
-    return tuple(codecs.links_of(Cid(1, DAG_CBOR, b"\0\0"), body))
+    roots = tuple(dict.fromkeys(codecs.links_of(Cid(1, DAG_CBOR, b"\0\0"), body)))
+    if len(roots) > MAX_ROOTS:
+        raise DataError(f"a CAR that names {len(roots)} roots is refused: at most {MAX_ROOTS} are looked through")
+    return roots

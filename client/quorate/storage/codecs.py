@@ -19,6 +19,7 @@ from quorate.storage.cid import CBOR, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW, Cid
 LEAF_CODECS = frozenset({RAW, CBOR, JSON})
 KNOWN_CODECS = LEAF_CODECS | {DAG_PB, DAG_CBOR, DAG_JSON}
 _MAX_NESTING = 256
+_MAX_ITEMS = 100_000  # of a dag-cbor block, which are read one by one
 _TAG_CID = 42
 
 
@@ -75,8 +76,9 @@ def _cbor_find(block: bytes, path: Sequence[str]) -> tuple[Cid | None, int]:
         if major == 5:
             at = _cbor_entry(block, start, value, name)
         elif major == 4 and name.isdecimal() and len(name) < 10 and int(name) < value:
-            at = start
+            at, read = start, 0
             for _ in range(int(name)):
+                read = _count(read)
                 at = _cbor_end(block, at)
         else:
             raise LookupError(f"has no {name!r}")
@@ -86,7 +88,9 @@ def _cbor_find(block: bytes, path: Sequence[str]) -> tuple[Cid | None, int]:
 def _cbor_entry(block: bytes, at: int, count: int, name: str) -> int:
     """Where the value under a key begins, in a map of `count` entries that begin at `at`."""
     wanted = name.encode("utf-8", "surrogateescape")
+    read = 0
     for _ in range(count):
+        read = _count(read)
         major, length, start = _cbor_head(block, at)
         end = _cbor_end(block, at)
         if major == 3 and block[start : start + length] == wanted:
@@ -97,8 +101,9 @@ def _cbor_entry(block: bytes, at: int, count: int, name: str) -> int:
 
 def _cbor_end(block: bytes, at: int) -> int:
     """The position after the item at `at`."""
-    left = 1
+    left, read = 1, 0
     while left:
+        read = _count(read)
         major, value, at = _cbor_head(block, at)
         left -= 1
         if major in (2, 3):
@@ -186,12 +191,13 @@ def _json_links(block: bytes) -> Iterator[Cid]:
 
 def _cbor_links(block: bytes) -> Iterator[Cid]:
     """A scan for tag 42: libraries lose the difference between a link and bytes that look like one."""
-    at, open_items = 0, [1]  # how many items are still to be read at each level
+    at, open_items, read = 0, [1], 0  # how many items are still to be read at each level
     while open_items:
         if open_items[-1] == 0:
             open_items.pop()
             continue
         open_items[-1] -= 1
+        read = _count(read)
         major, value, at = _cbor_head(block, at)
         if major in (2, 3):
             at = _skip(block, at, value)
@@ -209,6 +215,13 @@ def _cbor_links(block: bytes) -> Iterator[Cid]:
             raise DataError(f"a dag-cbor block nests deeper than {_MAX_NESTING}")
     if at != len(block):
         raise DataError("bytes follow after a dag-cbor item; the block is malformed")
+
+
+def _count(read: int) -> int:
+    """One item more."""
+    if read >= _MAX_ITEMS:
+        raise DataError(f"a dag-cbor block holds more than {_MAX_ITEMS} items: divide it over several")
+    return read + 1
 
 
 def _cbor_head(block: bytes, at: int) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ from quorate.storage.base import (
     HOLD_S,
     MAX_READ_BYTES,
     Additions,
+    Admit,
     BlockNotFound,
     ByteRange,
     CarReport,
@@ -26,6 +27,7 @@ from quorate.storage.base import (
     Session,
 )
 from quorate.storage.cid import DAG_PB, RAW, Cid
+from quorate.storage.dagpb import Link
 from quorate.storage.traversal import MAX_DEPTH, Traversal
 from quorate.storage.unixfs import DEFAULT, Profile, check_block_size, profile_named
 
@@ -93,7 +95,7 @@ class DagStore(ABC):
         with self.session() as session:
             return adding.add_stream(session, read, profile).cid
 
-    def add_tree(self, entries: Mapping[str, bytes | Path | Cid]) -> Cid:
+    def add_tree(self, entries: Mapping[str, bytes | Path | Cid | Link]) -> Cid:
         with self.adding() as additions:
             return additions.add_tree(entries)
 
@@ -146,8 +148,8 @@ class DagStore(ABC):
                 return False
         return True
 
-    def export(self, cid: Cid, dest: Path, *, max_bytes: int | None = None) -> int:
-        return exporting.export(self.get, cid, dest, max_bytes)
+    def export(self, cid: Cid, dest: Path, *, max_bytes: int | None = None, work: Path | None = None) -> int:
+        return exporting.export(self.get, cid, dest, max_bytes, work=work)
 
     def map_file(self, cid: Cid) -> memoryview | None:
         """No plain files here; `get` and `stream` are all there is."""
@@ -161,12 +163,15 @@ class DagStore(ABC):
         scope: Scope = "all",
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
+        admit: Admit | None = None,
     ) -> ImportReport:
         verifier = car.CarVerifier(root, scope=scope, byte_range=byte_range, dups=None, max_bytes=max_bytes)
         blocks = 0
         with self.session() as session:
             for chunk in chunks:
                 for cid, block, is_chunk in verifier.push(chunk):
+                    if admit is not None:
+                        admit(cid, len(block))
                     session.put(cid, block, is_chunk=is_chunk)
                     blocks += 1
             verifier.finish()
@@ -238,7 +243,7 @@ class _Additions:
     def add_bytes(self, data: bytes) -> Cid:
         return adding.add_bytes(self, data, DEFAULT).cid
 
-    def add_tree(self, entries: Mapping[str, bytes | Path | Cid]) -> Cid:
+    def add_tree(self, entries: Mapping[str, bytes | Path | Cid | Link]) -> Cid:
         return adding.add_tree(self, self._read, entries, DEFAULT).cid
 
     def _read(self, cid: Cid) -> bytes:

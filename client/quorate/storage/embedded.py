@@ -21,7 +21,7 @@ from quorate.storage.base import HOLD_S, BlockNotFound
 from quorate.storage.cid import RAW, Cid
 from quorate.storage.collecting import Collected, Collector
 from quorate.storage.dagstore import DagStore
-from quorate.storage.index import Index, Place, Stats, StoreDamaged
+from quorate.storage.index import Index, Place, Stats, StoreDamaged, is_blank
 from quorate.storage.session import EmbeddedSession
 
 _ORPHAN_AGE_S = 60
@@ -44,7 +44,8 @@ class EmbeddedStore(DagStore):
         except OSError as error:
             raise DataError(f"{directory} cannot hold a store: {error.strerror}; choose another directory") from error
         index = directory / "index.sqlite3"
-        if any(self._segments.iterdir()) and not index.exists():  # in this order: neighbours make the index first
+        is_used = any(self._segments.iterdir())  # looked at first: neighbours make the index before any segment
+        if is_used and (not index.exists() or is_blank(index)):
             raise StoreDamaged(
                 f"{index} is lost, and with it what the files in {self._segments} hold; bring it back from a copy, or "
                 "move the store's directory away and add or fetch the content again"
@@ -100,6 +101,20 @@ class EmbeddedStore(DagStore):
         with self.session(is_durable=False) as session:
             session.hold(cids, seconds)
 
+    def release(self, since: float, part: int = 1) -> int:
+        """Hold no longer one `part`th of what was held for HOLD_S before `since` (unix seconds), the oldest of it.
+
+        Returns how many roots those are. `collect` then removes what nothing else keeps.
+        """
+        return self._index.release(int(since + HOLD_S), part)
+
+    def used_bytes(self) -> int:
+        """Room that the store takes up on its disk, without what it would use before it takes up more.
+
+        Files that it only refers to take none.
+        """
+        return self._index.disk_bytes(self._segments) - self._index.free_bytes()
+
     def collect(self, *, wait_s: float = 10.0, is_dry: bool = False, keep: Iterable[Cid] = ()) -> Collected:
         """Remove all that no pin, no hold and no root in `keep` reaches; never anything of the files of others.
 
@@ -116,7 +131,7 @@ class EmbeddedStore(DagStore):
         self._index.sync()
 
     def map_file(self, cid: Cid) -> memoryview | None:
-        places = self._chunks(cid)
+        places = self._chunks(cid, set())
         if places is None:
             return None
         size = sum(place.size for _, place in places)
@@ -180,8 +195,12 @@ class EmbeddedStore(DagStore):
         finally:
             os.close(descriptor)
 
-    def _chunks(self, cid: Cid) -> list[tuple[Cid, Place]] | None:
-        """A file's leaves in order with their places; None when one is missing or not raw."""
+    def _chunks(self, cid: Cid, seen: set[bytes]) -> list[tuple[Cid, Place]] | None:
+        """A file's leaves in order with their places; None when one is missing, not raw, or among those `seen`: a file
+        that says a block twice does not lie in one piece, and one that says it without end has no end."""
+        if cid.multihash in seen:
+            return None
+        seen.add(cid.multihash)
         if cid.codec != RAW:
             node = unixfs.Node.parse(cid, self.get(cid))
             if not node.message.is_file:
@@ -190,7 +209,7 @@ class EmbeddedStore(DagStore):
                 return None
             chunks: list[tuple[Cid, Place]] = []
             for link, size in zip(node.links, node.message.block_sizes, strict=True):
-                below = self._chunks(link.cid)
+                below = self._chunks(link.cid, seen)
                 if below is None or sum(place.size for _, place in below) != size:
                     return None
                 chunks += below

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -48,6 +50,8 @@ class Exporter:
             )
         self._left -= size
         with dest.open("xb") as file:
+            if self._on_bytes is not None:
+                self._on_bytes(0)  # also of an empty file: a million of them take time, too
             for piece in reader.stream_file(self._get, cid):
                 file.write(piece)
                 self.written_bytes += len(piece)
@@ -58,6 +62,8 @@ class Exporter:
         if depth > MAX_DEPTH:
             raise DataError(f"{dest} nests deeper than {MAX_DEPTH} directories; it is refused as a bomb")
         dest.mkdir()
+        if self._on_bytes is not None:
+            self._on_bytes(0)
         links = reader.directory_links(self._get, cid)
         self._entries -= len(links)
         if self._entries < 0:
@@ -71,19 +77,28 @@ class Exporter:
 
 
 def export(
-    get: Callable[[Cid], bytes], cid: Cid, dest: Path, max_bytes: int | None, on_bytes: OnBytes | None = None
+    get: Callable[[Cid], bytes],
+    cid: Cid,
+    dest: Path,
+    max_bytes: int | None,
+    on_bytes: OnBytes | None = None,
+    work: Path | None = None,
 ) -> int:
     """Write `cid` to `dest` and return the bytes written.
 
-    `dest` appears whole or not at all: it is written beside and renamed. DataError when it exists already.
+    `dest` appears whole or not at all: it is written beside, or in the folder `work` of the same file system, and
+    renamed. DataError when it exists already.
     """
     if os.path.lexists(dest):
         raise DataError(f"{dest} exists; remove it or choose another name")
     dest.parent.mkdir(parents=True, exist_ok=True)
     free = max(0, shutil.disk_usage(dest.parent).free - _SPARE_BYTES)
     exporter = Exporter(get, max_bytes, free, on_bytes)
-    with tempfile.TemporaryDirectory(prefix=".quorate-export-", dir=dest.parent) as folder:
-        unfinished = Path(folder) / "content"
+    with contextlib.ExitStack() as stack:
+        if work is None:
+            beside = tempfile.TemporaryDirectory(prefix=".quorate-export-", dir=dest.parent)
+            work = Path(stack.enter_context(beside))
+        unfinished = work / secrets.token_hex(8)
         try:
             exporter.write(cid, unfinished)
             unfinished.rename(dest)

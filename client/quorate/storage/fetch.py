@@ -11,9 +11,10 @@ import asyncio
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 
@@ -45,6 +46,13 @@ class FetchReport:
     rejected: tuple[tuple[str, str], ...]
 
 
+_Take = Callable[[BlobStore, Cid, str, FetchLimits, float], int]
+
+
+class ContentTooLarge(ContentUnavailable):
+    """There is more of the content than may be fetched, whoever serves it."""
+
+
 class _Enough(Exception):
     """This answer goes on, and others shall take part in what is left."""
 
@@ -61,7 +69,8 @@ def fetch_dag(
     """Bring the whole DAG of `root` into `store`; what is here of it is not fetched again.
 
     `on_progress` gets the bytes received so far; `book` remembers providers from one fetch to the next.
-    ContentUnavailable, with everybody's reason, when nobody serves it; errors of the store itself (a full disk, a lock)
+    ContentUnavailable, with everybody's reason, when nobody serves it, and ContentTooLarge when all providers together
+    would bring more of it than `limits.max_bytes`; errors of the store itself (a full disk, a lock)
     pass through.
     """
     root.check_supported()
@@ -81,23 +90,28 @@ class _Fetching:
     book: ProviderBook
     open: list[str] = field(default_factory=list)
     received: dict[str, int] = field(default_factory=dict)
+    kept: int = 0
+    has_kept: bool = False  # an answer has ended: what it brought may come again
     cuts: Counter[str] = field(default_factory=Counter)
     cut: str = ""
     rejected: list[tuple[str, str]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
     failure: BaseException | None = None
+    is_whole: bool = False  # one answer brought all of it
 
     def run(self) -> FetchReport:
         self.open, banned = self.book.order(self.named)
         self.rejected += ((each, "is not asked, for it lied before") for each in banned)
         before: tuple[list[Part], int] | None = None
-        while parts := find_missing(self.store, self.root):
+        while not self.is_whole and (parts := find_missing(self.store, self.root)):
             if (parts, len(self.rejected)) == before:
                 self._leave(self.open[0], self.cut or "brought nothing of what was asked for")
             if not self.open:
                 raise unavailable(self.root, self.rejected)
             before = parts, len(self.rejected)
+            if self.limits.meter is not None:
+                self.limits.meter.check()
             self._bring(deque(parts))
             if self.failure is not None:
                 raise self.failure
@@ -149,7 +163,11 @@ class _Fetching:
         may_split = part.span is None and len(self.open) > 1
         with closing(receive(target, _ACCEPT_CAR, CAR_TYPE, limits, deadline)) as chunks:
             counted = self._count(url, chunks, may_split)
-            self.store.import_car(counted, part.cid, byte_range=span, max_bytes=left)
+            try:
+                self.store.import_car(counted, part.cid, byte_range=span, max_bytes=left, admit=self._admit)
+            finally:
+                self.has_kept = True
+        self.is_whole |= span is None and part.cid == self.root
 
     def _count(self, url: str, chunks: Iterator[bytes], may_split: bool) -> Iterator[bytes]:
         here = 0
@@ -158,11 +176,28 @@ class _Fetching:
             with self.lock:
                 self.received[url] = self.received.get(url, 0) + len(chunk)
                 total = sum(self.received.values())
+            self.book.note_bytes(len(chunk))
             if self.on_progress is not None:
                 self.on_progress(total)
             yield chunk
             if may_split and here > SPLIT_AFTER:
                 raise _Enough
+
+    def _admit(self, cid: Cid, size: int) -> None:
+        """Count what is kept, whoever brought it: many providers together must not bring many times what one may.
+
+        What they received is counted for each alone, so that none that repeats itself can use up what others need.
+        """
+        if self.limits.max_bytes is None or (self.has_kept and self.store.has(cid)):
+            return
+        with self.lock:
+            self.kept += size
+            is_over = self.kept > self.limits.max_bytes
+        if is_over:
+            raise ContentTooLarge(
+                f"there is more of {self.root} than the {self.limits.max_bytes} bytes that may be fetched of it: "
+                "raise the limit, or refuse the content"
+            )
 
     def _leave(self, url: str, reason: str, *, is_lie: bool = False, is_cut: bool = False) -> None:
         """Ask a provider no more, unless it was cut off in the middle: then it may go on where it stopped."""
@@ -196,30 +231,59 @@ def fetch_block(
     book: ProviderBook | None = None,
 ) -> FetchReport:
     """Bring one block into `store`; errors as `fetch_dag`'s."""
+    return _from_any(store, cid, providers, limits or FetchLimits(), book or ProviderBook(), _take_block)
+
+
+def fetch_entity(
+    store: BlobStore,
+    cid: Cid,
+    providers: Sequence[str],
+    *,
+    limits: FetchLimits | None = None,
+    book: ProviderBook | None = None,
+) -> FetchReport:
+    """Bring a directory's own blocks into `store`, without what its entries lead to; errors as `fetch_dag`'s."""
+    return _from_any(store, cid, providers, limits or FetchLimits(), book or ProviderBook(), _take_entity)
+
+
+def _from_any(
+    store: BlobStore, cid: Cid, providers: Sequence[str], limits: FetchLimits, book: ProviderBook, take: _Take
+) -> FetchReport:
+    """From the first provider that serves it."""
     cid.check_supported()
-    chosen, known, started = limits or FetchLimits(), book or ProviderBook(), time.monotonic()
+    started = time.monotonic()
     rejected: list[tuple[str, str]] = []
-    candidates, banned = known.order(providers)
+    candidates, banned = book.order(providers)
     rejected += ((each, "is not asked, for it lied before") for each in banned)
+    is_here = partial(store.has, cid) if take is _take_block else bool
     for url in candidates:
-        if store.has(cid):
+        if is_here():
             break
-        least = min(chosen.timeout_s, chosen.connect_s + chosen.stall_s)
-        deadline = max(started + chosen.timeout_s, time.monotonic() + least)
+        if limits.meter is not None:
+            limits.meter.check()
+        least = min(limits.timeout_s, limits.connect_s + limits.stall_s)
+        deadline = max(started + limits.timeout_s, time.monotonic() + least)
         try:
-            received = _take_block(store, cid, url, chosen, deadline)
+            received = take(store, cid, url, limits, deadline)
         except (Dropped, DataError) as error:
             rejected.append((url, str(error)))
-            (known.note_lie if isinstance(error, DataError) else known.note_failure)(url)
+            (book.note_lie if _is_lie(error) else book.note_failure)(url)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            rejected.append((url, explain(error, chosen)))
-            known.note_failure(url)
+            rejected.append((url, explain(error, limits)))
+            book.note_failure(url)
         else:
-            known.note_success(url)
+            book.note_success(url)
+            book.note_bytes(received)
             return FetchReport(received, url, time.monotonic() - started, tuple(rejected))
-    if store.has(cid):
+    if is_here():
         return FetchReport(0, None, time.monotonic() - started, tuple(rejected))
     raise unavailable(cid, rejected)
+
+
+def _take_entity(store: BlobStore, cid: Cid, url: str, limits: FetchLimits, deadline: float) -> int:
+    target = f"{base_url(url)}/ipfs/{cid}?format=car&dag-scope=entity"
+    with closing(receive(target, _ACCEPT_CAR, CAR_TYPE, limits, deadline)) as chunks:
+        return store.import_car(chunks, cid, scope="entity", max_bytes=limits.max_bytes).received_bytes
 
 
 def _take_block(store: BlobStore, cid: Cid, url: str, limits: FetchLimits, deadline: float) -> int:

@@ -7,31 +7,32 @@ reader costs two batches of memory.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Message, Send
 
 from quorate.protocol.errors import Busy, DataError, QuorateError
 from quorate.storage import car
 from quorate.storage.base import BlobStore, BlockNotFound
 from quorate.storage.cid import Cid
+from quorate.storage.denylist import Denied, DenyList
 from quorate.storage.gateway_request import Refused, Wanted, block_ranges, matches, parse
+from quorate.storage.patience import PatientResponse
 from quorate.storage.reader import resolve_all
+from quorate.storage.traffic import Meter, VolumeReached
 from quorate.storage.traversal import PathNotFound, Traversal
 
 BATCH_BYTES = 1 << 20
 THREADS = 8
 MAX_STREAMS = 64
 MAX_STREAMS_HOST = 8  # of one address, loopback aside: one stranger must not take all
-STALL_S = 30.0  # for a batch to leave
+MAX_REPEATED_BYTES = 256 << 20  # of one CAR with duplicates
 _IMMUTABLE = "public, max-age=29030400, immutable"
 _KEPT_BY_304 = (
     "ETag",
@@ -51,38 +52,28 @@ _PREFLIGHT = {
 }
 
 
-def build_gateway(store: BlobStore, denied: Collection[Cid] = ()) -> Starlette:
+def build_gateway(store: BlobStore, denied: DenyList | None = None) -> Starlette:
     """A gateway alone; a node mounts `gateway_routes` beside its own."""
     return Starlette(routes=gateway_routes(store, denied))
 
 
-def gateway_routes(store: BlobStore, denied: Collection[Cid] = ()) -> list[Route]:
-    """GET and HEAD of `/ipfs/{cid}[/path]`, and OPTIONS for pages of other origins; 410 for what is `denied`."""
-    gateway = _Gateway(store, frozenset(cid.multihash for cid in denied))
+def gateway_routes(store: BlobStore, denied: DenyList | None = None, meter: Meter | None = None) -> list[Route]:
+    """GET and HEAD of `/ipfs/{cid}[/path]`, and OPTIONS for pages of other origins; 410 for what is `denied`.
+
+    `meter` counts and paces what is sent, and has it refused with 503 where the day's bytes are used up.
+    """
+    listed = DenyList() if denied is None else denied  # an empty one may grow
+    gateway = _Gateway(store, listed, meter or Meter("serve"))
     return [
         Route(path, gateway.answer, methods=["GET", "HEAD", "OPTIONS"])
         for path in ("/ipfs/{cid}", "/ipfs/{cid}/{path:path}")
     ]
 
 
-class _PatientResponse(StreamingResponse):
-    """Ends when its reader stops reading, which would hold the stream for ever."""
-
-    async def stream_response(self, send: Send) -> None:
-        async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(STALL_S):
-                await send(message)
-
-        try:
-            with contextlib.suppress(TimeoutError):
-                await super().stream_response(send_in_time)
-        finally:
-            await self.body_iterator.aclose()  # type: ignore[attr-defined]  # it is our generator
-
-
 class _Gateway:
-    def __init__(self, store: BlobStore, denied: frozenset[bytes]) -> None:
-        self._store, self._denied = store, denied
+    def __init__(self, store: BlobStore, denied: DenyList, meter: Meter) -> None:
+        self._store, self._denied, self._meter = store, denied, meter
+        self._get = denied.guard(store.get)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gateway")
         self._streams: Counter[str] = Counter()
 
@@ -97,6 +88,8 @@ class _Gateway:
             return await loop.run_in_executor(self._threads, self._serve, wanted, request)
         except Refused as refused:
             return _refusal(refused.status, refused.reason, refused.headers)
+        except VolumeReached as error:
+            return _refusal(503, str(error), {"Retry-After": str(self._meter.seconds_left)})
         except Busy as error:
             return _refusal(503, str(error), {"Retry-After": "5"})
         except QuorateError as error:
@@ -117,6 +110,8 @@ class _Gateway:
         except BlockNotFound as error:
             if_cached = "only-if-cached" in request.headers.get("cache-control", "")
             raise Refused(412 if if_cached else 404, f"{error.cid} is not here; ask another provider") from None
+        except Denied as error:
+            raise Refused(410, str(error)) from None
         except PathNotFound as error:
             raise Refused(404, str(error)) from None
         except DataError as error:
@@ -124,19 +119,15 @@ class _Gateway:
 
     def _resolve(self, wanted: Wanted) -> list[Cid]:
         """The CIDs on the path, of which the last is what is wanted."""
-        self._check_allowed([wanted.cid])
+        self._denied.check(wanted.cid)
         if not self._store.has(wanted.cid):
             raise BlockNotFound(wanted.cid)
         if not wanted.path:
             return [wanted.cid]
-        roots = resolve_all(self._store.get, wanted.cid, wanted.path)
-        self._check_allowed(roots)
-        return roots
-
-    def _check_allowed(self, roots: Iterable[Cid]) -> None:
+        roots = resolve_all(self._get, wanted.cid, wanted.path)
         for cid in roots:
-            if cid.multihash in self._denied:
-                raise Refused(410, f"the operator of this gateway does not serve {cid}; ask another provider")
+            self._denied.check(cid)
+        return roots
 
     def _block(self, wanted: Wanted, target: Cid, headers: dict[str, str], request: Request) -> Response:
         block = self._store.get(target)
@@ -144,44 +135,70 @@ class _Gateway:
         asked, unless = request.headers.get("range"), request.headers.get("if-range")
         is_same = unless is None or unless.strip() == headers["ETag"]
         spans = block_ranges(asked, len(block)) if request.method == "GET" and is_same else []
-        if not spans:
+        if request.method == "HEAD":
             return Response(block, 200, headers, wanted.content_type)
+        if not spans:
+            return self._send(block, 200, headers, wanted.content_type)
         if len(spans) > 1:
             body, boundary = _parts(block, spans, wanted.content_type)
-            return Response(body, 206, headers, f"multipart/byteranges; boundary={boundary}")
+            return self._send(body, 206, headers, f"multipart/byteranges; boundary={boundary}")
         start, end = spans[0]
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(block)}"
-        return Response(block[start:end], 206, headers, wanted.content_type)
+        return self._send(block[start:end], 206, headers, wanted.content_type)
+
+    def _send(self, body: bytes, status: int, headers: dict[str, str], kind: str) -> Response:
+        self._meter.check(len(body))
+        if self._meter.piece_bytes is None:
+            self._meter.take(len(body))
+            return Response(body, status, headers, kind)
+        headers["Content-Length"] = str(len(body))
+        return PatientResponse(self._pace(body), status, headers, kind)
+
+    async def _pace(self, body: bytes) -> AsyncIterator[bytes]:
+        """In pieces, with pauses between them where a second's bytes are bounded; cut off where the day's are used."""
+        size = self._meter.piece_bytes or len(body)
+        for start in range(0, len(body), max(size, 1)):
+            piece = body[start : start + size]
+            pause = self._meter.take(len(piece))
+            yield piece
+            if pause > 0:
+                await asyncio.sleep(pause)
 
     def _car(self, wanted: Wanted, target: Cid, headers: dict[str, str], host: str, *, is_head: bool) -> Response:
         self._store.get(target)  # before the status is sent
         headers["Accept-Ranges"] = "none"
         if is_head:
-            return Response(None, 200, headers, wanted.content_type)
+            response = Response(None, 200, headers, wanted.content_type)
+            del response.headers["content-length"]  # nobody knows it before the CAR is written
+            return response
+        self._meter.check()
         if self._streams.total() >= MAX_STREAMS:
             raise Busy(f"{MAX_STREAMS} CARs are being sent already; try again in a moment")
         if self._streams[host] >= MAX_STREAMS_HOST and host not in ("127.0.0.1", "::1"):
             reason = f"{MAX_STREAMS_HOST} CARs are being sent to {host} already; try again in a moment"
             raise Refused(429, reason, {"Retry-After": "5"})
-        return _PatientResponse(self._stream(batches(self._pieces(wanted)), host), 200, headers, wanted.content_type)
+        return PatientResponse(self._stream(batches(self._pieces(wanted)), host), 200, headers, wanted.content_type)
 
     def _pieces(self, wanted: Wanted) -> Iterator[bytes]:
-        if not wanted.path and wanted.byte_range is None:  # a store may read that faster than block by block
-            return self._store.export_car(wanted.cid, scope=wanted.scope, dups=wanted.dups)
+        """An error in the middle, such as a block that is denied or missing, ends them."""
+        is_plain = not wanted.path and wanted.byte_range is None and not wanted.dups
+        if is_plain and len(self._denied) == 0:  # a store may read that faster than block by block
+            return self._store.export_car(wanted.cid, scope=wanted.scope)
         walk = Traversal(
             wanted.cid, path=wanted.path, scope=wanted.scope, byte_range=wanted.byte_range, dups=wanted.dups
         )
-        return car.write(walk, wanted.cid, self._store.get)
+        return car.write(walk, wanted.cid, self._get, MAX_REPEATED_BYTES)
 
     async def _stream(self, batches: Iterator[bytes], host: str) -> AsyncIterator[bytes]:
-        """Reads one batch ahead. A block that turns out missing cuts the answer off: its reader notices."""
+        """Reads one batch ahead. A block that turns out missing or denied cuts the answer off: its reader notices."""
         loop = asyncio.get_running_loop()
         self._streams[host] += 1
         ahead = loop.run_in_executor(self._threads, next, batches, None)
         try:
             while (batch := await ahead) is not None:
                 ahead = loop.run_in_executor(self._threads, next, batches, None)
-                yield batch
+                async for piece in self._pace(batch):
+                    yield piece
         finally:
             self._streams -= Counter((host,))
             if not ahead.cancel() and not ahead.cancelled():

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from types import TracebackType
 from typing import NamedTuple
 
-from quorate.protocol.errors import Busy, UnrecoverableError
+from quorate.protocol.errors import Busy, QuorateError, UnrecoverableError
 
 BUSY_TIMEOUT_S = 30
 _SCHEMAS = (
@@ -33,6 +34,9 @@ CREATE TABLE pin (cid BLOB PRIMARY KEY);
 # What is held for nearly as long already costs no write: every task leaves the same empty folder.
 _HOLD = """INSERT INTO hold VALUES (?, ?)
            ON CONFLICT (cid) DO UPDATE SET until = excluded.until WHERE excluded.until > hold.until + 3600"""
+# The earliest of those that end by a time: one of so many, rounded up.
+_RELEASE = """DELETE FROM hold WHERE cid IN (SELECT cid FROM hold WHERE until <= ?1 ORDER BY until
+              LIMIT (SELECT (count(*) + ?2 - 1) / ?2 FROM hold WHERE until <= ?1))"""
 _LOCATE = """SELECT block.size, block.start, block.data, file.path, file.is_owned, file.size, file.mtime_ns
              FROM block LEFT JOIN file ON file.id = block.file WHERE block.multihash = ?"""
 # What is ours outlives what is not, and a newer place of somebody else's is likelier to be good than an older one.
@@ -97,31 +101,31 @@ class Index:
         with self.connection() as connection:
             self._prepare(connection)
 
-    @contextmanager
-    def connection(self) -> Iterator[sqlite3.Connection]:
+    def connection(self) -> _Use:
         """A connection for one use; Busy when the index stays locked, StoreDamaged when it is no index."""
+        return _Use(self)
+
+    def _borrow(self) -> sqlite3.Connection:
         with self._lock:
             if self._owner != os.getpid():  # SQLite's connections must not cross a fork, not even to be closed
                 self._owner, self._idle = os.getpid(), list[sqlite3.Connection]()
             connection = self._idle.pop() if self._idle else None
-        try:
-            if connection is None:
-                connection = self._open()
-            yield connection
-        except sqlite3.OperationalError as error:
-            if connection is not None and connection.in_transaction:
-                connection.rollback()
-            if "locked" in str(error) or "busy" in str(error):
-                raise Busy(f"{self._path} is locked by another process for {BUSY_TIMEOUT_S} s; try again") from error
-            raise StoreDamaged(f"{self._path}: {error}; see that the disk has room and is writable") from error
-        except sqlite3.DatabaseError as error:
-            raise StoreDamaged(
+        return self._open() if connection is None else connection
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            self._idle.append(connection)
+
+    def _explain(self, error: sqlite3.DatabaseError) -> QuorateError:
+        if not isinstance(error, sqlite3.OperationalError):
+            return StoreDamaged(
                 f"{self._path} is damaged ({error}); move the store's directory away and add or fetch the content again"
-            ) from error
-        finally:
-            if connection is not None:
-                with self._lock:
-                    self._idle.append(connection)
+            )
+        if "locked" in str(error) or "busy" in str(error):
+            return Busy(f"{self._path} is locked by another process for {BUSY_TIMEOUT_S} s; try again")
+        if "full" in str(error):
+            return Busy(f"{self._path} cannot grow: {error}; make room on its disk")
+        return StoreDamaged(f"{self._path}: {error}; see that the disk has room and is writable")
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -250,7 +254,21 @@ class Index:
             ).fetchone()
             (pins,) = connection.execute("SELECT count(*) FROM pin").fetchone()
             (holds,) = connection.execute("SELECT count(*) FROM hold WHERE until > ?", (time.time(),)).fetchone()
-        return Stats(blocks, size, referred, pins, holds, _disk_bytes([*segments.iterdir(), *self._files()]))
+        return Stats(blocks, size, referred, pins, holds, self.disk_bytes(segments))
+
+    def disk_bytes(self, segments: Path) -> int:
+        return _disk_bytes([*segments.iterdir(), *self._files()])
+
+    def free_bytes(self) -> int:
+        """What the index takes up for nothing since its rows were deleted, and fills again first."""
+        with self.connection() as connection:
+            numbers = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size")]
+        return int(numbers[0] * numbers[1])
+
+    def release(self, until: int, part: int) -> int:
+        """Forget the first `part`th of all holds that end by a time (unix seconds); how many."""
+        with self.connection() as connection:
+            return connection.execute(_RELEASE, (until, part)).rowcount
 
     def _files(self) -> list[Path]:
         return [self._path.with_name(self._path.name + end) for end in ("", "-wal", "-shm")]
@@ -263,6 +281,21 @@ class Index:
                 connection.close()
 
 
+def is_blank(path: Path) -> bool:
+    """Whether the file is an index to which nothing was ever written, or of which the log with all that was is gone.
+
+    What is no index at all is for `Index` to explain.
+    """
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        return int(version) == 0
+    except sqlite3.DatabaseError:
+        return False
+    finally:
+        connection.close()
+
+
 def _disk_bytes(files: Iterable[Path]) -> int:
     """Room that files take; one that a neighbour removes meanwhile takes none."""
     total = 0
@@ -270,3 +303,30 @@ def _disk_bytes(files: Iterable[Path]) -> int:
         with suppress(FileNotFoundError):
             total += file.stat().st_blocks * 512
     return total
+
+
+class _Use:
+    """One use of a connection. No generator: tasks look up many blocks, and one costs as much as the look-up."""
+
+    __slots__ = ("_connection", "_index")
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> sqlite3.Connection:
+        try:
+            self._connection = self._index._borrow()
+        except sqlite3.DatabaseError as error:
+            raise self._index._explain(error) from error
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._connection is not None
+        if isinstance(error, sqlite3.OperationalError) and self._connection.in_transaction:
+            self._connection.rollback()
+        self._index._give_back(self._connection)
+        if isinstance(error, sqlite3.DatabaseError):
+            raise self._index._explain(error) from error

@@ -86,10 +86,10 @@ class KuboStore(DagStore):
             return False
         return True
 
-    def export(self, cid: Cid, dest: Path, *, max_bytes: int | None = None) -> int:
+    def export(self, cid: Cid, dest: Path, *, max_bytes: int | None = None, work: Path | None = None) -> int:
         """A directory comes by way of a store beside `dest`: in one request, not in one for each of its files."""
         if os.path.lexists(dest) or unixfs.Node.parse(cid, self.get(cid)).message.is_file:
-            return super().export(cid, dest, max_bytes=max_bytes)
+            return super().export(cid, dest, max_bytes=max_bytes, work=work)
         try:
             dest.parent.mkdir(parents=True, exist_ok=True)
             folder = tempfile.TemporaryDirectory(prefix=".quorate-fetch-", dir=dest.parent)
@@ -97,7 +97,7 @@ class KuboStore(DagStore):
             raise DataError(f"{dest} cannot be written: {error.strerror}; check room, rights and names") from error
         with folder as name, closing(EmbeddedStore(Path(name))) as beside:
             beside.import_car(self._car(cid), cid, max_bytes=shutil.disk_usage(name).free // 2)
-            return beside.export(cid, dest, max_bytes=max_bytes)
+            return beside.export(cid, dest, max_bytes=max_bytes, work=work)
 
     def export_car(self, root: Cid, *, scope: Scope = "all", dups: bool = False) -> Iterator[bytes]:
         return super().export_car(root, scope=scope, dups=dups) if dups or scope != "all" else self._car(root)

@@ -54,7 +54,7 @@ def find_missing(store: BlobStore, root: Cid) -> list[Part]:
         elif cid.codec == DAG_PB:
             node = unixfs.Node.parse(cid, store.get(cid))
             if node.message.is_file:
-                spans = list(_merge(_find_spans(store, cid, 0, 0)))
+                spans = list(_merge(_find_spans(store, cid, 0, 0, set())))
                 # A leaf without bytes is in no span: such a file is asked for as a whole.
                 parts += [Part(cid)] if any(a == b for a, b in spans) else (Part(cid, each) for each in _split(spans))
             elif _is_better_whole(store, node):
@@ -73,17 +73,23 @@ def _is_better_whole(store: BlobStore, node: unixfs.Node) -> bool:
     return len(absent) > FEW_CHILDREN and sum(absent) < len(absent) * LARGE_CHILD
 
 
-def _find_spans(store: BlobStore, cid: Cid, start: int, depth: int) -> Iterator[Span]:
-    """Bytes of a file, whose part `cid` begins at `start` and is here, that are not here."""
+def _find_spans(store: BlobStore, cid: Cid, start: int, depth: int, seen: set[bytes]) -> Iterator[Span]:
+    """Bytes of a file, whose part `cid` begins at `start` and is here, that are not here.
+
+    Of a part that the file repeats only the first is told: once it is here, so are the others. Those that do not matter
+    any more are `seen`; to look at each would take as long as a file of a few blocks may claim to be.
+    """
     if depth > MAX_DEPTH:
         raise DataError(f"{cid} is deeper than {MAX_DEPTH} blocks; it is refused as a bomb")
     node = unixfs.Node.parse(cid, store.get(cid))
     at = start + len(node.message.data)
     for link, size in zip(node.links, node.message.block_sizes, strict=True):
-        if not store.has(link.cid):
-            yield at, at + size
-        elif link.cid.codec != RAW:
-            yield from _find_spans(store, link.cid, at, depth + 1)
+        if link.cid.multihash not in seen:
+            seen.add(link.cid.multihash)
+            if not store.has(link.cid):
+                yield at, at + size
+            elif link.cid.codec != RAW:
+                yield from _find_spans(store, link.cid, at, depth + 1, seen)
         at += size
 
 

@@ -22,10 +22,11 @@ class _Record:
 
 
 class ProviderBook:
-    """Used from any thread. Times are monotonic seconds; `clock` is for tests."""
+    """Used from any thread. Times are monotonic seconds; `clock` is for tests. `received_bytes` came from them all."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.received_bytes = 0
         self._records: OrderedDict[str, _Record] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -56,6 +57,11 @@ class ProviderBook:
         with self._lock:
             if (record := self._records.get(provider.rstrip("/"))) is not None:
                 record.failures, record.slow_until = 0, 0.0
+
+    def note_bytes(self, count: int) -> None:
+        """So many more have come."""
+        with self._lock:
+            self.received_bytes += count
 
     def _record(self, provider: str) -> _Record:
         record = self._records.setdefault(provider.rstrip("/"), _Record())

@@ -40,7 +40,7 @@ def stream_file(get: Get, cid: Cid, start: int = 0, end: int | None = None) -> I
             yield piece
         at, below = offset + len(data), list[tuple[Cid, int, int | None, int]]()
         for link, length in zip(node.links, node.message.block_sizes, strict=True):
-            if at + length > start and (end is None or at < end):
+            if length and at + length > start and (end is None or at < end):  # empty parts may be without end
                 below.append((link.cid, at, length, depth + 1))
             at += length
         pending += reversed(below)

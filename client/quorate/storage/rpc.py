@@ -22,7 +22,9 @@ from starlette.routing import Route
 
 from quorate.protocol.errors import Busy, QuorateError
 from quorate.storage import rpc_methods
+from quorate.storage.allowed import AllowedStore
 from quorate.storage.base import BlockNotFound
+from quorate.storage.denylist import DenyList
 from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.gateway import batches
 from quorate.storage.multipart import Upload, boundary_of, read_uploads
@@ -35,16 +37,21 @@ _ALLOW = {"Allow": "OPTIONS, POST"}
 
 
 def rpc_routes(
-    store: EmbeddedStore, *, may_write: bool = False, max_upload_bytes: int = MAX_UPLOAD_BYTES
+    store: EmbeddedStore,
+    denied: DenyList | None = None,
+    *,
+    may_write: bool = False,
+    max_upload_bytes: int = MAX_UPLOAD_BYTES,
 ) -> list[Route]:
-    """POST of `/api/v0/{command}`; serve it on loopback only."""
-    rpc = _Rpc(store, may_write, max_upload_bytes)
+    """POST of `/api/v0/{command}`; serve it on loopback only. What is `denied` is not read, by whatever command."""
+    listed = DenyList() if denied is None else denied
+    rpc = _Rpc(AllowedStore(store, listed), may_write, max_upload_bytes)
     methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     return [Route("/api/v0/{command:path}", rpc.answer, methods=methods)]
 
 
 class _Rpc:
-    def __init__(self, store: EmbeddedStore, may_write: bool, max_upload_bytes: int) -> None:
+    def __init__(self, store: AllowedStore, may_write: bool, max_upload_bytes: int) -> None:
         self._store, self._may_write, self._limit = store, may_write, max_upload_bytes
 
     async def answer(self, request: Request) -> Response:
@@ -114,7 +121,7 @@ class _TooLarge(Exception):
         super().__init__(f"the upload is over the limit of {limit} bytes; raise --max-upload, or import it by command")
 
 
-def _spool(store: EmbeddedStore) -> BinaryIO:
+def _spool(store: AllowedStore) -> BinaryIO:
     return cast(BinaryIO, tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=str(store.directory)))
 
 

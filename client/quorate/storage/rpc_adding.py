@@ -16,6 +16,7 @@ from quorate.storage.traversal import MAX_DEPTH
 from quorate.storage.unixfs import PROFILES, Part, Profile
 
 MAX_ENTRIES = 1_000_000
+MIN_CHUNK_BYTES = 512  # Kubo takes less: a block for each byte takes minutes for a megabyte
 MAX_CHUNK_BYTES = 2 * 1024 * 1024 - 256
 DIRECTORY_TYPE = "application/x-directory"
 
@@ -47,8 +48,8 @@ def _profile(call: Call) -> Profile:
     if call.options.get("hash", "sha2-256") != "sha2-256":
         raise BadArgument("only hash=sha2-256 is kept here")
     kind, _, size = (call.options.get("chunker") or "size-262144").partition("-")
-    if kind != "size" or not size.isdecimal() or not 0 < int(size[:12]) <= MAX_CHUNK_BYTES:
-        raise BadArgument(f"chunker is size-N here, with N up to {MAX_CHUNK_BYTES}")
+    if kind != "size" or not size.isdecimal() or not MIN_CHUNK_BYTES <= int(size[:12]) <= MAX_CHUNK_BYTES:
+        raise BadArgument(f"chunker is size-N here, with N from {MIN_CHUNK_BYTES} to {MAX_CHUNK_BYTES}")
     links = call.number("max-file-links") or 174
     if not 2 <= links <= 8192:
         raise BadArgument("max-file-links is between 2 and 8192")

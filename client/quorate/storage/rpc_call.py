@@ -8,8 +8,8 @@ from typing import Any
 
 from quorate.protocol.errors import DataError, ValidationError
 from quorate.storage import reader
+from quorate.storage.allowed import AllowedStore
 from quorate.storage.cid import Cid
-from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.multipart import Upload
 
 MAX_ARGUMENTS = 1000
@@ -23,7 +23,7 @@ class BadArgument(ValidationError):
 class Call:
     """One request: arguments, options and, for commands that take files, the files."""
 
-    store: EmbeddedStore
+    store: AllowedStore
     args: Sequence[str]
     options: Mapping[str, str]
     uploads: Callable[[], Iterator[Upload]] = field(default=lambda: iter(()))

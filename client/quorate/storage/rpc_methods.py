@@ -11,9 +11,9 @@ from typing import Any
 
 from quorate.protocol.errors import DataError
 from quorate.storage import adding, codecs, dagpb, reader
+from quorate.storage.allowed import AllowedStore
 from quorate.storage.base import MAX_BLOCK_BYTES, BlockNotFound, Entry
 from quorate.storage.cid import DAG_CBOR, DAG_JSON, DAG_PB, RAW, Cid
-from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.multipart import Upload
 from quorate.storage.rpc_adding import add
 from quorate.storage.rpc_call import BadArgument, Call, Content, Lines
@@ -110,6 +110,7 @@ def get(call: Call) -> Content:
     text, cid = call.path()
     if call.flag("compress"):
         raise BadArgument("nothing is compressed here; leave compress out")
+    call.store.denied.check(cid)
     name = text.rstrip("/").rpartition("/")[2]
     entry = reader.describe(call.store.get, dagpb.Link(cid, name))
     if entry.kind not in ("file", "directory"):
@@ -117,7 +118,7 @@ def get(call: Call) -> Content:
     return Content(_tar(call.store, entry), "application/x-tar")
 
 
-def _tar(store: EmbeddedStore, top: Entry) -> Iterator[bytes]:
+def _tar(store: AllowedStore, top: Entry) -> Iterator[bytes]:
     yield from _tar_entry(store, top.name, top)
     if top.kind == "directory":
         for path, entry in store.walk(top.cid):
@@ -126,7 +127,7 @@ def _tar(store: EmbeddedStore, top: Entry) -> Iterator[bytes]:
     yield bytes(2 * _BLOCK)
 
 
-def _tar_entry(store: EmbeddedStore, path: str, entry: Entry) -> Iterator[bytes]:
+def _tar_entry(store: AllowedStore, path: str, entry: Entry) -> Iterator[bytes]:
     info = tarfile.TarInfo(path)
     if entry.kind == "directory":
         info.type, info.mode = tarfile.DIRTYPE, 0o755
@@ -293,7 +294,7 @@ def pin_ls(call: Call) -> Any:
     return {"Keys": {cid: {"Type": kind} for cid, kind in found.items()}}
 
 
-def _below_pins(store: EmbeddedStore) -> Iterator[Cid]:
+def _below_pins(store: AllowedStore) -> Iterator[Cid]:
     """All that pins reach and that is here, without the roots."""
     roots = {cid.to_v1() for cid in store.pins()}
     for root in store.pins():

@@ -10,9 +10,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
-
 from quorate.protocol.errors import Busy, ConfigurationError, UnrecoverableError
+from quorate.storage.connections import ConnectionLimits, GuardedServer, configure
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -24,16 +23,15 @@ _STOP_S = 5
 class LoopbackServer:
     """Runs `app` by uvicorn in a thread of its own; a context manager, sync or async.
 
-    `port` 0 takes a free one. Busy when the port is taken. Only this machine can reach it: it binds 127.0.0.1.
+    `port` 0 takes a free one; `limits` are those of its connections. Busy when the port is taken. Only this machine
+    can reach it: it binds 127.0.0.1.
     """
 
-    def __init__(self, app: ASGIApp, port: int = 0) -> None:
+    def __init__(self, app: ASGIApp, port: int = 0, limits: ConnectionLimits | None = None) -> None:
         self._socket = bind(port)
         self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(
-            app, log_level="error", access_log=False, timeout_graceful_shutdown=_STOP_S, timeout_keep_alive=30
-        )
-        self._server = uvicorn.Server(config)
+        config = configure(app, limits=limits, timeout_graceful_shutdown=_STOP_S, timeout_keep_alive=30)
+        self._server = GuardedServer(config)
         self._thread = threading.Thread(target=self._run, name=f"loopback-{self.port}", daemon=True)
 
     @property

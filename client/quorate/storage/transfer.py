@@ -13,6 +13,9 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from quorate.storage.tls import find_context
+from quorate.storage.traffic import Meter
+
 _MAX_REDIRECTS = 3
 OnProgress = Callable[[int], None]
 
@@ -21,9 +24,9 @@ OnProgress = Callable[[int], None]
 class FetchLimits:
     """What one fetch may cost.
 
-    `max_bytes` received from one provider; `timeout_s` seconds in all, but for the start of a provider that is asked
-    late; `stall_s` seconds without a byte, or with fewer than `min_bytes_s` a second; `connect_s` seconds for a
-    connection.
+    `max_bytes` received from one provider, and kept of what all of them bring; `timeout_s` seconds in all, but for the
+    start of a provider that is asked late; `stall_s` seconds without a byte, or with fewer than `min_bytes_s` a second;
+    `connect_s` seconds for a connection. `meter` counts and paces what comes, for whoever fetches.
     """
 
     max_bytes: int | None = 16 << 30
@@ -31,6 +34,7 @@ class FetchLimits:
     stall_s: float = 15.0
     connect_s: float = 5.0
     min_bytes_s: int = 256
+    meter: Meter | None = None
 
 
 class Dropped(Exception):
@@ -54,13 +58,14 @@ def receive(
 ) -> Generator[bytes, None, None]:
     """The body of an answer, piece by piece. Raises Dropped and errors of httpx; `deadline` is monotonic."""
     timeout = httpx.Timeout(limits.stall_s, connect=limits.connect_s)
-    is_loopback = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    trust_env = urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1")
     headers = {"Accept": accept, "Accept-Encoding": "identity"}
-    # Reading the CA bundle takes 20 ms: only for https. A proxy from the environment must not see loopback.
-    verify = url.startswith("https:")
+    # A proxy from the environment must not see loopback.
     with (
         closing(_Watch()) as watch,
-        httpx.Client(timeout=timeout, verify=verify, trust_env=not is_loopback, headers=headers) as client,
+        httpx.Client(
+            timeout=timeout, verify=find_context(url, trust_env=trust_env), trust_env=trust_env, headers=headers
+        ) as client,
     ):
         for _ in range(_MAX_REDIRECTS + 1):
             with watch.limit(limits.connect_s + limits.stall_s):
@@ -113,18 +118,22 @@ def _paced(
 ) -> Generator[bytes, None, None]:
     """The body as it comes in; a sender that drips bytes to stay under `stall_s` is dropped too."""
     received = counted = 0
-    since = time.monotonic()
+    since, waited = time.monotonic(), 0.0
     for chunk in response.iter_raw():
         received += len(chunk)
         now = time.monotonic()
         if now > deadline:
-            raise Dropped(f"was too slow: the limit is {limits.timeout_s:g} s")
+            own = f", of which {limits.meter.name}_bytes_s took {waited:.0f}" if limits.meter and waited else ""
+            raise Dropped(f"was too slow: the limit is {limits.timeout_s:g} s{own}")
         if now - since > limits.stall_s:
             if received - counted < limits.min_bytes_s * (now - since):
                 raise Dropped(f"sent less than {limits.min_bytes_s} bytes a second for {limits.stall_s:g} s")
             since, counted = now, received
         if on_progress is not None:
             on_progress(received)
+        if limits.meter is not None and (pause := limits.meter.take(len(chunk))) > 0:
+            time.sleep(pause)  # ours, so the sender is not blamed for it
+            since, waited = since + pause, waited + pause
         yield chunk
 
 

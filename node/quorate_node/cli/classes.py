@@ -1,4 +1,4 @@
-"""`quorate-node class create | join | leave | list`."""
+"""`quorate-node class create | join | ask | leave | list`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from quorate.terminal import make_printable
 from quorate_node.cli.options import DEFAULT_HOME, HomeOption, OperatorsOption
 from quorate_node.cli.printing import Output, OutputOption, show
 
@@ -18,7 +19,7 @@ app = typer.Typer(
 
 ClassArgument = Annotated[int, typer.Argument(metavar="CLASS", min=1, help="Number of the class.", show_default=False)]
 PROFILE_HELP = "What its programs are: quorate-wasm-1, quorate-docker-1 [image=sha256:…], quorate-gpu-1 gpu=KIND."
-RESTART = "a node that runs works for the class from its next start on: restart `quorate-node run`"
+DRAWN = "drawn from the class's next era on; a node that runs knows of it within a second"
 
 CREATE_EXAMPLE = "Example: quorate-node class create quorate-docker-1 image=sha256:… --unit 0.1ether"
 JOIN_EXAMPLE = "Example: quorate-node class join 2 quorate-docker-1 image=sha256:… --units 10"
@@ -69,7 +70,20 @@ def join(
     from quorate_node.cli import commands
 
     show(commands.join_class(home.expanduser(), class_id, profile or (), units, ask, capacity, operators), output)
-    print(RESTART, file=sys.stderr)
+    print(DRAWN, file=sys.stderr)
+
+
+@app.command(epilog="Example: quorate-node class ask 1 2000000000")
+def ask(
+    class_id: ClassArgument,
+    price: Annotated[int, typer.Argument(min=1, help="Wei for 1e9 fuel that you ask.", show_default=False)],
+    home: HomeOption = DEFAULT_HOME,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Ask another price, from the class's next era on. All members get the class's price: the median of their asks."""
+    from quorate_node.cli import commands
+
+    show(commands.set_ask(home.expanduser(), class_id, price), output)
 
 
 @app.command(epilog="Example: quorate-node class leave 2")
@@ -83,12 +97,12 @@ def leave(class_id: ClassArgument, home: HomeOption = DEFAULT_HOME, output: Outp
 @app.command("list", epilog="Example: quorate-node class list --output json")
 def list_(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) -> None:
     """Show all classes: what each is for, its members and terms, and whether this host can run it, or why not."""
-    from quorate.cli.output import print_tables
+    from quorate.cli.classes import render_classes
     from quorate_node.cli import commands
-    from quorate_node.cli.tables import render_classes
+    from quorate_node.cli.tables import tell_class
 
     found = commands.list_classes(home.expanduser())
     if output is Output.JSON:
         show({"classes": found}, output)
     else:
-        print_tables([render_classes(found)])
+        print(make_printable(render_classes(found, tell_class), keep="\n"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,15 +16,19 @@ from quorate.chain.account import SigningAccount
 from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.types import Deployment, parse_address, to_hex, write_atomically
 from quorate.cli.output import parse_amount as parse_amount  # for quorate_node.cli.main
-from quorate.protocol.errors import ConfigurationError, QuorateError, ValidationError
+from quorate.protocol.errors import ConfigurationError, QuorateError, RecoverableError, ValidationError
 from quorate.protocol.profiles import BUILT_IN, Description
 from quorate.protocol.types import Address
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
-from quorate_node.cli import memberships, stakes
+from quorate_node.cli import memberships, rotation, stakes
+from quorate_node.cli.asking import ask_node
+from quorate_node.cli.idleness import explain_idleness
 from quorate_node.cli.transfers import fund
 from quorate_node.config import CONFIG_FILE, KEYSTORE_FILE, NodeConfig, build_config, change_config, load_config
 from quorate_node.keystore import create_key, derive_keys, get_passphrase, open_key, read_address, read_addresses
+
+TRAFFIC = ("serve_bytes_s", "serve_bytes_day", "fetch_bytes_s", "fetch_bytes_day")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class InitOptions:
     docker_runtime: str | None = None
     docker_registries: tuple[str, ...] = ()
     kubo: str | None = None
+    store_bytes: int | None = None
+    traffic: Sequence[str] = ()
 
 
 def init(home: Path, options: InitOptions) -> dict[str, Any]:
@@ -65,14 +72,15 @@ def init(home: Path, options: InitOptions) -> dict[str, Any]:
         "workers": options.workers,
         "operators": options.operators,
         "classes": list(options.classes),
-        "owner": to_hex(parse_address(options.owner)) if options.owner else None,
+        "owner": options.owner,
         "ceilings": _parse_ceilings(options.ceilings),
         "container_ceilings": _parse_ceilings(options.container_ceilings),
         "docker_host": options.docker_host,
         "docker_runtime": options.docker_runtime,
         "docker_registries": list(options.docker_registries) or None,
         "kubo": options.kubo,
-    }
+        "store_bytes": options.store_bytes,
+    } | _parse_traffic(options.traffic)
     values = {name: value for name, value in values.items() if value is not None}
     config = build_config(home, values, "init")
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -83,10 +91,23 @@ def init(home: Path, options: InitOptions) -> dict[str, Any]:
 
 def _parse_ceilings(items: Sequence[str]) -> dict[str, int] | None:
     """NAME=NUMBER items as a setting; names and sizes are checked with all others."""
+    return _parse_numbers("a ceiling", items) or None
+
+
+def _parse_traffic(items: Sequence[str]) -> dict[str, int]:
+    """NAME=NUMBER items as settings. Raises ConfigurationError for a name that is none of TRAFFIC."""
+    found = _parse_numbers("a bound on traffic", items)
+    if unknown := sorted(found.keys() - set(TRAFFIC)):
+        raise ConfigurationError(f"there is no bound on traffic {unknown[0]!r}: they are {', '.join(TRAFFIC)}")
+    return found
+
+
+def _parse_numbers(what: str, items: Sequence[str]) -> dict[str, int]:
     pairs = [item.partition("=") for item in items]
-    if wrong := [name + sign + number for name, sign, number in pairs if not number.isdecimal()]:
-        raise ConfigurationError(f"a ceiling is given as NAME=NUMBER, not {wrong[0]!r}")
-    return {name: int(number) for name, _, number in pairs} or None
+    for name, sign, number in pairs:
+        if not (number.isascii() and number.isdecimal()):
+            raise ConfigurationError(f"{what} is given as NAME=NUMBER, not {name + sign + number!r}")
+    return {name: int(number) for name, _, number in pairs}
 
 
 def _open(home: Path, operators: int | None = None) -> tuple[NodeConfig, JsonRpcGateway]:
@@ -99,10 +120,12 @@ def _open(home: Path, operators: int | None = None) -> tuple[NodeConfig, JsonRpc
 def _open_owners(home: Path, operators: int | None = None) -> tuple[NodeConfig, JsonRpcGateway, list[SigningAccount]]:
     """Configuration, the chain, and the key of each operator, the keystore's own first."""
     config, gateway = _open(home, operators)
-    key = open_key(config.keystore, config.passphrase_file)
+    keystore = config.owner_keystore or config.keystore
+    key = open_key(keystore, config.passphrase_file)
     if config.owner and parse_address(config.owner) != key.address:
         raise ConfigurationError(
-            f"the stake belongs to {config.owner}, but {config.keystore} is another key: do this with the owner's key"
+            f"the stake belongs to {config.owner}, but {keystore} is another key: do this with the owner's key, whose "
+            "keystore config.json may name as owner_keystore"
         )
     return config, gateway, derive_keys(key, config)
 
@@ -117,8 +140,7 @@ def stake(
     config, gateway, keys = _open_owners(home, operators)
     wish = stakes.StakeWish(wei, class_id, units, ask, capacity)
     wish.check(gateway)
-    if units:
-        _check_joinable(config, gateway, class_id)
+    description = _check_joinable(config, gateway, class_id) if units else None
     refusals = {key.address: stakes.find_refusal(gateway, key, wish) for key in keys}
     if able := [key for key in keys if refusals[key.address] is None]:
         stakes.check_money(gateway, keys[0], able, wei)
@@ -128,6 +150,8 @@ def stake(
             raise refusal
         if key is not keys[0]:
             fund(gateway, keys[0], key.address, wei)
+        if description is not None:
+            _remember(config, description, class_id)
         return stakes.stake(gateway, key, wish)
 
     return stakes.try_each(gateway, keys, stake_one)
@@ -192,8 +216,8 @@ def join_class(
     given = Description.parse(" ".join(words)) if words else None
     config, gateway, keys = _open_owners(home, operators)
     info, wish = memberships.get_class(gateway, class_id), memberships.JoinWish(class_id, units, ask, capacity)
-    if ask is not None and ask > (most := gateway.params().max_price):
-        raise ValidationError(f"--ask is 1 to {most} on this deployment")
+    if ask is not None:
+        memberships.check_ask(gateway, ask)
     description = _check_joinable(config, gateway, class_id, given)
 
     def join_one(key: SigningAccount) -> dict[str, Any]:
@@ -210,8 +234,16 @@ def join_class(
     return found | {"description": str(description)}
 
 
+def set_ask(home: Path, class_id: int, ask: int) -> dict[str, Any]:
+    """Change what all operators that are in a class ask there."""
+    _, gateway, keys = _open_owners(home)
+    memberships.get_class(gateway, class_id)
+    memberships.check_ask(gateway, ask)
+    return stakes.try_each(gateway, keys, lambda key: memberships.set_ask(gateway, key, class_id, ask))
+
+
 def leave_class(home: Path, class_id: int) -> dict[str, Any]:
-    """Leave a class with all operators that are in it; the node keeps it alive no longer, once it is restarted."""
+    """Leave a class with all operators that are in it; the node keeps it alive no longer."""
     _, gateway, keys = _open_owners(home)
     memberships.get_class(gateway, class_id)
     found = stakes.try_each(gateway, keys, lambda key: memberships.leave(gateway, key, class_id))
@@ -281,12 +313,13 @@ def _remember(config: NodeConfig, description: Description, class_id: int | None
 def status(home: Path) -> dict[str, Any]:
     """Chain and node; `operators` has all of a farm, the fields beside it are the first one's.
 
-    The node's part is None when it does not answer.
+    The node's part is None when it does not answer; `why_no_work` gathers what is wrong in all of it.
     """
     config, gateway = _open(home)
     operators = [_describe_operator(gateway, owner) for owner in _read_owners(config)]
+    node = ask_node(config.listen)
     first = operators[0] | {"url": config.url, "operators": operators}
-    return first | {"node": _ask_node(config.listen)}
+    return first | {"node": node, "why_no_work": explain_idleness(operators, node, config.listen, time.time())}
 
 
 def _read_owners(config: NodeConfig) -> list[Address]:
@@ -325,12 +358,26 @@ def _describe_faults(gateway: JsonRpcGateway, operator_id: int) -> dict[str, Any
     return found
 
 
-def _ask_node(listen: str) -> dict[str, Any] | None:
-    import httpx
+def leave_all(home: Path) -> dict[str, Any]:
+    """Leave all classes with all operators."""
+    _, gateway, keys = _open_owners(home)
+    return stakes.try_each(gateway, keys, lambda key: stakes.leave_all(gateway, key))
 
-    try:
-        response = httpx.get(f"http://{listen}/quorate/v1/status", timeout=5.0, trust_env=False)
-        found: dict[str, Any] = response.json()
-    except (httpx.HTTPError, ValueError):
-        return None
-    return found
+
+def count_obligations(home: Path) -> dict[str, int]:
+    """What the operators may still be asked for, in words. Raises RecoverableError when their node does not answer."""
+    config, gateway = _open(home)
+    operators = [found for owner in _read_owners(config) if (found := gateway.operator_of(owner))]
+    node = ask_node(config.listen)
+    if node is None or not node["ready"]:
+        raise RecoverableError(f"no node answers at {config.listen}: it has to run until it is free; start it again")
+    drawn = stakes.count_drawn(gateway, operators)
+    return {"tables that still draw it": drawn, "batches that are not final": node["obligations"]}
+
+
+def rotate_key(home: Path, fund_wei: int) -> dict[str, Any]:
+    """Give the operator another signing key, while nothing can be asked of it."""
+    config, gateway, owners = _open_owners(home)
+    if left := [f"{name} {count}" for name, count in count_obligations(home).items() if count]:
+        raise ValidationError(f"the old key may still have to sign ({', '.join(left)}): `quorate-node drain` first")
+    return rotation.rotate(gateway, config, owners[0], config.owner_keystore or config.keystore, fund_wei)

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 import quorate
-from quorate.protocol.errors import QuorateError
-from quorate_node.cli import classes, datasets, programs, store
+from quorate.protocol.errors import DataError, QuorateError
+from quorate_node.cli import classes, containers, datasets, filecoin, filecoin_provider, operations, programs, store
 from quorate_node.cli.options import DEFAULT_HOME, HomeOption, OperatorsOption
-from quorate_node.cli.printing import Output, OutputOption, show
+from quorate_node.cli.printing import Output, OutputOption, complain, show
 
 app = typer.Typer(
     name="quorate-node",
@@ -71,6 +71,13 @@ def init(
         list[str] | None, typer.Option(help="A registry whose images may be pulled; repeat (none).")
     ] = None,
     kubo: Annotated[str | None, typer.Option(help="API of a Kubo daemon that gives content and gets results.")] = None,
+    store_bytes: Annotated[
+        int | None, typer.Option(min=0, help="The most that the store may take up on its disk (0: what there is).")
+    ] = None,
+    traffic: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=NUMBER, of serve_bytes_s, serve_bytes_day, fetch_bytes_s, fetch_bytes_day; repeat."),
+    ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Make a key and a configuration in the home folder."""
@@ -93,6 +100,8 @@ def init(
         docker_runtime,
         tuple(docker_registry or ()),
         kubo,
+        store_bytes,
+        tuple(traffic or ()),
     )
     made = commands.init(home.expanduser(), options)
     show(made, output)
@@ -101,11 +110,34 @@ def init(
 
 
 @app.command(epilog="Example: quorate-node run --home node --operators 20")
-def run(home: HomeOption = DEFAULT_HOME, operators: OperatorsOption = None, output: OutputOption = Output.TEXT) -> None:
+def run(
+    home: HomeOption = DEFAULT_HOME,
+    operators: OperatorsOption = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Execute what others were accepted for, and tell in log and status what would have come of it.",
+        ),
+    ] = False,
+    p2p: Annotated[
+        str | None,
+        typer.Option(help="Find other nodes by libp2p, listening here: /ip4/0.0.0.0/tcp/4001. Written down."),
+    ] = None,
+    bootstrap: Annotated[
+        list[str] | None,
+        typer.Option(help="A node by which all others are found: /ip4/…/tcp/…/p2p/IDENTITY; repeat. Written down."),
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
     """Run the node until it is stopped (Ctrl-C or SIGTERM). Prints one line when it is ready; logs go to stderr."""
+    from quorate_node.config import change_config
     from quorate_node.node import run_node
 
-    run_node(home.expanduser(), operators=operators)
+    named = {"p2p_listen": p2p, "bootstrap": bootstrap}
+    if changes := {name: value for name, value in named.items() if value}:
+        change_config(home.expanduser(), **changes)
+    run_node(home.expanduser(), operators=operators, is_dry=dry_run)
 
 
 @app.command(epilog="Example: quorate-node stake 2ether --units 10 --ask 1000000000000 --capacity 10000000000")
@@ -156,6 +188,20 @@ def withdraw(
     show(commands.withdraw(home.expanduser(), to, sweep), output)
 
 
+@app.command(epilog="Example: quorate-node deposit 1ether")
+def deposit(
+    amount: Annotated[str | None, typer.Argument(help="Wei, or 1.5ether; without it: what there is.")] = None,
+    back: Annotated[bool, typer.Option("--back", help="Take the amount out again.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """A collator's deposit: each batch that it posts locks a bond of it, and its fees are paid into it."""
+    from quorate_node.cli import commands, deposits
+
+    wei = None if amount is None else commands.parse_amount(amount)
+    show(deposits.change(home.expanduser(), wei, is_back=back), output)
+
+
 @app.command(epilog="Example: quorate-node rejoin")
 def rejoin(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) -> None:
     """Be drawn again after a jail, which follows an era in which too many seats failed."""
@@ -165,10 +211,19 @@ def rejoin(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) 
 
 
 @app.command(epilog="Example: quorate-node status --output json")
-def status(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) -> None:
+def status(
+    of: Annotated[
+        int | None, typer.Option(min=1, metavar="OPERATOR", help="What another operator's node says of itself.")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    output: OutputOption = Output.TEXT,
+) -> None:
     """Show stake and classes by the chain, and what the running node says: also why it gets no work."""
-    from quorate_node.cli import commands
+    from quorate_node.cli import asking, commands
 
+    if of is not None:
+        show(asking.ask_operator(home.expanduser(), of), output)
+        return
     found = commands.status(home.expanduser())
     if output is Output.JSON:
         show(found, output)
@@ -179,14 +234,20 @@ def status(home: HomeOption = DEFAULT_HOME, output: OutputOption = Output.TEXT) 
         from quorate_node.cli.tables import render_operators
 
         print_tables([render_operators(operators)])
-        found = {"url": found["url"], "node": found["node"]}
-    show(found | {"node": found["node"] or "does not answer: `quorate-node run` starts it"}, output)
+        found = {name: found[name] for name in ("url", "node", "why_no_work")}
+    why = found.pop("why_no_work") or "nothing is amiss: whom an order draws is chance, by units of stake"
+    node = found.pop("node") or "does not answer: `quorate-node run` starts it"
+    show(found | {"node": node, "why_no_work": why}, output)
 
 
+operations.register(app)
 programs.register(app)
 store.register(app)
 app.add_typer(classes.app, name="class")
+app.add_typer(containers.app, name="docker")
 app.add_typer(datasets.app, name="dataset")
+app.add_typer(filecoin.app, name="filecoin")
+app.add_typer(filecoin_provider.app, name="filecoin-provider")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -195,12 +256,19 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def report(action: Callable[[], Any]) -> int:
-    """Run a command; what Quorate raises on purpose becomes one line on stderr and an exit code."""
+    """Run a command; what Quorate raises on purpose, and a file that cannot be read or written, becomes one line on
+    stderr and an exit code."""
     try:
         action()
     except QuorateError as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         return error.exit_code
+    except OSError as error:
+        if error.filename is None:
+            raise
+        refused = DataError(f"{error.filename}: {error.strerror}")
+        complain(refused)
+        return refused.exit_code
     except KeyboardInterrupt:
         return 130
     return 0

@@ -11,6 +11,7 @@ from quorate.chain import calls
 from quorate.chain.account import SigningAccount
 from quorate.chain.gateway import JsonRpcGateway
 from quorate.chain.types import ClassInfo, to_hex
+from quorate.classes import describe_class
 from quorate.cli.output import format_ether
 from quorate.protocol.errors import ProtocolViolation, UnrecoverableError, ValidationError
 from quorate.protocol.events import ClassCreated
@@ -165,11 +166,32 @@ def join(gateway: JsonRpcGateway, key: SigningAccount, wish: JoinWish, info: Cla
     }
 
 
-def leave(gateway: JsonRpcGateway, key: SigningAccount, class_id: int) -> dict[str, Any]:
-    """Free the units that a class holds; the present table still draws them."""
+def check_ask(gateway: JsonRpcGateway, ask: int) -> None:
+    """Raise ValidationError for an ask that the deployment does not allow, in wei for a FUEL_UNIT."""
+    most = gateway.params().max_price
+    if not 0 < ask <= most:
+        raise ValidationError(f"an ask (--ask) is 1 to {most} wei for 1e9 fuel on this deployment, not {ask}")
+
+
+def set_ask(gateway: JsonRpcGateway, key: SigningAccount, class_id: int, ask: int) -> dict[str, Any]:
+    """Ask another price in a class from its next era on, whose price is the median of all asks by units."""
+    operator_id = _find_member(gateway, key, class_id)
+    transaction = send(gateway, key, calls.set_ask(class_id, ask))
+    info = gateway.class_info(class_id)
+    found: dict[str, Any] = {"operator_id": operator_id, "class": class_id, "ask": ask, "transaction": transaction}
+    return found | {"price": info.price, "counts_from": info.era_end}
+
+
+def _find_member(gateway: JsonRpcGateway, key: SigningAccount, class_id: int) -> int:
     operator_id = find_operator(gateway, key)
     if operator_id not in gateway.class_members(class_id):
         raise ProtocolViolation("NotMember", class_id, hint="it is not in this class: see `quorate-node class list`")
+    return operator_id
+
+
+def leave(gateway: JsonRpcGateway, key: SigningAccount, class_id: int) -> dict[str, Any]:
+    """Free the units that a class holds; the present table still draws them."""
+    operator_id = _find_member(gateway, key, class_id)
     transaction = send(gateway, key, calls.leave(class_id))
     found = {"operator_id": operator_id, "class": class_id, "transaction": transaction}
     return found | {"drawn_until": gateway.class_info(class_id).era_end}
@@ -194,24 +216,13 @@ def _describe(
     find_obstacle: FindObstacle,
 ) -> dict[str, Any]:
     info, members = gateway.class_info(class_id), gateway.class_members(class_id)
-    description = find_description(info.profile, known)
     table = gateway.table(class_id, info.table).members if info.table else ()
     try:
         check_joinable(class_id, info, None, known, find_obstacle)
         why = None
     except ValidationError as refusal:
         why = str(refusal)
-    return {
-        "class": class_id,
-        "description": str(description) if description else None,
-        "profile": to_hex(info.profile),
-        "judged": info.judged,
-        "unit_wei": info.unit_wei,
-        "price": info.price,
-        "era": info.era,
-        "era_end": info.era_end,
-        "members": len(members),
-        "units": sum(member.units for member in members.values()),
+    return describe_class(gateway, class_id, known) | {
         "mine": sum(members[each].units for each in operators if each in members),
         "drawn_until": info.era_end if any(row.operator_id in operators for row in table) else None,
         "can_run": why is None,

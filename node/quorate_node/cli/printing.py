@@ -1,43 +1,17 @@
-"""How the commands print their results."""
+"""How the commands print their results, and what is wrong."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from enum import StrEnum
-from typing import Annotated, Any
+import sys
 
-import typer
+from quorate.cli.showing import Output, OutputOption, show
+from quorate.terminal import make_printable
 
+__all__ = ["LINES", "Output", "OutputOption", "complain", "show"]
 
-class Output(StrEnum):
-    """How results are printed."""
-
-    TEXT = "text"
-    JSON = "json"
+LINES = "\n\t"
 
 
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Form of the result on stdout.")]
-
-
-def show(values: dict[str, Any], output: Output) -> None:
-    """Print a result."""
-    if output is Output.JSON:
-        print(json.dumps(values))
-        return
-    rows = list(_flatten(values))
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, value in rows:
-        text = f"{name:<{width}}  {value}"
-        print(text.encode("utf-8", "backslashreplace").decode())  # names of files need not be text
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """One line a value: `node.head.number`; a list's items each on a line of their own, numbered if they have parts."""
-    for name, value in values.items():
-        for place, item in enumerate(value if isinstance(value, list) else [value], 1):
-            if isinstance(item, dict):
-                number = f".{place}" if isinstance(value, list) and len(value) > 1 else ""
-                yield from _flatten(item, f"{prefix}{name}{number}.")
-            else:
-                yield f"{prefix}{name}", item
+def complain(problem: object) -> None:
+    """Say on standard error what is wrong; some of it may be in others' words."""
+    print(f"error: {make_printable(str(problem), keep=LINES)}", file=sys.stderr)

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -14,12 +15,18 @@ import typer
 
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.spec import CEILINGS, Limits
-from quorate_node.cli.printing import Output, OutputOption, show
+from quorate_node.cli.printing import Output, OutputOption, complain, show
 
 if TYPE_CHECKING:
     from quorate_node.executor.trial import TrialOutcome
 
+MAX_SECONDS = 1e7
 CACHE = Path("~/.quorate/exec-cache")
+HINTS = {
+    "OUT_OF_FUEL": "--fuel N gives it more",
+    "TIMEOUT": "--timeout SECONDS gives it more",
+    "STACK_OVERFLOW": "--limit stack_bytes=N gives it more",
+}
 LIMITS = sorted(CEILINGS.keys() - {"fuel"})
 
 EXEC_EPILOG = """Exit codes: the program's own, at most 255; 134 it trapped; 152 out of fuel; 153 over another limit;
@@ -48,24 +55,27 @@ def execute(
         typer.Option("--dir", help="HOST::GUEST: a copy of a folder, writable, in place of the profile's; repeat."),
     ] = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; repeat.")] = None,
-    fuel: Annotated[int, typer.Option(min=1, help="Most instructions and host calls.")] = Limits().fuel,
+    fuel: Annotated[
+        int, typer.Option(min=1, max=CEILINGS["fuel"][1], help="Most instructions and host calls.")
+    ] = Limits().fuel,
     limit: Annotated[
         list[str] | None,
         typer.Option(help=f"NAME=NUMBER, another limit of a job; repeat. Names: {', '.join(LIMITS)}."),
     ] = None,
     source: Annotated[Path | None, typer.Option("--input", "-i", help="File or folder to put into /inputs.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write /outputs to, if the program ends by itself.")
+        Path | None, typer.Option(help="Folder to write /outputs to, new or empty, if the program ends by itself.")
     ] = None,
     engine: Annotated[str, typer.Option(help="cranelift, or pulley: an interpreter, 25 times slower.")] = "cranelift",
-    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds that it may run.")] = 600.0,
+    timeout: Annotated[float, typer.Option(min=0.01, max=MAX_SECONDS, help="Seconds that it may run.")] = 600.0,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Run a program under exactly the profile of jobs, with no chain.
 
     It sees /inputs, /outputs and /tmp, or with --dir only those folders, in their order from descriptor 3 on. Its
-    standard output and error are passed through. With --output json the last line on stdout tells status, exit_code,
-    digest (what nodes would agree on), fuel and seconds; negative exit codes are those of the protocol.
+    standard output and error are passed through, its standard input is empty, its name (argv[0]) is main.wasm. With
+    --output json the last line on stdout tells status, exit_code, digest (what nodes would agree on), fuel and seconds;
+    negative exit codes are those of the protocol.
     """
     from quorate.spec import parse_env
     from quorate_node.executor.folders import Folder
@@ -75,6 +85,8 @@ def execute(
     if engine not in list(EngineName):
         raise ValidationError(f"the engine {engine!r} is unknown: choose cranelift or pulley")
     wasm = read_module(module.expanduser())
+    if wasm[257:262] == b"ustar":
+        print("note: this is an archive; `quorate-node docker exec` tries the image in one", file=sys.stderr)
     trial = Trial(
         wasm,
         tuple(args or ()),
@@ -86,6 +98,7 @@ def execute(
         EngineName(engine),
         timeout,
         CACHE.expanduser(),
+        partial(tell, output=output, is_line_open=False),
     )
     stdout = Tap(sys.stdout.buffer)
     with ending_at_once():
@@ -97,7 +110,8 @@ def execute(
 def tell(outcome: TrialOutcome, output: Output, *, is_line_open: bool) -> None:
     """Print how it went, where that is asked for or not said by the program itself."""
     if outcome.detail and (outcome.result is None or outcome.result.exit_code < 0):
-        print(f"error: {outcome.detail}", file=sys.stderr)
+        hint = HINTS.get(outcome.status)
+        complain(f"{outcome.detail}: {hint}" if hint else outcome.detail)
     if output is Output.JSON:
         if is_line_open:
             print()
@@ -139,7 +153,9 @@ def parse_limits(fuel: int, items: Sequence[str], module_bytes: int) -> Limits:
 
     base = Limits(fuel=fuel)
     if module_bytes > base.module_bytes and not any(item.startswith("module_bytes=") for item in items):
-        print(f"note: a job with this module needs the limit module_bytes = {module_bytes}", file=sys.stderr)
+        print(
+            f"note: a job with this module needs --limit module_bytes={module_bytes}, as it has here", file=sys.stderr
+        )
         base = replace(base, module_bytes=module_bytes)
     return parse(base, items)
 

@@ -13,8 +13,9 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
-from quorate.protocol.errors import ConfigurationError, DataError
-from quorate.storage.cid import Cid
+from quorate.protocol.errors import ConfigurationError
+from quorate.storage.connections import GuardedServer, configure, raise_descriptor_limit
+from quorate.storage.denylist import DenyList
 from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.gateway import gateway_routes
 from quorate.storage.rpc import rpc_routes
@@ -41,26 +42,21 @@ def serve(store: EmbeddedStore, options: Options, announce: Announce) -> None:
         raise ConfigurationError(
             f"--api lets whoever reaches {host} write to the store; listen on 127.0.0.1, and forward what you trust"
         )
-    routes = list(gateway_routes(store, read_denied(options.deny)))
+    denied = DenyList(options.deny and options.deny.expanduser())
+    routes = list(gateway_routes(store, denied))
     if is_local:
-        routes += rpc_routes(store, may_write=options.api, max_upload_bytes=options.max_upload)
+        routes += rpc_routes(store, denied, may_write=options.api, max_upload_bytes=options.max_upload)
     listener = bind(port, host)
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}"
-    config = uvicorn.Config(
-        Starlette(routes=routes),
-        log_level="error",
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=2,
-        timeout_keep_alive=30,
-    )
+    raise_descriptor_limit()
+    config = configure(Starlette(routes=routes), lifespan="off", timeout_graceful_shutdown=2, timeout_keep_alive=30)
     server = _Server(config, lambda: announce({"url": url, "store": str(store.directory), "api": options.api}))
     with listener:
         server.run(sockets=[listener])
 
 
-class _Server(uvicorn.Server):
+class _Server(GuardedServer):
     """Says when it is ready, and ends by a signal as by any other reason: with 0."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
@@ -98,14 +94,3 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def read_denied(path: Path | None) -> list[Cid]:
-    """CIDs of a file, one a line; # begins a comment."""
-    if path is None:
-        return []
-    try:
-        lines = path.expanduser().read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}; it holds CIDs, one a line") from error
-    return [Cid.parse(text) for line in lines if (text := line.partition("#")[0].strip())]

@@ -151,12 +151,28 @@ def unstake(gateway: JsonRpcGateway, key: SigningAccount, wei: int, leave: bool)
     if wei > held:
         hint = f"the operator's whole stake is {format_ether(held)}, with what classes hold: ask for less"
         raise ProtocolViolation("InsufficientStake", held, wei, hint=hint)
-    for class_id in range(1, gateway.class_count() + 1) if leave else ():
-        if operator_id in gateway.class_members(class_id):
-            send(gateway, key, calls.leave(class_id))
+    if leave:
+        leave_all(gateway, key)
     transaction = send(gateway, key, calls.unstake(wei))
     info = gateway.operator(operator_id)
     return {"transaction": transaction, "unbonding_wei": info.unbonding, "release_at": info.release_at}
+
+
+def leave_all(gateway: JsonRpcGateway, key: SigningAccount) -> dict[str, Any]:
+    """Leave every class; those that were left."""
+    operator_id, left = find_operator(gateway, key), []
+    for class_id in range(1, gateway.class_count() + 1):
+        if operator_id in gateway.class_members(class_id):
+            send(gateway, key, calls.leave(class_id))
+            left.append(class_id)
+    return {"operator_id": operator_id, "left": left}
+
+
+def count_drawn(gateway: JsonRpcGateway, operators: Sequence[int]) -> int:
+    """Memberships of operators in the tables that are drawn from now: what they left counts until its era ends."""
+    infos = ((class_id, gateway.class_info(class_id)) for class_id in range(1, gateway.class_count() + 1))
+    tables = (gateway.table(class_id, info.table).members for class_id, info in infos if info.table)
+    return sum(member.operator_id in operators for members in tables for member in members)
 
 
 def withdraw(gateway: JsonRpcGateway, key: SigningAccount, target: Address, sweep: bool) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from quorate.terminal import make_printable
 from quorate_node.cli.options import DEFAULT_HOME, HomeOption, StoreOption
 from quorate_node.cli.printing import Output, OutputOption, show
 
@@ -138,7 +139,7 @@ def ls(
             show({"cid": content, "entries": list(rows)}, output)
             return
         for row in rows:
-            print(f"{row['cid']}  {row['size']:>14}  {row['kind']:<9}  {storing.printable(row['name'])}")
+            print(f"{row['cid']}  {row['size']:>14}  {row['kind']:<9}  {make_printable(row['name'])}")
 
 
 @app.command(epilog="Example: quorate-node store stat bafy… --output json")
@@ -228,7 +229,7 @@ def gateway(
     ] = False,
     max_upload: Annotated[int, typer.Option(min=1, help="Most bytes of one upload by --api.")] = 16 << 30,
     deny: Annotated[
-        Path | None, typer.Option(help="File of CIDs, one a line, to answer 410 for.", show_default=False)
+        Path | None, typer.Option(help="File of CIDs, one a line, that nobody gets.", show_default=False)
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     output: OutputOption = Output.TEXT,

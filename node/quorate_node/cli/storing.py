@@ -20,6 +20,7 @@ from quorate.storage.dagpb import Link
 from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.traversal import Traversal
 from quorate.storage.unixfs import profile_named
+from quorate.terminal import make_printable
 
 CHUNK_BYTES = 1 << 20
 MAX_PIPED_BYTES = 1 << 40  # a small DAG can claim any size
@@ -49,14 +50,14 @@ def progress(title: str, total: int | None) -> Iterator[OnBytes | None]:
     name = TextColumn("{task.description}", markup=False)
     columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr, transient=True) as shown:
-        task = shown.add_task(printable(title), total=total)
+        task = shown.add_task(make_printable(title), total=total)
         yield lambda count: shown.advance(task, count)
 
 
 def add(store: EmbeddedStore, path: str, profile: str, *, copy: bool, pin: bool) -> dict[str, Any]:
     """Keep a file, a folder or standard input."""
     chosen, before = profile_named(profile), store.stats()
-    with store.keeping(), progress(path, None if path == "-" else _size_of(Path(path))) as tell:
+    with store.keeping(), progress(path, None if path == "-" else size_of(Path(path))) as tell:
         counter = _Counter(tell)
         if path == "-":
             cid = store.add_stream(counter.reading(sys.stdin.buffer), chosen)
@@ -75,7 +76,7 @@ def add(store: EmbeddedStore, path: str, profile: str, *, copy: bool, pin: bool)
 def hash_only(path: str, profile: str) -> dict[str, Any]:
     """The CID that `add` would give."""
     chosen, session = profile_named(profile), adding.Hashing()
-    with progress(path, None if path == "-" else _size_of(Path(path))) as tell:
+    with progress(path, None if path == "-" else size_of(Path(path))) as tell:
         counter = _Counter(tell)
         if path == "-":
             part = adding.add_stream(session, counter.reading(sys.stdin.buffer), chosen)
@@ -111,7 +112,7 @@ class _Counter:
         return read
 
 
-def _size_of(path: Path) -> int | None:
+def size_of(path: Path) -> int | None:
     """Bytes of a file or of all files below a folder, for the bar; None when it cannot be told."""
     try:
         found = path.lstat()
@@ -170,7 +171,7 @@ def import_car(store: EmbeddedStore, car: str, *, partial: bool, pin: bool) -> d
         if car != "-":
             stack.enter_context(file)
         stack.enter_context(store.keeping())
-        tell = stack.enter_context(progress(car, None if car == "-" else _size_of(Path(car))))
+        tell = stack.enter_context(progress(car, None if car == "-" else size_of(Path(car))))
         report = store.import_any_car(_chunks(file, tell))
         lacking = [root for root, is_complete in report.roots.items() if not is_complete]
         if lacking and not partial:
@@ -332,8 +333,3 @@ def collect(store: EmbeddedStore, *, wait_s: float, is_dry: bool) -> dict[str, A
         "kept_roots": done.roots,
         "incomplete": [str(root) for root in done.incomplete],
     }
-
-
-def printable(name: str) -> str:
-    """A name on a terminal: what is no text, or would steer the terminal, is escaped."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)

@@ -36,19 +36,10 @@ def _state(operator: Mapping[str, Any]) -> Text:
     return Text(f"{failed} failed seats in this era" if failed else "well")
 
 
-def render_classes(classes: Sequence[Mapping[str, Any]]) -> Table:
-    """A row for each class, as `class list` describes it."""
-    table = make_table("classes", ">class", "for", "judged", ">unit", ">price", ">members", ">units", ">mine",
-                       "era until", "this host")  # fmt: skip
-    for row in classes:
-        table.add_row(
-            str(row["class"]),
-            row["description"] or row["profile"],
-            "yes" if row["judged"] else "never",
-            format_amount(row["unit_wei"]),
-            format_amount(row["price"]),
-            *(str(row[name]) for name in ("members", "units", "mine")),
-            format_time(row["era_end"]),
-            Text("runs it") if row["can_run"] else Text(row["why"], style="yellow"),
-        )
-    return table
+def tell_class(row: Mapping[str, Any]) -> str:
+    """What a class is to this host and its operators, as `class list` describes it."""
+    ours = f"{row['mine']} units are ours" if row["mine"] else "not joined"
+    if row["drawn_until"] is not None:
+        ours += f", drawn until {format_time(row['drawn_until'])}"
+    able = "runs it" if row["can_run"] else f"cannot run it: {row['why']}"
+    return f"{ours}; this host {able}"

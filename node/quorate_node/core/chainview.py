@@ -111,6 +111,14 @@ def _on_class(chain: ChainView, network: Network, event: events.ClassCreated, lo
     chain.classes[event.class_id] = ClassView(event.profile, event.price, logged.timestamp, judged=event.judged)
 
 
+def _on_joined(chain: ChainView, network: Network, event: events.ClassJoined, logged: Logged) -> None:
+    chain.classes[event.class_id].joined.add(event.operator_id)
+
+
+def _on_left(chain: ChainView, network: Network, event: events.ClassLeft, logged: Logged) -> None:
+    chain.classes[event.class_id].joined.discard(event.operator_id)
+
+
 def _on_era(chain: ChainView, network: Network, event: events.EraAdvanced, logged: Logged) -> None:
     view = chain.classes[event.class_id]
     view.price, view.era_end, view.table = event.price, event.era_end, event.table
@@ -335,6 +343,8 @@ _HANDLERS: dict[type, Callable[[ChainView, Network, Any, Logged], None]] = {
     events.OperatorReleased: _on_released,
     events.OperatorSlashed: _on_slashed,
     events.ClassCreated: _on_class,
+    events.ClassJoined: _on_joined,
+    events.ClassLeft: _on_left,
     events.EraAdvanced: _on_era,
     events.BatchOpened: _on_opened,
     events.PagePosted: _on_page,

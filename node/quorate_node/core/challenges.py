@@ -62,13 +62,11 @@ def _is_disputed(state: State, batch_id: int, bundle: int) -> bool:
 
 
 def _decide_challenge(state: State, batch: Batch, bundle: int, row: OutcomeRow, work: Work) -> Iterator[Instruction]:
-    own, accepted = state.own, state.own.found_leaves.get(row.vote)
-    since = state.asked.setdefault(("wrong", batch.id, bundle), state.now)
-    if accepted is None and state.now < since + PATIENCE_S:
-        if state.is_due(("ask-leaves", batch.id, bundle), ASK_S):
-            yield AskLeaves(row.vote, tuple(batch.table.members[member].operator_id for member in row.voters))
+    task, ask = find_wrong_task(state, batch, bundle, row, work)
+    if task is None:
+        yield from ask
         return
-    task = _find_task(work, accepted)
+    own = state.own
     bond = _compute_bond(state, batch, bundle)
     spent = sum(own.challenged.values())
     if (batch.id, bundle, task) in own.challenged or spent + bond > state.settings.challenge_budget_wei:
@@ -78,6 +76,19 @@ def _decide_challenge(state: State, batch: Batch, bundle: int, row: OutcomeRow, 
     if proof is not None and state.is_due(key, RETRY_S):
         own.challenged[batch.id, bundle, task] = bond
         yield Challenge(key, batch.id, proof, bundle, task, work.leaves[task], bond)
+
+
+def find_wrong_task(
+    state: State, batch: Batch, bundle: int, row: OutcomeRow, work: Work
+) -> tuple[int | None, list[Instruction]]:
+    """The first task that was accepted with another leaf than ours; None while the voters are asked for theirs."""
+    accepted = state.own.found_leaves.get(row.vote)
+    since = state.asked.setdefault(("wrong", batch.id, bundle), state.now)
+    if accepted is None and state.now < since + PATIENCE_S:
+        if not state.is_due(("ask-leaves", batch.id, bundle), ASK_S):
+            return None, []
+        return None, [AskLeaves(row.vote, tuple(batch.table.members[member].operator_id for member in row.voters))]
+    return _find_task(work, accepted), []
 
 
 def _find_task(work: Work, accepted: tuple[bytes, ...] | None) -> int:

@@ -22,6 +22,7 @@ from quorate_node.core.state import QueuedOrders, State
 from quorate_node.core.views import Batch, Round, SeatKey
 
 BATCH_S = 0.3  # how long an order waits for others
+LONGEST_BATCH_S = 3.0  # and while an earlier batch waits for its block
 MAX_ORDERS = 1000
 MAX_ATTEMPTS = 5
 GATHER_S = 0.5  # how long complete bundles wait for the rest of their batch
@@ -74,7 +75,10 @@ def _decide_posts(state: State) -> Iterator[Instruction]:
         view = state.chain.classes.get(terms.class_id)
         if view is None or state.chain.head.timestamp >= view.era_end:
             continue  # the era is overdue: advancing it comes first
-        if state.now < queued.since + BATCH_S and len(queued.orders) < MAX_ORDERS:
+        # While a batch of these terms waits for its block, more orders can share the next one: each costs all nodes.
+        is_posting = any(each.terms == terms for each in state.mail.posting.values())
+        wait_s = LONGEST_BATCH_S if is_posting else BATCH_S
+        if state.now < queued.since + wait_s and len(queued.orders) < MAX_ORDERS:
             continue
         taken, rest = _split(state, queued.orders)
         del state.mail.queue[terms]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import cast
 
 from quorate.protocol.errors import UnrecoverableError
@@ -30,6 +31,7 @@ from quorate_node.core.work import fail_work
 MAX_FOUND_LEAVES = 1_000
 OLD_S = 7200.0
 TROUBLE_S = 30.0
+JOURNAL_RETRY_S = 0.5
 TROUBLE = "a decision failed"
 
 
@@ -56,23 +58,24 @@ class Core:
     def handle(self, stimulus: st.Stimulus) -> list[Instruction]:
         """Take in one stimulus; instructions come on Tick."""
         if isinstance(stimulus, st.Tick):
-            return self._decide(stimulus.now)
+            return self._decide(stimulus)
         handler: Callable[[Core, st.Stimulus], None] = _HANDLERS[type(stimulus)]
         handler(self, stimulus)
         return []
 
-    def _decide(self, now: float) -> list[Instruction]:
+    def _decide(self, tick: st.Tick) -> list[Instruction]:
         state = self.state
-        state.now = now
+        state.now, state.unix = tick.now, tick.unix
         decided: list[Instruction] = []
-        for instruction in self._all_decisions():
+        for instruction in self.decisions():
             # At once: later deciders of the same tick must see it as given.
             if isinstance(instruction, Transaction):
                 state.under_way.add(instruction.key)
             decided.append(instruction)
         return decided
 
-    def _all_decisions(self) -> Iterator[Instruction]:
+    def decisions(self) -> Iterator[Instruction]:
+        """All that is due now."""
         state = self.state
         if state.identity.operator_id:
             yield from self._guard(decide_seats(state, self))
@@ -125,10 +128,13 @@ class Core:
     def _on_executed(self, stimulus: st.BundleExecuted) -> None:
         if work := self.state.own.work.get(stimulus.key):
             work.status, work.root, work.leaves = WorkStatus.DONE, stimulus.root, stimulus.leaves
+        self.state.guard.note_success()
 
     def _on_failed(self, stimulus: st.BundleFailed) -> None:
         if work := self.state.own.work.get(stimulus.key):
             fail_work(self.state, work, stimulus.reason, stimulus.abstention, stimulus.retry)
+        if stimulus.is_host_fault:
+            self.state.guard.note_failure(self.state.now)
 
     def _on_leaves(self, stimulus: st.LeavesFound) -> None:
         found = self.state.own.found_leaves
@@ -152,6 +158,13 @@ class Core:
         self.state.own.journaling.discard(group.domain)
         self.state.own.groups.setdefault(group.domain, []).append(group)
 
+    def _on_journal_failed(self, stimulus: st.JournalFailed) -> None:
+        state = self.state
+        state.own.journaling.discard(stimulus.domain)
+        state.own.journal_at = state.now + JOURNAL_RETRY_S
+        if stimulus.reason not in state.notes:
+            state.notes.append(stimulus.reason)
+
     def _on_call(self, stimulus: st.CallEnded) -> None:
         self.state.under_way.discard(stimulus.key)
         end_call(self.state, stimulus.key, stimulus.error)
@@ -165,13 +178,19 @@ class Core:
         if stimulus.extension not in self.state.mail.extensions:
             self.state.mail.extensions.append(stimulus.extension)
 
+    def _on_chosen(self, stimulus: st.ClassesChosen) -> None:
+        self.state.settings = replace(self.state.settings, classes=stimulus.classes, profiles=stimulus.profiles)
+
     def _on_list(self, stimulus: st.CommitListReceived) -> None:
         batch, mail = self.state.chain.batches.get(stimulus.batch_id), self.state.mail
         if batch is None or batch.round is None or batch.round.domain is None:
             return
         lists = mail.lists.setdefault(batch.round.domain, [])
-        if batch.round.number == stimulus.round and stimulus.commit_list not in lists:
-            lists.append(stimulus.commit_list)
+        found = stimulus.commit_list
+        # One key makes any number of signatures of one list: the chain would take the first, and each costs gas.
+        is_new = all((each.member, each.items) != (found.member, found.items) for each in lists)
+        if batch.round.number == stimulus.round and is_new:
+            lists.append(found)
             mail.first_at.setdefault(batch.round.domain, self.state.now)
 
     def _on_openings(self, stimulus: st.OpeningsReceived) -> None:
@@ -225,6 +244,8 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     st.VoteTaken: Core._on_vote_taken,
     st.AuditHeaderRead: Core._on_audit_header,
     st.GroupJournaled: Core._on_journaled,
+    st.JournalFailed: Core._on_journal_failed,
+    st.ClassesChosen: Core._on_chosen,
     st.CallEnded: Core._on_call,
     st.OrdersQueued: Core._on_orders,
     st.ExtensionQueued: Core._on_extension,

@@ -30,6 +30,7 @@ from quorate_node.core.instructions import (
     SettleVotes,
 )
 from quorate_node.core.mind import Answer, Mind
+from quorate_node.core.rounds import is_abstention
 from quorate_node.core.seats import DIRECT_RETRY_S, RESEND_S
 from quorate_node.core.state import SecretGroup, State, Work, WorkStatus
 from quorate_node.core.views import Dispute, find_member
@@ -140,7 +141,9 @@ def is_openable(state: State, dispute: Dispute) -> bool:
 def _decide_vote(state: State, dispute: Dispute, member: int, mind: Mind) -> Iterator[Instruction]:
     group = next(iter(state.own.groups.get(dispute.statement, ())), None)
     if group is None:
-        if not is_past(state, dispute, 1) and dispute.statement not in state.own.journaling:
+        stands = dispute.committed.get(member)
+        is_due = not is_past(state, dispute, 1) if stands is None else not is_abstention(stands)
+        if is_due and dispute.statement not in state.own.journaling and state.now >= state.own.journal_at:
             yield from _decide_work(state, dispute, member, mind)
     elif member not in dispute.committed:
         if not is_past(state, dispute, 1):
@@ -158,6 +161,8 @@ def _decide_work(state: State, dispute: Dispute, member: int, mind: Mind) -> Ite
     if start is not None:
         yield start
     answer = _choose(state, dispute, work, mind)
+    if member in dispute.committed and isinstance(answer, AbstainReason):
+        return  # a vote of ours stands that our journal has lost: only the same result opens it
     if answer is not None:
         state.own.journaling.add(dispute.statement)
         bundle = dispute.record.bundle

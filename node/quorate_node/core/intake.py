@@ -95,8 +95,8 @@ def judge_order(
 ) -> tuple[JobId, Terms, int]:
     """Job id, terms and escrow in wei of an order that may be queued.
 
-    `now` in unix seconds; `known` are jobs that were accepted before and are accepted again. Raises OrderRefused with
-    the first reason that holds, in the order of `post`.
+    `now` in unix seconds of the chain; `known` are jobs that were accepted before and are accepted again. Raises
+    OrderRefused with the first reason that holds, in the order of `post`.
     """
     order, params = signed.order, state.network.params
     terms = compute_terms(order, params, state.settings.fee_wei)

@@ -40,6 +40,15 @@ def _find_round(state: State, batch_id: int, round_: int) -> tuple[Batch, Round,
     return batch, current, current.domain
 
 
+def check_extent(state: State, batch_id: int, round_: int, size: int, head: int, each: int) -> None:
+    """Raise MessageRefused for a page of more bytes than all seats of a batch need: reading it costs us far more than
+    sending it costs a stranger. `head` bytes stand before the seats' `each`."""
+    batch, _, _ = _find_round(state, batch_id, round_)
+    most = head + each * len(batch.bundles) * batch.terms.seats
+    if size > most:
+        raise MessageRefused("SIZE", f"a page of {size} bytes: all seats of batch {batch_id} need {most} at most")
+
+
 def check_commit_list(
     state: State, batch_id: int, round_: int, commit_list: CommitList, recover: Recover
 ) -> CommitListReceived:
@@ -59,8 +68,9 @@ def check_commit_list(
     digest = compute_list_digest(state.network.separator, domain, member.operator_id, items_hash)
     if recover(digest, commit_list.signature) != member.key:
         raise MessageRefused("SIGNATURE", f"not signed by the key of member {commit_list.member}")
+    seats = frozenset(keys)
     for other in state.mail.lists.get(domain, ()):
-        overlaps = other.member == commit_list.member and any((item.bundle, item.seat) in keys for item in other.items)
+        overlaps = other.member == commit_list.member and any((item.bundle, item.seat) in seats for item in other.items)
         if overlaps and other.items != commit_list.items:
             raise MessageRefused("DUPLICATE", "another list of yours has a seat of this one: send that one again")
     return CommitListReceived(batch_id, round_, commit_list)

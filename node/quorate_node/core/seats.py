@@ -29,6 +29,7 @@ from quorate_node.core.rounds import (
     get_missing_seats,
     get_round_view,
     get_window_end,
+    is_abstention,
     is_window_past,
 )
 from quorate_node.core.state import Secret, SecretGroup, State, Work, WorkStatus
@@ -91,23 +92,32 @@ def is_past(state: State, batch: Batch, window: int) -> bool:
 def _decide_votes(
     state: State, batch: Batch, current: Round, domain: bytes, seats: tuple[SeatKey, ...], mind: Mind
 ) -> Iterator[Instruction]:
-    own = state.own
-    if is_past(state, batch, 2):
-        return
+    own, is_late = state.own, is_past(state, batch, 2)
     sealed = {(s.bundle, s.seat) for group in own.groups.get(domain, ()) for s in group.secrets}
     drafts: list[DraftVote] = []
+    lost: list[DraftVote] = []
     is_last_call, is_waiting = _is_last_call(state, batch), False
     for bundle, seat in seats:
-        if (bundle, seat) in sealed or bundle not in batch.pending:
+        stands = current.committed.get((bundle, seat))
+        if (bundle, seat) in sealed or bundle not in batch.pending or (is_late and stands is None):
+            continue
+        if stands is not None and is_abstention(stands):
             continue
         work, start = ensure_work(state, (batch.id, bundle), batch.bundles[bundle], _find_helpers(batch, bundle))
         if start:
             yield start
-        if not _is_settled(work) and not is_last_call:
+        if stands is not None:  # a vote of ours that our journal has lost; the same result has the same salt
+            if work.status is WorkStatus.DONE and domain not in own.journaling:
+                lost += _draft(bundle, seat, work, _choose(batch, bundle, work, mind))
+        elif not _is_settled(work) and not is_last_call:
             is_waiting = True
         elif domain not in own.journaling:
             drafts += _draft(bundle, seat, work, _choose(batch, bundle, work, mind))
-    if drafts:
+    if state.now < own.journal_at:
+        return
+    if lost:  # a group of their own: a list with one of them in it would be skipped
+        yield _seal(state, batch, current.number, domain, lost)
+    elif drafts:
         since = own.ready_since.setdefault(domain, state.now)
         if not is_waiting or is_last_call or state.now >= since + GROUP_S:
             own.ready_since.pop(domain)

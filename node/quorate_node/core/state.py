@@ -25,6 +25,7 @@ from quorate.protocol.types import (
     Terms,
     Vote,
 )
+from quorate_node.core.guard import Guard, GuardSettings
 from quorate_node.core.policy import DEFAULT_LIMITS, Limits
 from quorate_node.core.views import NEVER, ChainView, SeatKey
 
@@ -71,6 +72,7 @@ class Settings:
     watch_bps: int = 0
     reveal_depth: int = 0
     profiles: frozenset[bytes] = frozenset({Description(WASM_PROFILE).digest})
+    guard: GuardSettings = GuardSettings()
 
 
 # own ----------------------------------------------------------------------------------------------------------------
@@ -144,7 +146,8 @@ class Own:
     """This node's work and secrets.
 
     `acknowledged` are openings that a collator says it has, by round domain; `taken` are class votes (False) and their
-    openings (True) that all who bring them to the chain have, by statement. `challenged` are bonds in wei by
+    openings (True) that all who bring them to the chain have, by statement. `journal_at` is when the journal, which
+    failed, is tried again. `challenged` are bonds in wei by
     (batch id, bundle, task), `found_leaves` what other operators served, by root.
     """
 
@@ -152,6 +155,7 @@ class Own:
     seats: dict[bytes, tuple[SeatKey, ...]] = field(default_factory=dict)
     groups: dict[bytes, list[SecretGroup]] = field(default_factory=dict)
     journaling: set[bytes] = field(default_factory=set)
+    journal_at: float = NEVER
     ready_since: dict[bytes, float] = field(default_factory=dict)
     acknowledged: set[tuple[bytes, SeatKey]] = field(default_factory=set)
     taken: set[tuple[bytes, bool]] = field(default_factory=set)
@@ -204,19 +208,36 @@ class Mail:
 
 
 @dataclass(slots=True)
+class Rehearsal:
+    """What a dry run has found: bundles of which this host's result was that accepted, another, or none at all."""
+
+    agreed: int = 0
+    differed: int = 0
+    abstained: int = 0
+    seen: set[tuple[int, int]] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class State:
-    """Everything; `now` is the agent's clock in seconds, `asked` when an instruction was last given by its key."""
+    """Everything; `now` is the agent's clock in seconds, `unix` the host's, `asked` when an instruction was last given
+    by its key."""
 
     identity: Identity
     network: Network
     settings: Settings = Settings()
     now: float = 0.0
+    unix: float = 0.0
     chain: ChainView = field(default_factory=ChainView)
     own: Own = field(default_factory=Own)
     mail: Mail = field(default_factory=Mail)
     asked: dict[tuple[object, ...], float] = field(default_factory=dict)
     under_way: set[tuple[object, ...]] = field(default_factory=set)
     notes: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_NOTES))
+    guard: Guard = field(init=False)
+    rehearsal: Rehearsal = field(default_factory=Rehearsal)
+
+    def __post_init__(self) -> None:
+        self.guard = Guard(self.settings.guard)
 
     def is_due(self, key: tuple[object, ...], every_s: float) -> bool:
         """Whether an instruction may be given (again); giving it is noted."""

@@ -13,9 +13,13 @@ from quorate_node.core.views import Head, SeatKey
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed; `now` in seconds of the agent's monotonic clock. Decisions are taken here."""
+    """Time has passed; `now` in seconds of the agent's monotonic clock, `unix` in those of the host's (0: not known).
+
+    Decisions are taken here.
+    """
 
     now: float
+    unix: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +70,16 @@ class BundleExecuted:
 
 @dataclass(frozen=True, slots=True)
 class BundleFailed:
-    """This host has no result; `retry` tells that another try may help (content was not to be found)."""
+    """This host has no result; `retry` tells that another try may help (content was not to be found).
+
+    `is_host_fault` where the host is to blame, and not the job, its content or a setting.
+    """
 
     key: WorkKey
     reason: str
     retry: bool = False
     abstention: AbstainReason = AbstainReason.OTHER
+    is_host_fault: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,14 @@ class GroupJournaled:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalFailed:
+    """Secrets of a domain could not be written: none of them leaves, and it may be tried again."""
+
+    domain: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallEnded:
     """A transaction, named by its instruction's key, was mined or refused (`error`)."""
 
@@ -133,6 +149,14 @@ class ExtensionQueued:
     """An extension that this collator accepted and shall bring to the chain."""
 
     extension: SignedExtension
+
+
+@dataclass(frozen=True, slots=True)
+class ClassesChosen:
+    """The operator keeps other classes alive from now on, and runs other profiles; see Settings."""
+
+    classes: tuple[int, ...]
+    profiles: frozenset[bytes]
 
 
 # from peers: verified by `collation` before the core sees them
@@ -185,9 +209,11 @@ Stimulus = (
     | BundleExecuted
     | BundleFailed
     | GroupJournaled
+    | JournalFailed
     | CallEnded
     | OrdersQueued
     | ExtensionQueued
+    | ClassesChosen
     | CommitListReceived
     | OpeningsReceived
     | VoteReceived

@@ -190,13 +190,17 @@ class Dispute:
 
 @dataclass(slots=True)
 class ClassView:
-    """A class: price in wei for a FUEL_UNIT, `era_end` in unix seconds, number of the present table."""
+    """A class: price in wei for a FUEL_UNIT, `era_end` in unix seconds, number of the present table.
+
+    `joined` are the operators that the next table may have, whether or not the present one has them.
+    """
 
     profile: bytes
     price: int
     era_end: int
     table: int = 0
     judged: bool = False
+    joined: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)

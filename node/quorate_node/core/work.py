@@ -33,7 +33,7 @@ def ensure_work(
     own.work[key] = work
     running = sum(1 for each in own.work.values() if each is not work and each.status is WorkStatus.RUNNING)
     refusal = refuse_class(state, bundle.order.class_id)
-    refusal = refusal or compute_refusal(bundle.order, state.settings.limits, running)
+    refusal = refusal or compute_refusal(bundle.order, state.settings.limits, running) or _refuse_for_now(state)
     if refusal is not None:
         return work, _refuse(state, work, *refusal)
     work.status = WorkStatus.RUNNING
@@ -53,6 +53,11 @@ def refuse_class(state: State, class_id: int) -> tuple[AbstainReason, str] | Non
     found = find_description(view.profile)
     objection = found.find_objection(view.judged) if found else None
     return (AbstainReason.POLICY, f"leave class {class_id}: {objection}") if objection else None
+
+
+def _refuse_for_now(state: State) -> tuple[AbstainReason, str] | None:
+    objection = state.guard.find_objection(state.now, state.unix, state.chain.head.timestamp)
+    return (AbstainReason.RESOURCES, objection) if objection else None
 
 
 def _refuse(state: State, work: Work, reason: AbstainReason, text: str) -> Instruction:

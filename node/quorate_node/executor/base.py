@@ -7,15 +7,15 @@ and is never a vote: the seat abstains with its reason. `quorate.protocol.result
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from quorate.protocol.container import AnySpec, ContainerSpec
-from quorate.protocol.errors import UnrecoverableError
+from quorate.protocol.errors import DataError, UnrecoverableError
 from quorate.protocol.result import TaskResult
-from quorate.protocol.spec import JobSpec
+from quorate.protocol.spec import GIB, JobSpec, Partition
 
 
 class FailureReason(StrEnum):
@@ -29,9 +29,12 @@ class FailureReason(StrEnum):
     COMPILE_TIMEOUT = "COMPILE_TIMEOUT"  # it took more processor time than `compile_seconds`, here
     WORKER_DIED = "WORKER_DIED"  # killed, or crashed
     MEMORY_LIMIT = "MEMORY_LIMIT"  # a container needs more than its spec allows: where exactly differs between kernels
+    PROCESS_LIMIT = "PROCESS_LIMIT"  # of a container under a runtime with processes of its own, which count, too
+    INPUT_REFUSED = "INPUT_REFUSED"  # written out it is more than its order says
     IMAGE_REFUSED = "IMAGE_REFUSED"  # the image is not what its spec says, or not one that is run
     CANNOT_START = "CANNOT_START"  # the container's program is not there or is for another machine
-    NO_DAEMON = "NO_DAEMON"  # no container daemon answers, or it died in mid-task
+    NO_DAEMON = "NO_DAEMON"  # no container daemon answers
+    DAEMON_LOST = "DAEMON_LOST"  # it died in mid-task, or stopped answering
     NOT_ALLOWED = "NOT_ALLOWED"  # this operator's settings do not take the task
     UNSUPPORTED = "UNSUPPORTED"  # this node has no executor for the spec's profile
     INTERNAL = "INTERNAL"  # a bug of ours; the detail says where
@@ -44,27 +47,56 @@ COMPILE_WALL_FACTOR = 5
 
 @dataclass(frozen=True, slots=True)
 class ExecutionTask:
-    """Task `task_index` of the job `spec`."""
+    """Task `task_index` of the job `spec`. `input` is the CID of the directory that it sees of a partitioned input, or
+    of what an input that is a piece stands for."""
 
     spec: JobSpec
     task_index: int = 0
+    input: str | None = None
+
+    @property
+    def visible(self) -> JobSpec:
+        """The spec with the task's own input in place of the job's."""
+        return _make_visible(self.spec, self.input)
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerTask:
-    """Task `task_index` of the container job `spec`."""
+    """Task `task_index` of the container job `spec`; `input` as in `ExecutionTask`. Of it at most `max_input_bytes` are
+    written out for the container."""
 
     spec: ContainerSpec
     task_index: int = 0
+    input: str | None = None
+    max_input_bytes: int = 4 * GIB
+
+    @property
+    def visible(self) -> ContainerSpec:
+        """The spec with the task's own input in place of the job's."""
+        return _make_visible(self.spec, self.input)
+
+
+_SpecT = TypeVar("_SpecT", JobSpec, ContainerSpec)
+
+
+def _make_visible(spec: _SpecT, own: str | None) -> _SpecT:
+    if spec.partition.pattern is None and own is None:
+        return spec
+    if own is None:
+        raise DataError("a task of a partitioned job was not told which files are its own")
+    return replace(spec, input=own, partition=Partition())
 
 
 AnyTask = ExecutionTask | ContainerTask
 TaskT_contra = TypeVar("TaskT_contra", contravariant=True)
 
 
-def make_task(spec: AnySpec, task_index: int) -> AnyTask:
-    """The task of a spec of whatever profile."""
-    return ContainerTask(spec, task_index) if isinstance(spec, ContainerSpec) else ExecutionTask(spec, task_index)
+def make_task(spec: AnySpec, task_index: int, own: str | None, max_input_bytes: int) -> AnyTask:
+    """The task of a spec of whatever profile; `own` is the directory that it sees of a partitioned input, of which the
+    order grants so many bytes."""
+    if isinstance(spec, ContainerSpec):
+        return ContainerTask(spec, task_index, own, max_input_bytes)
+    return ExecutionTask(spec, task_index, own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from quorate.protocol.errors import DataError
+from quorate.terminal import make_printable
 
+SHOWN_LETTERS = 100  # of a name in a message
 MAGIC, VERSION = b"\0asm", b"\1\0\0\0"
 KINDS = ("function", "table", "memory", "global", "tag")
 VALUE_TYPES = {
@@ -19,7 +21,8 @@ VALUE_TYPES = {
 }  # fmt: skip
 FUNCTION_TYPE = 0x60
 TYPE, IMPORT, FUNCTION, TABLE, MEMORY, EXPORT = 1, 2, 3, 4, 5, 7
-MAX_ITEMS = 1_000_000
+MAX_SECTIONS = 10_000
+MAX_READ = 400_000  # items of all lists together: a second or two, whatever the module
 
 Item = TypeVar("Item")
 Signature = tuple[list[str], list[str]]
@@ -67,11 +70,28 @@ class Binary:
     stopped: str = ""
 
 
+@dataclass(slots=True)
+class Allowance:
+    """Items that may still be read."""
+
+    left: int = MAX_READ
+
+    def spend(self, count: int) -> None:
+        """DataError where that is too much."""
+        if count > self.left:
+            raise DataError(f"it lists more than {MAX_READ} items, or says so")
+        self.left -= count
+
+
 class Reader:
     """A position in bytes; DataError beyond their end."""
 
-    def __init__(self, data: memoryview) -> None:
-        self._data, self.at = data, 0
+    def __init__(self, data: memoryview, allowance: Allowance | None = None) -> None:
+        self._data, self.at, self._allowance = data, 0, allowance or Allowance()
+
+    def section(self) -> Reader:
+        """What follows, with its length before it; on the same allowance."""
+        return Reader(self.take(self.number()), self._allowance)
 
     @property
     def is_at_end(self) -> bool:
@@ -107,10 +127,13 @@ class Reader:
 
     def items(self, read: Callable[[], Item]) -> list[Item]:
         """A counted list."""
+        return [read() for _ in range(self.count())]
+
+    def count(self) -> int:
+        """How many items follow; DataError if that is more than anybody should read."""
         count = self.number()
-        if count > MAX_ITEMS:
-            raise DataError(f"it lists {count} items")
-        return [read() for _ in range(count)]
+        self._allowance.spend(count)
+        return count
 
     def value_type(self) -> str:
         """A value type; those of later proposals are not told apart."""
@@ -141,11 +164,14 @@ def read_binary(wasm: bytes) -> Binary:
         raise DataError("this is not a WebAssembly module")
     if wasm[4:8] != VERSION:
         raise DataError("this is a WebAssembly component, or of another version: build a core module for wasip1")
-    found, reader = Binary(), Reader(memoryview(wasm)[8:])
+    found, reader, count = Binary(), Reader(memoryview(wasm)[8:]), 0
     try:
         while not reader.is_at_end:
+            count += 1
+            if count > MAX_SECTIONS:
+                raise DataError(f"it has more than {MAX_SECTIONS} sections")
             section = reader.byte()
-            _read_section(found, section, Reader(reader.take(reader.number())))
+            _read_section(found, section, reader.section())
     except DataError as error:
         found.stopped = str(error)
     return found
@@ -168,7 +194,7 @@ def _read_section(found: Binary, section: int, reader: Reader) -> None:
 
 def _read_types(found: Binary, reader: Reader) -> None:
     """Function types; at the first of another form (of a later proposal) the rest is left unknown."""
-    for _ in range(reader.number()):
+    for _ in range(reader.count()):
         if reader.byte() != FUNCTION_TYPE:
             return
         found.types.append((reader.items(reader.value_type), reader.items(reader.value_type)))
@@ -197,13 +223,15 @@ def _read_import(found: Binary, reader: Reader) -> Import:
         reader.byte()
         reader.number()
     else:
-        raise DataError(f"import {module}.{name} is of the unknown kind {code}")
+        raise DataError(
+            f"import {make_printable(f'{module}.{name}', most=SHOWN_LETTERS)} is of the unknown kind {code}"
+        )
     return Import(module, name, KINDS[code], detail)
 
 
 def _read_export(found: Binary, reader: Reader) -> Export:
     name, code, index = reader.name(), reader.byte(), reader.number()
     if code >= len(KINDS):
-        raise DataError(f"export {name} is of the unknown kind {code}")
+        raise DataError(f"export {make_printable(name, most=SHOWN_LETTERS)} is of the unknown kind {code}")
     is_known = code == 0 and index < len(found.functions)
     return Export(name, KINDS[code], _signature(found, found.functions[index]) if is_known else None)

@@ -12,6 +12,7 @@ import os
 import platform
 import secrets
 import stat
+import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -23,6 +24,8 @@ import wasmtime
 
 from quorate.protocol.errors import ConfigurationError
 from quorate.protocol.spec import GIB, WASM_PROFILE, Limits
+from quorate_node.executor.binary import Limit
+from quorate_node.executor.shape import find_excess, read_shape
 from quorate_node.executor.wasm import ProgramRefused, check_module, compile_module
 
 MAC_BYTES = 32
@@ -33,26 +36,30 @@ MAX_DISK_BYTES = 2 * GIB
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A module ready to run, or why the profile refuses it. `size` is the module's, in bytes."""
+    """A module ready to run, or why the profile refuses it. `size` is the module's, in bytes; `tables` it makes."""
 
     module: wasmtime.Module | None
     size: int
     refusal: str = ""
+    tables: tuple[Limit, ...] = ()
 
 
 def load_secret(path: Path) -> bytes:
     """The node's cache secret at `path`, made at first use and readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        secret = path.read_bytes()
-        if len(secret) != SECRET_BYTES:
-            raise ConfigurationError(f"{path} does not hold {SECRET_BYTES} bytes; delete it and the cache") from None
-        return secret
-    with os.fdopen(handle, "wb") as file:
-        secret = secrets.token_bytes(SECRET_BYTES)
-        file.write(secret)
+    if not path.exists():
+        # Whole or not at all, and the first one's where several programs begin at once.
+        handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(secrets.token_bytes(SECRET_BYTES))
+            with suppress(FileExistsError):
+                os.link(fresh, path)
+        finally:
+            os.unlink(fresh)  # noqa: PTH108  (a string)
+    secret = path.read_bytes()
+    if len(secret) != SECRET_BYTES:
+        raise ConfigurationError(f"{path} does not hold {SECRET_BYTES} bytes; delete it and the cache")
     return secret
 
 
@@ -117,6 +124,8 @@ class ModuleCache:
         self._programs.move_to_end(key)
         if program.size > max_bytes:
             return Program(None, program.size, f"the module is longer than module_bytes = {max_bytes}")
+        if (reason := find_excess(program.tables, limits.table_elements)) is not None:
+            return Program(None, program.size, f"the module needs more than its limits to start: {reason}")
         return program
 
     def path_of(self, wasm: bytes) -> Path:
@@ -124,6 +133,9 @@ class ModuleCache:
         return self._directory / f"{hashlib.sha256(wasm).hexdigest()}-{self._engine_key}.cwasm"
 
     def _load(self, engine: wasmtime.Engine, wasm: bytes, compile_seconds: float) -> Program:
+        shape = read_shape(wasm)
+        if shape.excess:
+            return Program(None, len(wasm), shape.excess)
         path = self.path_of(wasm)
         module = self._read_artifact(engine, path)
         if module is None:
@@ -134,7 +146,9 @@ class ModuleCache:
                 return Program(None, len(wasm), str(error))
             self.compiled += 1
             self._write_artifact(path, bytes(module.serialize()))
-        return Program(module, len(wasm))
+        if shape.fault:  # what cannot be counted here is not run, whatever the engine makes of it
+            return Program(None, len(wasm), f"the module is malformed: {shape.fault}")
+        return Program(module, len(wasm), tables=tuple(shape.tables))
 
     def _mac(self, path: Path, artifact: bytes) -> bytes:
         return hmac.digest(self._secret, path.name.encode() + b"\0" + artifact, "sha256")

@@ -9,7 +9,9 @@ from quorate.storage import unixfs
 from quorate.storage.base import Additions, BlobStore, BlockNotFound
 from quorate.storage.base import Entry as StoredEntry
 from quorate.storage.cid import RAW, Cid
-from quorate_node.executor.wasi.tree import MAX_NAME_BYTES, Directory, File, Node, OverLimit, Usage
+from quorate.storage.listing import is_plain_name
+from quorate.terminal import make_printable
+from quorate_node.executor.wasi.tree import Directory, File, Node, OverLimit, Usage
 
 MAX_OUTPUT_DEPTH = 64  # directories below /outputs: well within what the store takes, which must never decide
 
@@ -79,12 +81,7 @@ def _directory(store: BlobStore, cid: Cid, usage: Usage) -> Directory:
 
 def _guest_name(entry: StoredEntry) -> bytes | None:
     """The entry's name, or None where a program could not say it: such entries, and links, are not shown."""
-    try:
-        name = entry.name.encode()
-    except UnicodeEncodeError:
-        return None
-    is_plain = name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name
-    return name if is_plain and len(name) <= MAX_NAME_BYTES and entry.kind != "symlink" else None
+    return entry.name.encode() if is_plain_name(entry.name) and entry.kind != "symlink" else None
 
 
 def _node(store: BlobStore, entry: StoredEntry, usage: Usage) -> Node:
@@ -114,7 +111,7 @@ def collect_outputs(root: Directory, usage: Usage) -> dict[str, bytes | None]:
                 )
             total += node.size
             if total > usage.max_bytes:
-                raise OverLimit(f"/outputs exceeds output_bytes = {usage.max_bytes}")
+                raise OverLimit(f"/outputs exceeds output_bytes = {usage.max_bytes - usage.given_bytes}")
             if isinstance(node, Directory):
                 if not node.entries:
                     found[path.decode()] = None
@@ -122,7 +119,9 @@ def collect_outputs(root: Directory, usage: Usage) -> dict[str, bytes | None]:
             elif isinstance(node, File):
                 found[path.decode()] = bytes(node.data)
             else:
-                raise OverLimit(f"/outputs/{path.decode()} is a link; outputs are files and directories only")
+                raise OverLimit(
+                    f"/outputs/{make_printable(path.decode())} is a link; outputs are files and directories only"
+                )
     return found
 
 

@@ -6,33 +6,34 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
 import docker
 import docker.errors
 import docker.types
-import requests
 
 from quorate.protocol.container import ContainerLimits
 from quorate_node.executor.base import FailureReason, LocalFailure
+from quorate_node.executor.docker_cgroup import MemoryEnd, MemoryWatch, watching
+from quorate_node.executor.docker_client import DAEMON_ERRORS, DockerClient, answering_within
+from quorate_node.executor.docker_clock import Allowance
 from quorate_node.executor.docker_folders import NOBODY, TaskFolders
 
 LABEL = "quorate.scratch"
 ONE_PROCESSOR = 10**9
-OOM_GRACE_S = 0.5  # a child that ran out of memory must not pass for a result
-STUCK_S = 15.0  # after a kill; then the daemon is given up
+STUCK_S = 5.0  # after a kill; then the daemon is given up
+LAST_S = 3.0  # what one that was given up may take for what is still asked of it
 JUDGED_BYTES = 4096  # of standard error that are looked at, however few the spec wants kept
 INIT_COMPLAINT = b"[FATAL tini ("
 KILLED = {137: "SIGKILL", 143: "SIGTERM"}  # as by a daemon or a host that shuts down
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-DAEMON_ERRORS = (requests.exceptions.RequestException, docker.errors.DockerException, OSError)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is run, and where. `owner` marks the container as this node's."""
+    """What is run, and where. `owner` marks the container as this node's; its cgroup is made below that of `watch`."""
 
     image: str
     command: tuple[str, ...]
@@ -42,6 +43,12 @@ class Plan:
     limits: ContainerLimits
     owner: str
     runtime: str | None = None
+    watch: MemoryWatch | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """For its processes, and what lies in folders in memory."""
+        return self.limits.memory_bytes + self.limits.output_bytes + self.limits.tmp_bytes
 
 
 @dataclass(slots=True)
@@ -59,64 +66,91 @@ class Ended:
 class Guard:
     """Kills a container when its time is up or when told to; gives the daemon up where that does not help."""
 
-    api: docker.APIClient
+    api: DockerClient
     name: str
     seconds: float
-    cancelled: threading.Event
+    allowance: Allowance
+    watch: MemoryWatch
     streams: list[Any] = field(default_factory=list)
     reason: str = ""
+    is_given_up: bool = False
     _over: threading.Event = field(default_factory=threading.Event)
 
-    def watch(self) -> None:
+    def watch_over(self) -> None:
         """Until `finish`; in a thread of its own."""
-        deadline = time.monotonic() + self.seconds
+        deadline, cancelled = time.monotonic() + self.seconds, self.allowance.cancelled
         while not self._over.wait(0.02):
-            if self.cancelled.is_set() or time.monotonic() >= deadline:
-                self.reason = self.reason or ("cancelled" if self.cancelled.is_set() else "timeout")
+            if cancelled.is_set() or time.monotonic() >= deadline:
+                self.reason = self.reason or ("cancelled" if cancelled.is_set() else "timeout")
             if self.reason:
-                with contextlib.suppress(*DAEMON_ERRORS):
-                    self.api.kill(self.name)
+                self._kill()
                 break
         if not self._over.wait(STUCK_S):
+            self.is_given_up = True
             for stream in self.streams:
                 with contextlib.suppress(*DAEMON_ERRORS):
                     stream.close()
+
+    def _kill(self) -> None:
+        """Without the daemon where that is possible: it may hang."""
+        if self.watch.folder is not None:
+            self.watch.kill()
+        else:
+            with contextlib.suppress(*DAEMON_ERRORS), answering_within(self.api, LAST_S):
+                self.api.kill(self.name)
 
     def finish(self) -> None:
         """It has ended."""
         self._over.set()
 
 
-def run_container(
-    api: docker.APIClient, plan: Plan, seconds: float, cancelled: threading.Event
+def run_container(api: DockerClient, plan: Plan, allowance: Allowance, left: set[str]) -> Ended | LocalFailure:
+    """Run a container for as long as its limits say and the allowance lasts. It is gone afterwards, or among those that
+    are `left`, because the daemon does not answer; no error of a daemon is raised."""
+    try:
+        with watching(plan.owner, plan.memory_bytes, str(api.info().get("CgroupDriver"))) as watch:
+            return _attempt(api, replace(plan, watch=watch), watch, allowance, left)
+    except DAEMON_ERRORS as error:
+        return LocalFailure(FailureReason.DAEMON_LOST, f"the container daemon failed in mid-task: {error}")
+
+
+def _attempt(
+    api: DockerClient, plan: Plan, watch: MemoryWatch, allowance: Allowance, left: set[str]
 ) -> Ended | LocalFailure:
-    """Run a container for at most `seconds`. It is gone afterwards, and no error of a daemon is raised."""
     name = f"quorate-{uuid4().hex}"
     try:
         api.create_container_from_config(_configure(api, plan), name)
-        return _run(api, name, plan, seconds, cancelled)
+        seconds = min(plan.limits.seconds, allowance.left())
+        return _run(api, plan, Guard(api, name, seconds, allowance, watch))
+    except docker.errors.ImageNotFound as error:
+        return LocalFailure(FailureReason.DAEMON_LOST, f"the daemon has the image no more: {error.explanation}")
     except docker.errors.APIError as error:
         is_daemons = error.is_server_error() and "No such file" not in str(error) and "OCI runtime" not in str(error)
-        reason = FailureReason.NO_DAEMON if is_daemons else None
+        reason = FailureReason.DAEMON_LOST if is_daemons else None
         return LocalFailure(reason or FailureReason.CANNOT_START, f"the container did not start: {error.explanation}")
-    except DAEMON_ERRORS as error:
-        return LocalFailure(FailureReason.NO_DAEMON, f"the container daemon failed in mid-task: {error}")
     finally:
-        remove_container(api, name)
+        if not remove_container(api, name):
+            left.add(name)
 
 
-def remove_container(api: docker.APIClient, name: str) -> None:
-    """Remove a container with whatever it left, if it is there and the daemon is."""
-    with contextlib.suppress(*DAEMON_ERRORS):
+def remove_container(api: docker.APIClient, name: str) -> bool:
+    """Remove a container with whatever it left, if the daemon is there. Whether it is gone."""
+    try:
         api.remove_container(name, v=True, force=True)
+    except docker.errors.NotFound:
+        return True
+    except DAEMON_ERRORS:
+        return False
+    return True
 
 
 def _configure(api: docker.APIClient, plan: Plan) -> Any:
     limits, env = plan.limits, dict(plan.env) | dict.fromkeys(SINGLE_THREADED, "1")
-    in_memory = limits.memory_bytes + limits.output_bytes + limits.tmp_bytes
+    memory = plan.memory_bytes + (plan.watch.margin_bytes if plan.watch else 0)
+    cgroup = f"/{plan.watch.name}" if plan.watch and plan.watch.name else None
     host = api.create_host_config(
         network_mode="none", read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"],
-        pids_limit=limits.pids, mem_limit=in_memory, memswap_limit=in_memory, nano_cpus=ONE_PROCESSOR,
+        pids_limit=limits.pids, mem_limit=memory, memswap_limit=memory, nano_cpus=ONE_PROCESSOR,
         tmpfs={"/tmp": f"rw,noexec,nosuid,nodev,size={max(limits.tmp_bytes, 4096)},nr_inodes=65536,mode=1777"},
         ulimits=[
             docker.types.Ulimit(name="nofile", soft=limits.open_files, hard=limits.open_files),
@@ -127,7 +161,7 @@ def _configure(api: docker.APIClient, plan: Plan) -> Any:
             docker.types.Mount("/inputs", str(plan.folders.inputs), type="bind", read_only=True),
             docker.types.Mount("/outputs", str(plan.folders.outputs), type="bind"),
         ],
-        runtime=plan.runtime,
+        runtime=plan.runtime, cgroup_parent=cgroup,
     )  # fmt: skip
     return api.create_container_config(
         plan.image, list(plan.command[1:]), entrypoint=[plan.command[0]], hostname="quorate", environment=env,
@@ -136,32 +170,37 @@ def _configure(api: docker.APIClient, plan: Plan) -> Any:
     )  # fmt: skip
 
 
-def _run(
-    api: docker.APIClient, name: str, plan: Plan, seconds: float, cancelled: threading.Event
-) -> Ended | LocalFailure:
+def _run(api: DockerClient, plan: Plan, guard: Guard) -> Ended | LocalFailure:
     """Both streams are open before the start, so nothing is missed, and a daemon that dies breaks them."""
-    guard = Guard(api, name, seconds, cancelled)
-    events = api.events(filters={"container": [name], "event": ["die", "oom"]}, decode=True)
-    stream = api.attach(name, stdout=True, stderr=True, stream=True, demux=True)
-    guard.streams += [events, stream]
+    events = api.events(filters={"container": [guard.name], "event": ["die"]}, decode=True)
+    guard.streams.append(events)
     try:
-        api.start(name)
+        stream = api.attach(guard.name, stdout=True, stderr=True, stream=True, demux=True)
+        guard.streams.append(stream)
+        api.start(guard.name)
         began = time.monotonic()
-        watching = threading.Thread(target=guard.watch, daemon=True)
+        watching = threading.Thread(target=guard.watch_over, daemon=True)
         watching.start()
         try:
             stdout, stderr = _collect(stream, plan.limits, guard)
-            code, was_oom = _wait(events)
+            code = _wait(events)
         finally:
             guard.finish()
             watching.join()
+            if guard.is_given_up:
+                api.timeout = LAST_S
         spent = time.monotonic() - began
     finally:
-        for each in (stream, events):
+        for each in guard.streams:
             with contextlib.suppress(*DAEMON_ERRORS):
                 each.close()
-    was_oom = was_oom or bool(api.inspect_container(name)["State"].get("OOMKilled"))
-    return _judge(Ended(code, stdout, stderr, spent, guard.reason == "stdout"), guard.reason, was_oom, plan)
+    is_out = api.inspect_container(guard.name)["State"].get("OOMKilled")
+    memory = MemoryEnd.EXHAUSTED if is_out else guard.watch.judge()
+    # The kernel refuses a process too many; a runtime between them, as gVisor, dies of that.
+    if plan.runtime not in (None, "runc") and (guard.watch.find_most_tasks() or 0) >= plan.limits.pids:
+        text = f"under {plan.runtime} it reached pids = {plan.limits.pids}, the processes of {plan.runtime} included"
+        return LocalFailure(FailureReason.PROCESS_LIMIT, text)
+    return _judge(Ended(code, stdout, stderr, spent, guard.reason == "stdout"), guard.reason, memory, plan)
 
 
 def _collect(stream: Iterator[Any], limits: ContainerLimits, guard: Guard) -> tuple[bytes, bytes]:
@@ -178,38 +217,28 @@ def _collect(stream: Iterator[Any], limits: ContainerLimits, guard: Guard) -> tu
     return bytes(stdout), bytes(stderr)
 
 
-def _wait(events: Any) -> tuple[int, bool]:
-    """Exit code, and whether memory ran out. The daemon may tell the second after the first."""
-    code: int | None = None
-    was_oom = False
-    late = threading.Timer(OOM_GRACE_S, events.close)  # ends the iteration
-    try:
-        for event in events:
-            if event.get("Action") == "oom":
-                was_oom = True
-            elif event.get("Action") == "die":
-                code = int(event["Actor"]["Attributes"]["exitCode"])
-                late.start()
-            if code is not None and was_oom:
-                break
-    finally:
-        late.cancel()
-    if code is None:
-        raise docker.errors.DockerException("it stopped telling what happens before the container ended")
-    return code, was_oom
+def _wait(events: Any) -> int:
+    """Exit code. Raises DockerException where the daemon ends first."""
+    for event in events:
+        if event.get("Action") == "die":
+            return int(event["Actor"]["Attributes"]["exitCode"])
+    raise docker.errors.DockerException("it stopped telling what happens before the container ended")
 
 
-def _judge(ended: Ended, reason: str, was_oom: bool, plan: Plan) -> Ended | LocalFailure:
+def _judge(ended: Ended, reason: str, memory: MemoryEnd, plan: Plan) -> Ended | LocalFailure:
     """What of this every honest host sees alike; the rest is no vote."""
     if reason == "cancelled":
         return LocalFailure(FailureReason.TIMEOUT, "the task was given up")
     if reason == "timeout":
         return LocalFailure(FailureReason.TIMEOUT, f"it ran for {ended.seconds:.1f} s, all the time that it may have")
-    if ended.is_over:
-        return ended
-    if was_oom:
+    if memory is MemoryEnd.EXHAUSTED:
         text = f"it needs more than memory_bytes = {plan.limits.memory_bytes}"
         return LocalFailure(FailureReason.MEMORY_LIMIT, text)
+    if memory is MemoryEnd.UNSURE:
+        text = "something on this host ran out of memory meanwhile, and it cannot be told whether this task did"
+        return LocalFailure(FailureReason.HOST_MEMORY, text)
+    if ended.is_over:
+        return ended
     if ended.exit_code in KILLED:
         return LocalFailure(
             FailureReason.WORKER_DIED, f"it was killed ({KILLED[ended.exit_code]}), by itself or from outside"

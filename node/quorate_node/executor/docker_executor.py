@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import platform
 import threading
 from collections.abc import Callable
-
-import docker
-import docker.errors
+from functools import partial
+from typing import TypeVar, cast
 
 from quorate.images.archive import ImageRefused
 from quorate.protocol.container import CONTAINER_FUEL_RATE, DOCKER_PROFILE
@@ -17,58 +18,85 @@ from quorate.protocol.result import EXIT_OVER_LIMIT, TaskResult, TaskStatus
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate_node.executor.base import ContainerTask, DockerSettings, Executed, FailureReason, LocalFailure
-from quorate_node.executor.docker_container import (
-    DAEMON_ERRORS,
-    LABEL,
-    Ended,
-    Plan,
-    remove_container,
-    run_container,
+from quorate_node.executor.docker_cgroup import remove_cgroups
+from quorate_node.executor.docker_client import DAEMON_ERRORS, DockerClient, connect
+from quorate_node.executor.docker_clock import Allowance, TaskOver
+from quorate_node.executor.docker_container import LABEL, Ended, Plan, remove_container, run_container
+from quorate_node.executor.docker_folders import (
+    HostFull,
+    InputRefused,
+    TaskFolders,
+    make_folders,
+    remove_leftovers,
+    store_folder,
 )
-from quorate_node.executor.docker_folders import TaskFolders, make_folders, remove_leftovers, store_folder
 from quorate_node.executor.docker_images import ImageNotAllowed, ImageShelf
 from quorate_node.executor.wasi.tree import OverLimit
 
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-ANSWER_S = 120.0  # what a daemon may take for one answer
+GIVE_UP_S = 40.0  # what a daemon may take, over the time of a task, to show that it does not answer
+CLOSE_S = 15.0
+PREPARE_S = 30.0
 
 
 class DockerExecutor:
     """Runs container tasks. The daemon is asked for when a task needs it, so it may come and go."""
 
-    def __init__(self, settings: DockerSettings, store: BlobStore) -> None:
-        self._settings, self._store = settings, store
+    def __init__(
+        self, settings: DockerSettings, store: BlobStore, make: Callable[..., DockerClient] = DockerClient
+    ) -> None:
+        self._settings, self._store, self._make = settings, store, make
         self._shelf = ImageShelf(store, settings.scratch, settings.registries)
         self._slots = asyncio.Semaphore(settings.workers)
-        self._is_clean = False
-        self._running: set[threading.Event] = set()
+        self._is_host_clear = self._is_clean = False
+        self._running: set[Allowance] = set()
+        self._left: set[str] = set()
         self._lock = threading.Lock()
 
     async def execute(self, task: ContainerTask, *, timeout_s: float) -> Executed | LocalFailure:
-        """Run a task for at most `timeout_s` seconds, and no longer than its fuel stands for. Cancelling kills it."""
+        """Run a task for at most `timeout_s` seconds, and no longer than its fuel stands for. Cancelling kills it.
+
+        As much, or at least PREPARE_S, may go by before, for its image and its input.
+        """
         async with self._slots:
-            cancelled = threading.Event()
-            work = asyncio.ensure_future(asyncio.to_thread(self._guarded, task, timeout_s, cancelled))
-            self._running.add(cancelled)
+            allowance = Allowance.of(max(timeout_s, PREPARE_S))
+            work = run_in_thread(partial(self._guarded, task, allowance, timeout_s))
+            self._running.add(allowance)
             try:
-                return await asyncio.shield(work)
+                done, _ = await asyncio.wait([work], timeout=max(timeout_s, PREPARE_S) + timeout_s + GIVE_UP_S)
             except asyncio.CancelledError:
-                cancelled.set()
-                await asyncio.wait([work])
+                allowance.cancelled.set()
+                await asyncio.wait([work], timeout=GIVE_UP_S)
                 raise
             finally:
-                self._running.discard(cancelled)
+                self._running.discard(allowance)
+            if not done:
+                allowance.cancelled.set()
+                return LocalFailure(FailureReason.DAEMON_LOST, f"the daemon at {self._settings.host} does not answer")
+            return work.result()
+
+    async def start(self) -> None:
+        """Remove what an earlier run of this node left, when it died; its containers once the daemon is there."""
+        await run_in_thread(self._clean_up)
 
     async def close(self) -> None:
-        """Kill what runs, and wait until nothing of it is left."""
-        for cancelled in self._running:
-            cancelled.set()
-        for _ in range(self._settings.workers):
-            await self._slots.acquire()
+        """Kill what runs, and wait until nothing of it is left, or the daemon has had its time."""
+        for allowance in self._running:
+            allowance.cancelled.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                for _ in range(self._settings.workers):
+                    await self._slots.acquire()
 
-    def _guarded(self, task: ContainerTask, timeout_s: float, cancelled: threading.Event) -> Executed | LocalFailure:
+    def _guarded(self, task: ContainerTask, allowance: Allowance, timeout_s: float) -> Executed | LocalFailure:
         try:
-            return self._execute(task, timeout_s, cancelled)
+            return self._execute(task, allowance, timeout_s)
+        except TaskOver as error:
+            return LocalFailure(FailureReason.TIMEOUT, str(error))
+        except InputRefused as error:
+            return LocalFailure(FailureReason.INPUT_REFUSED, str(error))
+        except HostFull as error:
+            return LocalFailure(FailureReason.HOST_DISK, str(error))
         except ImageNotAllowed as error:
             return LocalFailure(FailureReason.NOT_ALLOWED, str(error))
         except ImageRefused as error:
@@ -78,25 +106,31 @@ class DockerExecutor:
         except (ContentUnavailable, DataError, Busy) as error:
             return LocalFailure(FailureReason.DATA_UNAVAILABLE, str(error))
         except DAEMON_ERRORS as error:
-            return LocalFailure(FailureReason.NO_DAEMON, f"the container daemon at {self._settings.host}: {error}")
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return LocalFailure(FailureReason.HOST_DISK, f"this host has no room for the task: {error}")
+            return LocalFailure(FailureReason.DAEMON_LOST, f"the container daemon at {self._settings.host}: {error}")
 
-    def _execute(self, task: ContainerTask, timeout_s: float, cancelled: threading.Event) -> Executed | LocalFailure:
-        settings, spec, limits = self._settings, task.spec, task.spec.limits
-        api = connect(settings.host)
+    def _execute(self, task: ContainerTask, allowance: Allowance, timeout_s: float) -> Executed | LocalFailure:
+        settings, spec = self._settings, task.visible
+        try:
+            api = connect(settings.host, make=self._make)
+        except DAEMON_ERRORS as error:
+            text = f"no Docker daemon that can be used answers at {settings.host}: {error}"
+            return LocalFailure(FailureReason.NO_DAEMON, text)
         try:
             self._clean(api)
-            name, config = self._shelf.get(api, spec.image, limits.image_bytes)
-            if config.architecture != (here := MACHINES.get(platform.machine(), platform.machine())):
-                text = f"the image is for {config.architecture[:40]!r}, and this host is {here}"
-                return LocalFailure(FailureReason.CANNOT_START, text)
-            command = config.compute_command(spec.entrypoint, spec.args)
-            with make_folders(settings.scratch, self._store, spec) as folders:
-                plan = Plan(
-                    name, command, dict(config.env) | dict(spec.env), config.working_dir, folders, limits,
-                    str(settings.scratch), settings.runtime,
-                )  # fmt: skip
-                outcome = run_container(api, plan, min(timeout_s, limits.seconds), cancelled)
-                return outcome if isinstance(outcome, LocalFailure) else self._finish(task, outcome, folders)
+            with self._shelf.using(api, spec.image, spec.limits.image_bytes, allowance) as (name, config):
+                if config.architecture != (here := MACHINES.get(platform.machine(), platform.machine())):
+                    text = f"the image is for {config.architecture[:40]!r}, and this host is {here}"
+                    return LocalFailure(FailureReason.CANNOT_START, text)
+                most = task.max_input_bytes
+                with make_folders(settings.scratch, self._store, spec, most, allowance) as folders:
+                    plan = Plan(
+                        name, config.compute_command(spec.entrypoint, spec.args), dict(config.env) | dict(spec.env),
+                        config.working_dir, folders, spec.limits, str(settings.scratch), settings.runtime,
+                    )  # fmt: skip
+                    outcome = run_container(api, plan, allowance.renew(timeout_s), self._left)
+                    return outcome if isinstance(outcome, LocalFailure) else self._finish(task, outcome, folders)
         finally:
             api.close()
 
@@ -108,14 +142,32 @@ class DockerExecutor:
         finally:
             api.close()
 
-    def _clean(self, api: docker.APIClient) -> None:
-        """Once: remove what an earlier run of this node left, when it died."""
+    def _clean_up(self) -> None:
+        self._clear_host()
+        with contextlib.suppress(*DAEMON_ERRORS):
+            api = connect(self._settings.host, make=self._make)
+            with contextlib.closing(api):
+                self._clean(api)
+
+    def _clear_host(self) -> None:
+        """Once: what this node left here itself."""
+        with self._lock:
+            if not self._is_host_clear:
+                remove_cgroups(str(self._settings.scratch))
+                remove_leftovers(self._settings.scratch)
+                self._is_host_clear = True
+
+    def _clean(self, api: DockerClient) -> None:
+        """Once: remove what an earlier run of this node left. Later: what a daemon that did not answer kept."""
+        self._clear_host()
         with self._lock:
             if not self._is_clean:
                 for each in api.containers(all=True, filters={"label": f"{LABEL}={self._settings.scratch}"}):
                     remove_container(api, each["Id"])
-                remove_leftovers(self._settings.scratch)
                 self._is_clean = True
+        for name in tuple(self._left):
+            if remove_container(api, name):
+                self._left.discard(name)
 
     def _finish(self, task: ContainerTask, ended: Ended, folders: TaskFolders) -> Executed:
         status = TaskStatus.OK if ended.exit_code == 0 else TaskStatus.FAILED
@@ -144,13 +196,30 @@ class DockerExecutor:
         return Executed(result, fuel, ended.seconds, ended.stderr, detail)
 
 
-def connect(
-    host: str, answer_s: float = ANSWER_S, make: Callable[..., docker.APIClient] = docker.APIClient
-) -> docker.APIClient:
-    """A client of the daemon there. Raises errors of DAEMON_ERRORS; a daemon without seccomp is none that we use."""
-    api = make(base_url=host, version="auto", timeout=answer_s)
-    options = api.info().get("SecurityOptions") or []
-    if not any("name=seccomp" in option for option in options):
-        api.close()
-        raise docker.errors.DockerException("it runs containers without seccomp, which is not safe: enable it")
-    return api
+ResultT = TypeVar("ResultT")
+
+
+def run_in_thread(work: Callable[[], ResultT]) -> asyncio.Future[ResultT]:
+    """In a thread that no end of the process waits for: a daemon that hangs must not keep a node from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[ResultT] = loop.create_future()
+
+    def tell(result: ResultT | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(ResultT, result))
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = work()
+        except BaseException as error:  # it is the waiting task's
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, result, failure)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

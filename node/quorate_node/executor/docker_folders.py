@@ -17,15 +17,21 @@ from pathlib import Path
 from uuid import uuid4
 
 from quorate.protocol.container import ContainerLimits, ContainerSpec
-from quorate.protocol.errors import ConfigurationError
+from quorate.protocol.errors import ConfigurationError, DataError, RecoverableError
 from quorate.storage.base import Additions, BlobStore
 from quorate.storage.cid import Cid
+from quorate.storage.exporting import MAX_ENTRIES, export
+from quorate.storage.extent import Extent, measure
+from quorate.terminal import make_printable
 from quorate_node.executor.content import MAX_OUTPUT_DEPTH, is_directory, store_outputs
+from quorate_node.executor.docker_clock import Allowance
 from quorate_node.executor.wasi.tree import MAX_PATH_BYTES, OverLimit
 
 NOBODY = 65534
 EPOCH_NS = 1_577_836_800 * 10**9  # every time of an input: the start of 2020, as WASM programs see it
 PAGE_BYTES = 4096
+LEAST_NAME_BYTES = 32
+SPARE_BYTES = 256 << 20  # left on the disk for everybody else
 _NOSUID, _NODEV, _NOEXEC, _DETACH = 2, 4, 8, 2
 
 
@@ -37,14 +43,27 @@ class TaskFolders:
     outputs: Path
 
 
+class HostFull(RecoverableError):
+    """This host has no room for a task."""
+
+
+class InputRefused(DataError):
+    """The input is more, when it is written out, than its order says."""
+
+
 @contextmanager
-def make_folders(scratch: Path, store: BlobStore, spec: ContainerSpec) -> Iterator[TaskFolders]:
-    """The folders of one task, gone afterwards. Raises ConfigurationError, and DataError of the input."""
+def make_folders(
+    scratch: Path, store: BlobStore, spec: ContainerSpec, max_input_bytes: int, allowance: Allowance
+) -> Iterator[TaskFolders]:
+    """The folders of one task, gone afterwards.
+
+    Raises ConfigurationError, TaskOver, InputRefused and any other DataError of the input, HostFull.
+    """
     home = scratch / uuid4().hex
     folders = TaskFolders(home / "inputs", home / "outputs")
     home.mkdir(mode=0o700)
     try:
-        _fill_inputs(store, spec, folders.inputs)
+        _fill_inputs(store, spec, folders.inputs, max_input_bytes, allowance)
         folders.outputs.mkdir(mode=0)  # where a daemon does not see the mount, a container could not write either
         _mount(folders.outputs, spec.limits)
         yield folders
@@ -60,20 +79,39 @@ def remove_leftovers(scratch: Path) -> None:
         _remove(home)
 
 
-def _fill_inputs(store: BlobStore, spec: ContainerSpec, folder: Path) -> None:
+def _fill_inputs(store: BlobStore, spec: ContainerSpec, folder: Path, max_bytes: int, allowance: Allowance) -> None:
     if spec.input is None:
         folder.mkdir()
     else:
         cid = Cid.parse(spec.input)
-        if is_directory(store, cid):
-            store.export(cid, folder)
-        else:
+        check_extent(measure(store, cid), max_bytes, shutil.disk_usage(folder.parent).free)
+        if not (is_folder := is_directory(store, cid)):
             folder.mkdir()
-            store.export(cid, folder / spec.input_name)
+        place = folder if is_folder else folder / spec.input_name
+
+        def keep_time(_: int) -> None:
+            allowance.left()
+
+        export(store.get, cid, place, max_bytes, keep_time)
     for parent, _, names in os.walk(folder, topdown=False):
         for path in (*(Path(parent, name) for name in names), Path(parent)):
+            allowance.left()
             path.chmod(0o755 if path.is_dir() else 0o644)
             os.utime(path, ns=(EPOCH_NS, EPOCH_NS))
+
+
+def check_extent(extent: Extent, max_bytes: int, free_bytes: int) -> None:
+    """Raise InputRefused for an input that must not be written out, HostFull for one that cannot be here.
+
+    Every name takes at least LEAST_NAME_BYTES of a block, so that no honest order grants too little.
+    """
+    bytes_ = extent.bytes + LEAST_NAME_BYTES * extent.entries
+    if bytes_ > max_bytes or extent.entries > MAX_ENTRIES:
+        text = f"{extent.bytes} bytes in {extent.entries} files and folders, and its order grants {max_bytes}"
+        raise InputRefused(f"the input, written out, has {text}")
+    needed = extent.bytes + PAGE_BYTES * extent.entries  # a small file takes up a page of the disk, or its inode
+    if needed + SPARE_BYTES > free_bytes:
+        raise HostFull(f"the input takes up {needed} bytes, and {free_bytes} are free for it: make room")
 
 
 def _mount(folder: Path, limits: ContainerLimits) -> None:
@@ -132,7 +170,9 @@ def _list_outputs(root: Path, limits: ContainerLimits) -> list[tuple[str, bytes 
 
 def _check_output(name: bytes, mode: int, depth: int) -> None:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise OverLimit(f"/outputs/{name.decode(errors='replace')} is a link, a device, a pipe or a socket")
+        raise OverLimit(
+            f"/outputs/{make_printable(name.decode(errors='replace'))} is a link, a device, a pipe or a socket"
+        )
     if len(name) > MAX_PATH_BYTES or depth >= MAX_OUTPUT_DEPTH:
         raise OverLimit(f"a path in /outputs is longer than {MAX_PATH_BYTES} bytes or deeper than {MAX_OUTPUT_DEPTH}")
     try:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import shutil
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,12 +20,18 @@ import docker.errors
 
 from quorate.images.archive import ImageConfig, ImageRefused, make_config, verify_archive
 from quorate.protocol.container import Image
+from quorate.protocol.errors import ContentUnavailable
 from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
 from quorate_node.executor.content import StoredFile
+from quorate_node.executor.docker_client import DAEMON_ERRORS, DockerClient, answering_within
+from quorate_node.executor.docker_clock import Allowance, open_paced, write_paced
+from quorate_node.executor.docker_folders import SPARE_BYTES, HostFull
 
 REPOSITORY = "quorate.invalid"
 KEPT_IMAGES = 8
+TURN_S = 0.5  # how often a task that waits looks whether it is still wanted
+Found = tuple[str, ImageConfig]
 LOADED = re.compile(r"Loaded image ID: (sha256:[0-9a-f]{64})")
 
 
@@ -29,77 +39,159 @@ class ImageNotAllowed(ImageRefused):
     """An image of a registry that this operator does not pull from."""
 
 
+@dataclass(slots=True)
+class _State:
+    """What is with the daemon. `used` counts tasks, `loading` images on their way; both keep an image from going."""
+
+    known: dict[Image, Found] = field(default_factory=dict)
+    used: Counter[str] = field(default_factory=Counter)
+    turns: dict[Image, threading.Lock] = field(default_factory=dict)
+    loading: int = 0
+    is_pruning: bool = False
+
+
 class ImageShelf:
     """The images of one daemon. `registries` are those that may be pulled from; at most KEPT_IMAGES stay.
 
     They have tags of this node's own (by its folder `scratch`), so that nodes which share a daemon keep one another's.
+    Whoever waits for an image waits for that image alone; none goes while it is used, or while any is on its way.
     """
 
     def __init__(self, store: BlobStore, scratch: Path, registries: tuple[str, ...] = ()) -> None:
         self._store, self._scratch, self._registries = store, scratch, registries
         self._repository = f"{REPOSITORY}/{hashlib.sha256(bytes(scratch)).hexdigest()[:16]}"
-        self._known: dict[Image, tuple[str, ImageConfig]] = {}
-        self._lock = threading.Lock()
+        self._state = _State()
+        self._change = threading.Condition()
 
-    def get(self, api: docker.APIClient, image: Image, max_bytes: int) -> tuple[str, ImageConfig]:
-        """The daemon's name of an image and what it says of itself.
+    @contextmanager
+    def using(self, api: DockerClient, image: Image, max_bytes: int, allowance: Allowance) -> Iterator[Found]:
+        """The daemon's name of an image and what it says of itself; it stays while it is used.
 
-        Raises ImageRefused, errors of the store, and those of the daemon.
+        Raises ImageRefused, TaskOver, errors of the store, and those of the daemon.
         """
-        with self._lock:
-            found = self._known.get(image)
-            if found is None or not _is_there(api, found[0]):
-                found = self._pull(api, image) if image.reference else self._load(api, image, max_bytes)
-                self._known[image] = found
-                self._prune(api, found[0])
-            return found
+        found = self._take(api, image, max_bytes, allowance)
+        try:
+            yield found
+        finally:
+            with self._change:
+                self._state.used[found[0]] -= 1
 
-    def _load(self, api: docker.APIClient, image: Image, max_bytes: int) -> tuple[str, ImageConfig]:
+    def _take(self, api: DockerClient, image: Image, max_bytes: int, allowance: Allowance) -> Found:
+        with self._change:
+            turn = self._state.turns.setdefault(image, threading.Lock())
+        while not turn.acquire(timeout=min(TURN_S, allowance.left())):
+            pass
+        try:
+            if (known := self._take_known(api, image)) is not None:
+                return known
+            with self._loading(allowance):
+                name, config = self._bring(api, image, max_bytes, allowance)
+                api.tag(name, self._repository, name.removeprefix("sha256:"), force=True)
+                with self._change:
+                    self._state.known[image] = name, config
+                    self._state.used[name] += 1
+        finally:
+            turn.release()
+        with contextlib.suppress(*DAEMON_ERRORS):  # another time
+            self._prune(api)
+        return name, config
+
+    def _take_known(self, api: DockerClient, image: Image) -> Found | None:
+        with self._change:
+            if (found := self._state.known.get(image)) is None:
+                return None
+            self._state.used[found[0]] += 1
+        if _is_there(api, found[0]):
+            return found
+        with self._change:  # somebody else removed it
+            self._state.used[found[0]] -= 1
+        return None
+
+    @contextmanager
+    def _loading(self, allowance: Allowance) -> Iterator[None]:
+        with self._change:
+            while self._state.is_pruning:
+                self._change.wait(min(TURN_S, allowance.left()))
+            self._state.loading += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._state.loading -= 1
+
+    def _bring(self, api: DockerClient, image: Image, max_bytes: int, allowance: Allowance) -> Found:
+        if image.reference:
+            return self._pull(api, image.reference, max_bytes, allowance)
+        return self._load(api, image, max_bytes, allowance)
+
+    def _load(self, api: DockerClient, image: Image, max_bytes: int, allowance: Allowance) -> Found:
         cid = Cid.parse(str(image.archive))
         if (size := StoredFile(self._store, cid).size()) > max_bytes:
             raise ImageRefused(f"the image's archive has {size} bytes, over image_bytes = {max_bytes}")
+        if 2 * size + SPARE_BYTES > (free := shutil.disk_usage(self._scratch).free):  # the daemon unpacks it beside
+            raise HostFull(f"the image's archive has {size} bytes, and {free} are free for it: make room")
         home = self._scratch / uuid4().hex
         home.mkdir(mode=0o700)
         path = home / "image.tar"
         try:
-            self._store.export(cid, path, max_bytes=max_bytes)
-            with path.open("rb") as file:
+            write_paced(self._store.stream(cid), path, allowance)
+            with open_paced(path, allowance) as file:
                 config = verify_archive(file, size, image.id, max_bytes)
                 file.seek(0)
-                name = _find_loaded(api.load_image(file, quiet=True))
+                try:
+                    with answering_within(api, allowance.left()):
+                        name = _find_loaded(api.load_image(file, quiet=True))
+                except DAEMON_ERRORS:
+                    allowance.left()  # it is not the daemon that fails, if the time is up
+                    raise
+            allowance.left()
             _check_loaded(api.inspect_image(name), config)
             return name, config
         finally:
             path.unlink(missing_ok=True)
             home.rmdir()
 
-    def _pull(self, api: docker.APIClient, image: Image) -> tuple[str, ImageConfig]:
-        reference = str(image.reference)
+    def _pull(self, api: DockerClient, reference: str, max_bytes: int, allowance: Allowance) -> Found:
         registry = reference.split("/", 1)[0]
         if registry not in self._registries:
             raise ImageNotAllowed(f"this node does not pull from {registry!r}: see docker_registries in its config")
         try:
-            api.pull(reference)
+            api.pull_within(reference, max_bytes, allowance)
             info = api.inspect_image(reference)
         except docker.errors.APIError as error:
-            raise docker.errors.DockerException(f"{reference} cannot be pulled: {error.explanation}") from error
+            raise ContentUnavailable(f"{reference} cannot be pulled: {error.explanation}") from error
+        if (size := int(info.get("Size") or 0)) > max_bytes:
+            with contextlib.suppress(docker.errors.APIError):  # in use by somebody else
+                api.remove_image(reference)
+            raise ImageRefused(f"the image has {size} bytes, over image_bytes = {max_bytes}")
         layers = tuple(info["RootFS"].get("Layers") or ())
         return info["Id"], make_config(info["Id"], info["Architecture"], layers, info.get("Config") or {})
 
     def forget(self, api: docker.APIClient) -> None:
         """Leave none of this node's images with the daemon, but those in use."""
-        with self._lock:
-            self._known.clear()
-            self._remove_others(api, ())
+        self._prune(api, 0)
 
-    def _prune(self, api: docker.APIClient, newest: str) -> None:
-        """Forget the oldest of those that were loaded for jobs; those in use stay."""
-        api.tag(newest, self._repository, newest.removeprefix("sha256:"), force=True)
-        kept = [name for name, _ in list(self._known.values())[-KEPT_IMAGES:]]
-        self._remove_others(api, kept)
-        self._known = {image: found for image, found in self._known.items() if found[0] in kept}
+    def _prune(self, api: docker.APIClient, most: int = KEPT_IMAGES) -> None:
+        """Forget the oldest of those that were loaded for jobs, unless some image is on its way: then that one's task
+        does it."""
+        with self._change:
+            state = self._state
+            if state.loading or state.is_pruning:
+                return
+            idle = [image for image, found in state.known.items() if not state.used[found[0]]]
+            for image in idle[: max(0, len(state.known) - most)]:
+                del state.known[image]
+            state.turns = {image: turn for image, turn in state.turns.items() if turn.locked() or image in state.known}
+            kept = {found[0] for found in state.known.values()}
+            state.is_pruning = True
+        try:
+            self._remove_others(api, kept)
+        finally:
+            with self._change:
+                state.is_pruning = False
+                self._change.notify_all()
 
-    def _remove_others(self, api: docker.APIClient, kept: Sequence[str]) -> None:
+    def _remove_others(self, api: docker.APIClient, kept: Set[str]) -> None:
         for tag in [tag for each in api.images(self._repository) for tag in each["RepoTags"] or ()]:
             is_ours = tag.rpartition(":")[0] == self._repository
             if is_ours and f"sha256:{tag.rpartition(':')[2]}" not in kept:

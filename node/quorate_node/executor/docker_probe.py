@@ -13,12 +13,13 @@ from typing import Any
 
 from quorate.images.build import ImageRecipe, build_image
 from quorate.protocol.container import DOCKER_PROFILE, ContainerSpec, Image
-from quorate.protocol.errors import QuorateError
+from quorate.protocol.errors import ConfigurationError, QuorateError
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
 from quorate_node.executor.base import ContainerTask, DockerSettings, LocalFailure
-from quorate_node.executor.docker_container import DAEMON_ERRORS
-from quorate_node.executor.docker_executor import DockerExecutor, connect
+from quorate_node.executor.docker_cgroup import describe_watch
+from quorate_node.executor.docker_client import DAEMON_ERRORS, connect
+from quorate_node.executor.docker_executor import DockerExecutor
 
 SAID = b"probe\n"
 PROBE_S, ANSWER_S = 60.0, 10.0
@@ -55,12 +56,17 @@ def try_docker(settings: DockerSettings) -> dict[str, Any]:
     try:
         api = connect(settings.host, ANSWER_S)
         with contextlib.closing(api):
-            version, runtimes = api.version()["Version"], sorted(api.info().get("Runtimes") or {})
+            version, info = api.version()["Version"], api.info()
     except DAEMON_ERRORS as error:
         return found | {"why": f"no Docker daemon that can be used answers at {settings.host} ({error})"}
+    runtimes = sorted(info.get("Runtimes") or {})
     found |= {"version": version, "runtimes": runtimes, "gvisor": "runsc" in runtimes, "runtime": settings.runtime}
     if settings.runtime is not None and settings.runtime not in runtimes:
         return found | {"why": f"the daemon has no runtime {settings.runtime}, which docker_runtime asks for"}
+    try:
+        found["memory"] = describe_watch(str(info.get("CgroupDriver")))
+    except ConfigurationError as error:
+        return found | {"why": str(error)}
     if platform.machine() not in CODE:
         return found | {"ok": True, "warning": "not tried, for want of a program for this machine"}
     why = _run_probe(settings)

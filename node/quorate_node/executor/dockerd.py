@@ -21,9 +21,15 @@ from pathlib import Path
 
 from quorate.protocol.errors import ConfigurationError, QuorateError
 
+NAME = "quorate-docker-"
+USAGE = (
+    "Usage: python -m quorate_node.executor.dockerd FOLDER: run a Docker daemon of one's own over FOLDER, print its "
+    "address and its process id, and end it when standard input ends. Needs root."
+)
 START_S = 30.0
 STOP_S = 10.0
 RUNSC_ARGUMENTS = ("--network=none", "--platform=ptrace")
+CGROUPS = Path("/sys/fs/cgroup")
 SEARCHED = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/sbin"))
 
 
@@ -44,7 +50,7 @@ def _command(data: Path, run: Path) -> list[str]:
         str(shutil.which("dockerd", path=SEARCHED)), f"--config-file={run}/config.json", f"--data-root={data}",
         f"--exec-root={run}/exec", f"--pidfile={run}/pid", f"--host=unix://{run}/sock", "--bridge=none",
         f"--cgroup-parent=/{run.name}", "--iptables=false", "--ip6tables=false", "--shutdown-timeout=1",
-        "--log-level=warn",
+        "--log-level=warn", "--exec-opt=native.cgroupdriver=cgroupfs",
     ]  # fmt: skip
 
 
@@ -65,7 +71,8 @@ def serve(data: Path) -> None:
     """Run a daemon until standard input ends. Raises ConfigurationError where that is not possible."""
     if (reason := why_not()) is not None:
         raise ConfigurationError(reason)
-    run = Path(tempfile.mkdtemp(prefix="quorate-docker-", dir="/run"))  # addresses of sockets must be short
+    _remove_cgroups([each for each in CGROUPS.glob(f"*/{NAME}*/") if not Path("/run", each.name).exists()], 0.0)
+    run = Path(tempfile.mkdtemp(prefix=NAME, dir="/run"))  # addresses of sockets must be short
     daemon = None
     try:
         with (run / "log").open("wb") as log:
@@ -88,15 +95,19 @@ def serve(data: Path) -> None:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
-        _kill_rest(run)
+        _kill_rest(run, data)
         _unmount(run, data)
         shutil.rmtree(run, ignore_errors=True)
 
 
-def _kill_rest(run: Path) -> None:
-    """What a daemon that was killed left: containers, by the cgroup that is ours alone, and what looked after them."""
-    left = {int(pid) for file in Path("/sys/fs/cgroup").glob(f"**/{run.name}/**/cgroup.procs")
-            for pid in file.read_text().split()}  # fmt: skip
+def _kill_rest(run: Path, data: Path) -> None:
+    """What a daemon that was killed left: containers, by cgroups of their names, and what looked after them."""
+    names = {run.name, *(path.name for path in (data / "containers").glob("*"))}
+    folders = [Path(place) for place, _, _ in os.walk(CGROUPS) if Path(place).name in names]
+    left: set[int] = set()
+    for place in (Path(place) for folder in folders for place, _, _ in os.walk(folder)):
+        with contextlib.suppress(OSError):
+            left |= {int(pid) for pid in (place / "cgroup.procs").read_text().split()}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if int(process.name) != os.getpid() and f"{run}/".encode() in (process / "cmdline").read_bytes():
@@ -104,6 +115,19 @@ def _kill_rest(run: Path) -> None:
     for pid in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    _remove_cgroups(folders)
+
+
+def _remove_cgroups(folders: list[Path], patience_s: float = STOP_S) -> None:
+    """Those that are empty by now, or soon."""
+    deadline, left = time.monotonic() + patience_s, folders
+    while left:
+        for folder in left:
+            for each, _, _ in os.walk(folder, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(each).rmdir()
+        left = [folder for folder in left if folder.is_dir() and time.monotonic() < deadline]
+        time.sleep(0.01 if left else 0)
 
 
 def _unmount(*folders: Path) -> None:
@@ -118,8 +142,14 @@ def main() -> int:
     """Entry point."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us closes our input
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    words = sys.argv[1:]
+    if words in (["-h"], ["--help"]):
+        print(USAGE)
+        return 0
     try:
-        serve(Path(sys.argv[1]).absolute())
+        if len(words) != 1 or words[0].startswith("-"):
+            raise ConfigurationError(f"give one folder, for the daemon's images and containers. {USAGE}")
+        serve(Path(words[0]).absolute())
     except QuorateError as error:
         print(f"dockerd: {error}", file=sys.stderr)
         return error.exit_code

@@ -61,6 +61,7 @@ class FolderWorld:
         usage = Usage(MAX_COPY_BYTES, MAX_COPY_FILES)
         copies = {place: _copy(folder.source, usage) for place, folder in self._by_name()}
         preopens = [Preopen(folder.guest, copies[place]) for place, folder in enumerate(self.folders)]
+        usage.given_bytes, usage.given_files = usage.bytes, usage.files
         usage.max_bytes = usage.bytes + spec.limits.output_bytes
         usage.max_files = usage.files + spec.limits.output_files
         usage.max_path = spec.limits.path_bytes
@@ -135,31 +136,39 @@ def _describe(root: Directory) -> Iterator[tuple[str, str | None]]:
                 yield path.decode(), hashlib.sha256(node.data).hexdigest()
 
 
-def write_back(store: BlobStore, root: Cid, folder: Path) -> int:
-    """Write a stored folder over one of this machine; the number of files. Raises ConfigurationError.
+def check_out(folder: Path) -> None:
+    """ConfigurationError unless outputs can be written here: into a new folder, or one that is empty."""
+    try:
+        if not folder.exists() and not folder.is_symlink():
+            place = next(parent for parent in folder.absolute().parents if parent.exists())
+            if not (place.is_dir() and os.access(place, os.W_OK)):
+                raise ConfigurationError(f"{folder} cannot be made: {place} is no folder that can be written to")
+        elif not folder.is_dir():
+            raise ConfigurationError(f"{folder} is no folder, and --out writes one: give it another name")
+        elif any(folder.iterdir()):
+            raise ConfigurationError(
+                f"{folder} is not empty, and outputs are not mixed with what was there: give a new folder to --out"
+            )
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {folder}: {error.strerror}; give another folder to --out") from error
 
-    No link that is already there is followed, and what is not in the store stays.
+
+def write_back(store: BlobStore, root: Cid, folder: Path) -> int:
+    """Write a stored folder over an empty one of this machine; the number of files. Raises ConfigurationError.
+
+    Whatever has come to stand there meanwhile is neither followed nor changed.
     """
     count = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, entry in store.walk(root):
             target = folder / path
-            _check_no_link(folder, path)
             if entry.kind == "directory":
-                target.mkdir(parents=True, exist_ok=True)
+                target.mkdir()
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(store.read(entry.cid))
+            with target.open("xb") as file:
+                file.write(store.read(entry.cid))
             count += 1
     except OSError as error:
         raise ConfigurationError(f"cannot write {error.filename or folder}: {error.strerror}") from error
     return count
-
-
-def _check_no_link(folder: Path, path: str) -> None:
-    """ConfigurationError if writing to `path` below the folder would follow a link."""
-    for part in path.split("/"):
-        folder /= part
-        if folder.is_symlink():
-            raise ConfigurationError(f"{folder} is a link, which is not written through: give another folder to --out")

@@ -10,10 +10,15 @@ import wasmtime
 from quorate.protocol.errors import DataError
 from quorate.protocol.spec import MIB, Limits
 from quorate.storage.memory import MemoryStore
-from quorate_node.executor.binary import Binary, Import, Limit, Signature, read_binary
+from quorate.terminal import make_printable
+from quorate_node.executor.binary import SHOWN_LETTERS, Binary, Export, Import, Limit, Signature, read_binary
+from quorate_node.executor.shape import Shape, find_excess, read_shape
 from quorate_node.executor.wasm import NO_START, build_engine, describe_refusal, judge_import
 
 PAGE_BYTES = 65_536
+MAX_SHOWN = 1_000  # imports, and as many exports
+MAX_REASONS = 20
+MAX_NAME = 1_000  # letters of a name, or of a type
 
 
 def inspect_module(wasm: bytes) -> dict[str, Any]:
@@ -24,18 +29,24 @@ def inspect_module(wasm: bytes) -> dict[str, Any]:
         binary = read_binary(wasm)
     except DataError as error:
         return facts | {"runs": False, "refused": [str(error)], "imports": [], "exports": [], "memory": None}
-    refused = list(_find_refusals(wasm, binary))
+    refused = _find_refusals(wasm, binary, read_shape(wasm))
     return facts | {
         "runs": not refused,
-        "refused": refused,
+        "refused": _cut(refused),
         "warnings": list(_find_warnings(binary)),
-        "imports": [_show_import(item) for item in binary.imports],
+        "imports": [_show_import(item) for item in binary.imports[:MAX_SHOWN]],
         "exports": [
-            {"name": item.name, "kind": item.kind} | ({"type": _show(item.signature)} if item.signature else {})
-            for item in binary.exports
+            {"name": item.name[:MAX_NAME], "kind": item.kind}
+            | ({"type": _show(item.signature)} if item.signature else {})
+            for item in binary.exports[:MAX_SHOWN]
         ],
         "memory": _show_memory(binary.memories[0]) if binary.memories else None,
     }
+
+
+def _cut(reasons: list[str]) -> list[str]:
+    more = len(reasons) - MAX_REASONS
+    return [*reasons[:MAX_REASONS], f"and {more} reasons more"] if more > 0 else reasons
 
 
 def _problem(item: Import) -> str | None:
@@ -43,10 +54,14 @@ def _problem(item: Import) -> str | None:
     return judge_import(item.module, item.name, types)
 
 
-def _find_refusals(wasm: bytes, binary: Binary) -> Iterator[str]:
-    limits = Limits()
-    if binary.stopped:
-        yield f"the module is malformed: {binary.stopped}"
+def _find_refusals(wasm: bytes, binary: Binary, shape: Shape) -> list[str]:
+    if shape.excess:  # the rest was not read to its end, so nothing is said of it
+        return [shape.excess]
+    malformed = [f"the module is malformed: {shape.fault}"] if shape.fault else []
+    return [*malformed, *_find_faults(wasm, binary), *_find_needs(wasm, binary)]
+
+
+def _find_faults(wasm: bytes, binary: Binary) -> Iterator[str]:
     try:
         wasmtime.Module.validate(build_engine(), wasm)
     except wasmtime.WasmtimeError as error:
@@ -55,20 +70,32 @@ def _find_refusals(wasm: bytes, binary: Binary) -> Iterator[str]:
         if problem := _problem(item):
             yield f"import {problem} is not offered"
     starts = [item for item in binary.exports if item.name == "_start"]
-    if not starts or starts[0].kind != "function" or starts[0].signature not in (None, ([], [])):
+    if (not starts and not binary.stopped) or (starts and not _is_start(starts[0])):
         yield NO_START
+
+
+def _find_needs(wasm: bytes, binary: Binary) -> Iterator[str]:
+    limits = Limits()
     if len(wasm) > limits.module_bytes:
         yield f"it has {len(wasm)} bytes, over the default limit module_bytes = {limits.module_bytes}"
     for memory in binary.memories:
         if memory.minimum * PAGE_BYTES > limits.memory_bytes:
             size = memory.minimum * PAGE_BYTES
             yield f"it starts with {size} bytes of memory, over the default limit memory_bytes = {limits.memory_bytes}"
-    for table in binary.tables:
-        if table.minimum > limits.table_elements:
-            yield f"a table starts with {table.minimum} elements, over table_elements = {limits.table_elements}"
+    if reason := find_excess(binary.tables, limits.table_elements):
+        yield reason
+
+
+def _is_start(item: Export) -> bool:
+    return item.kind == "function" and item.signature in (None, ([], []))
 
 
 def _find_warnings(binary: Binary) -> Iterator[str]:
+    if binary.stopped:
+        yield f"it was not read to its end, so this may not be all: {binary.stopped}"
+    for name, count in (("imports", len(binary.imports)), ("exports", len(binary.exports))):
+        if count > MAX_SHOWN:
+            yield f"of {count} {name} the first {MAX_SHOWN} are shown"
     if binary.imports and not any((item.name, item.kind) == ("memory", "memory") for item in binary.exports):
         yield "it exports no memory named 'memory': its first call of a WASI function would trap"
     most = Limits().memory_bytes
@@ -79,11 +106,11 @@ def _find_warnings(binary: Binary) -> Iterator[str]:
 
 def _show(signature: Signature) -> str:
     parameters, results = (", ".join(types) for types in signature)
-    return f"({parameters}) -> ({results})"
+    return f"({parameters}) -> ({results})"[:MAX_NAME]
 
 
 def _show_import(item: Import) -> dict[str, Any]:
-    shown: dict[str, Any] = {"module": item.module, "name": item.name, "kind": item.kind}
+    shown: dict[str, Any] = {"module": item.module[:MAX_NAME], "name": item.name[:MAX_NAME], "kind": item.kind}
     if isinstance(item.detail, tuple):
         shown["type"] = _show(item.detail)
     return shown | {"offered": _problem(item) is None}
@@ -101,8 +128,13 @@ def _show_memory(memory: Limit) -> dict[str, Any]:
 def summarize(found: dict[str, Any]) -> dict[str, Any]:
     """The same with one line for each import and export, for a person to read."""
     imports = [
-        f"{item['module']}.{item['name']}  {item.get('type', item['kind'])}" + ("" if item["offered"] else "  REFUSED")
+        f"{_name(item['module'])}.{_name(item['name'])}  {item.get('type', item['kind'])}"
+        + ("" if item["offered"] else "  REFUSED")
         for item in found["imports"]
     ]
-    exports = [f"{item['name']}  {item.get('type', item['kind'])}" for item in found["exports"]]
+    exports = [f"{_name(item['name'])}  {item.get('type', item['kind'])}" for item in found["exports"]]
     return found | {"imports": imports, "exports": exports}
+
+
+def _name(text: str) -> str:
+    return make_printable(text, most=SHOWN_LETTERS)

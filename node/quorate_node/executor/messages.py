@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from quorate.protocol.errors import DataError, ValidationError
@@ -45,15 +47,22 @@ def unpack(body: bytes) -> dict[str, Any]:
     return message
 
 
-def encode_task(task: ExecutionTask, timeout_s: float) -> dict[str, Any]:
-    """A request."""
-    return {"spec": task.spec.to_bytes().decode(), "task_index": task.task_index, "timeout_s": timeout_s}
+def encode_tasks(tasks: Sequence[ExecutionTask], timeout_s: float) -> dict[str, Any]:
+    """A request for tasks of one spec, to be run one after the other; the answer is a frame for each."""
+    named = [[task.task_index, task.input] for task in tasks]
+    return {"spec": tasks[0].spec.to_bytes().decode(), "tasks": named, "timeout_s": timeout_s}
 
 
-def decode_task(message: dict[str, Any]) -> tuple[ExecutionTask, float]:
-    """Inverse of `encode_task`."""
-    spec = JobSpec.from_bytes(message["spec"].encode())
-    return ExecutionTask(spec, message["task_index"]), float(message["timeout_s"])
+@lru_cache(maxsize=16)
+def _read_spec(text: str) -> JobSpec:
+    """A job over many files asks with one spec many times."""
+    return JobSpec.from_bytes(text.encode())
+
+
+def decode_tasks(message: dict[str, Any]) -> tuple[list[ExecutionTask], float]:
+    """Inverse of `encode_tasks`."""
+    spec = _read_spec(message["spec"])
+    return [ExecutionTask(spec, *named) for named in message["tasks"]], float(message["timeout_s"])
 
 
 def encode_outcome(outcome: Executed | LocalFailure) -> dict[str, Any]:

@@ -1,24 +1,23 @@
 """The pool of worker processes: the node's executor of the WASM profile.
 
-Workers are started afresh (never forked from this threaded process), kept, and given one task at a time. One that
-dies or hangs takes down its own task and is replaced.
+Workers are started afresh (never forked from this threaded process), kept, and given a task at a time, or several of
+one job where these take so little that asking for each would take as long. One that dies or hangs takes down its own
+task and is replaced.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import resource
-import signal
-import sys
+from collections import OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from quorate.protocol.errors import Busy, ConfigurationError, DataError
-from quorate.protocol.spec import CEILINGS, GIB
 from quorate_node.executor.base import (
     COMPILE_WALL_FACTOR,
     Executed,
@@ -28,106 +27,64 @@ from quorate_node.executor.base import (
     WorkerCrashed,
 )
 from quorate_node.executor.cache import load_secret
-from quorate_node.executor.messages import LENGTH_BYTES, decode_outcome, encode_task, frame_length, pack, unpack
+from quorate_node.executor.messages import decode_outcome, encode_tasks
+from quorate_node.executor.worker_process import MAX_COMPILE_SECONDS, Worker, WorkerConfig, judge_death
 
-START_SECONDS = 60.0
 GRACE_SECONDS = 10.0  # past the time-out, for storing outputs; then the worker is killed
-CLOSE_SECONDS = 2.0
-MAX_COMPILE_SECONDS = float(CEILINGS["compile_seconds"][1])
-# Of the environment only this reaches a worker: a node's passwords have no business there.
-PASSED_VARIABLES = ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TMPDIR")
+BATCH_SECONDS = 0.1  # what tasks that are asked for together should take
+MAX_BATCH = 32
+MAX_PACES = 64
+_Outcome = Executed | LocalFailure
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerConfig:
-    """What a worker is told.
+@dataclass(slots=True, eq=False)
+class _Request:
+    """A task that somebody waits for. One that was together with others when their worker died goes on alone."""
 
-    `compile_s` seconds of processor time a compilation may take whatever a spec says, `address_space` bytes a worker
-    may map.
-    """
+    task: ExecutionTask
+    timeout_s: float
+    outcome: asyncio.Future[_Outcome]
+    is_alone: bool = False
 
-    store_dir: Path
-    cache_dir: Path
-    secret: bytes
-    compile_s: float = MAX_COMPILE_SECONDS
-    address_space: int = 16 * GIB
+    def settle(self, outcome: _Outcome | BaseException) -> None:
+        """Tell who waits, if somebody still does."""
+        if self.outcome.done():
+            return
+        if isinstance(outcome, BaseException):
+            self.outcome.set_exception(outcome)
+        else:
+            self.outcome.set_result(outcome)
 
-    def to_message(self) -> dict[str, Any]:
-        """The first frame."""
-        return {
-            "store_dir": str(self.store_dir),
-            "cache_dir": str(self.cache_dir),
-            "secret": self.secret.hex(),
-            "compile_s": self.compile_s,
-            "address_space": self.address_space,
-        }
+    def may_follow(self, first: _Request) -> bool:
+        """Whether both may be asked for together."""
+        is_like = self.task.spec is first.task.spec and self.timeout_s == first.timeout_s
+        return is_like and not self.is_alone and not first.is_alone
 
 
-class Worker:
-    """One worker process and the pipes to it."""
+class Paces:
+    """What a task of each job takes, as far as some have run here; of the jobs used last."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._process, self._in, self._out = process, process.stdin, process.stdout
-        self.is_fit = True  # until it dies, hangs or says something odd
+    def __init__(self) -> None:
+        self._seconds: OrderedDict[bytes, float] = OrderedDict()
 
-    @classmethod
-    async def start(cls, config: WorkerConfig) -> Worker:
-        """Start and wait until it is ready; WorkerCrashed if it never is."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "quorate_node.executor.worker",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            env={name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ} | {"LC_ALL": "C.UTF-8"},
-            start_new_session=True,
-        )  # fmt: skip
-        worker = cls(process)
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                if "ready" not in await worker.ask(config.to_message()):
-                    raise DataError("it did not say that it is ready")
-        except BaseException as error:
-            code = await worker.kill()
-            if isinstance(error, OSError | EOFError | DataError | TimeoutError):
-                raise WorkerCrashed(
-                    f"a worker could not be started (exit {code}: {error}); its reason is on standard error"
-                ) from error
-            raise
-        return worker
+    def note(self, job: bytes, outcomes: Sequence[Executed | LocalFailure]) -> None:
+        """Some more tasks of the job have run."""
+        seconds = [outcome.seconds for outcome in outcomes if isinstance(outcome, Executed)]
+        if not seconds:
+            return
+        mean = sum(seconds) / len(seconds)
+        self._seconds[job] = min(mean, (self._seconds.get(job, mean) + mean) / 2)  # the first compiled the module
+        self._seconds.move_to_end(job)
+        while len(self._seconds) > MAX_PACES:
+            self._seconds.popitem(last=False)
 
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
-
-    async def ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Send a message and wait for the answer; OSError or EOFError if the worker is gone."""
-        self._in.write(pack(message))
-        await self._in.drain()
-        size = frame_length(await self._out.readexactly(LENGTH_BYTES))
-        return unpack(await self._out.readexactly(size))
-
-    async def kill(self) -> int:
-        """End it at once; its exit status, negative for a signal."""
-        self.is_fit = False
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        return await self._process.wait()
-
-    async def reap(self) -> int:
-        """Exit status of a worker that has closed its pipe."""
-        self.is_fit = False
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                return await self._process.wait()
-        except TimeoutError:
-            return await self.kill()
-
-    async def close(self) -> None:
-        """Let it end by itself, or end it."""
-        if self.is_fit:
-            self._in.close()
-            await self.reap()
+    def count_together(self, job: bytes, waiting: int, workers: int) -> int:
+        """How many of `waiting` tasks a worker should be given at once: no more than its share of them."""
+        seconds = self._seconds.get(job)
+        if seconds is None:
+            return 1
+        few = int(BATCH_SECONDS / max(seconds, BATCH_SECONDS / MAX_BATCH))
+        return max(1, min(few, ceil(waiting / workers)))
 
 
 def find_host_fault() -> str | None:
@@ -161,28 +118,28 @@ class WorkerPool:
         secret = load_secret(cache_dir / "secret") if secret is None else secret
         self._config = WorkerConfig(store_dir, cache_dir, secret, compile_s)
         self._count = count
-        self._slots: asyncio.Queue[asyncio.Task[Worker]] = asyncio.Queue()
-        self._starting: set[asyncio.Task[Worker]] = set()
+        self._requests: deque[_Request] = deque()
+        self._arrived = asyncio.Event()
+        self._paces = Paces()
         self._busy: set[Worker] = set()
-        self._is_started = False
-        self._closed = asyncio.Event()
+        self._serving: list[asyncio.Task[None]] = []
+        self._is_closed = False
         self.restarts = 0
 
     async def start(self) -> None:
         """Start the workers; WorkerCrashed if one cannot be, ConfigurationError where results could differ here."""
         if (fault := find_host_fault()) is not None:
             raise ConfigurationError(fault)
-        self._is_started = True
-        for _ in range(self._count):
-            self._launch()
-        await asyncio.gather(*self._starting)
-
-    async def __aenter__(self) -> Self:
+        starting = [self._launch() for _ in range(self._count)]
+        self._serving = [asyncio.create_task(self._serve(each)) for each in starting]
         try:
-            await self.start()
+            await asyncio.gather(*starting)
         except BaseException:
             await self.close()
             raise
+
+    async def __aenter__(self) -> Self:
+        await self.start()
         return self
 
     async def __aexit__(
@@ -190,78 +147,131 @@ class WorkerPool:
     ) -> None:
         await self.close()
 
-    def _launch(self) -> None:
-        """Begin to start a worker; whoever takes its slot waits for it."""
-        task = asyncio.create_task(Worker.start(self._config))
-        self._starting.add(task)
-        task.add_done_callback(self._started)
-        self._slots.put_nowait(task)
-
-    def _started(self, task: asyncio.Task[Worker]) -> None:
-        self._starting.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever takes the slot sees it; this only marks it as seen
-
     async def execute(self, task: ExecutionTask, *, timeout_s: float) -> Executed | LocalFailure:
         """Run a task on the next free worker.
 
         Raises WorkerCrashed if workers cannot be started any more, Busy once the pool is closing.
         """
-        slot = await self._slots.get()
-        if self._closed.is_set():
-            self._slots.put_nowait(slot)  # for the next who waits
-            raise Busy("the executor is closing; run the task after the node has started again")
-        worker: Worker | None = None
-        try:
-            worker = await asyncio.shield(slot)
-            return await self._run(worker, task, timeout_s)
-        finally:
-            if self._closed.is_set() or (worker is not None and worker.is_fit):
-                self._slots.put_nowait(slot)
-            else:
-                self.restarts += 1
-                self._launch()
+        if self._is_closed:
+            raise _closing()
+        request = _Request(task, timeout_s, asyncio.get_running_loop().create_future())
+        self._requests.append(request)
+        self._arrived.set()
+        return await request.outcome
 
-    async def _run(self, worker: Worker, task: ExecutionTask, timeout_s: float) -> Executed | LocalFailure:
-        compile_s = min(task.spec.limits.compile_seconds, self._config.compile_s)
-        limit = timeout_s + compile_s * COMPILE_WALL_FACTOR + GRACE_SECONDS
+    def _launch(self) -> asyncio.Task[Worker]:
+        return asyncio.create_task(Worker.start(self._config))
+
+    async def _serve(self, starting: asyncio.Task[Worker]) -> None:
+        """Let one worker after the other take what waits, until the pool is closed."""
+        while True:
+            try:
+                worker = await starting
+            except WorkerCrashed as error:
+                for request in await self._take():
+                    request.settle(error)
+            else:
+                while worker.is_fit and (requests := await self._take()):
+                    await self._run(worker, requests)
+                await worker.close()
+            if self._is_closed:
+                return
+            self.restarts += 1
+            starting = self._launch()
+
+    async def _take(self) -> list[_Request]:
+        """The request that has waited longest, with others like it where tasks are small; none once all is closed."""
+        while not self._is_closed:
+            while self._requests and self._requests[0].outcome.done():
+                self._requests.popleft()  # nobody waits for it any more
+            if self._requests:
+                break
+            self._arrived.clear()
+            await self._arrived.wait()
+        else:
+            return []
+        first = self._requests.popleft()
+        taken = [first]
+        most = self._paces.count_together(first.task.spec.digest, len(self._requests) + 1, self._count)
+        while len(taken) < most and self._requests and self._requests[0].may_follow(first):
+            taken.append(self._requests.popleft())
+        return taken
+
+    async def _run(self, worker: Worker, requests: list[_Request]) -> None:
+        asking = asyncio.create_task(self._ask(worker, requests))
+
+        def look(_: object) -> None:
+            if all(request.outcome.cancelled() for request in requests):
+                asking.cancel()  # the worker is in the middle of what nobody wants any more
+
+        for request in requests:
+            request.outcome.add_done_callback(look)
         self._busy.add(worker)
         try:
-            async with asyncio.timeout(limit):
-                outcome = decode_outcome(await worker.ask(encode_task(task, timeout_s)))
-        except (OSError, EOFError) as error:
-            status = await (worker.kill() if isinstance(error, TimeoutError) else worker.reap())
-            if isinstance(error, TimeoutError):
-                return LocalFailure(FailureReason.TIMEOUT, f"the worker did not answer in {limit:.0f} s and was killed")
-            return _judge_death(status, compile_s)
-        except DataError as error:
-            await worker.kill()
-            return LocalFailure(FailureReason.WORKER_DIED, str(error))
-        except BaseException:  # cancelled: the worker is in the middle of a task that nobody wants any more
-            await worker.kill()
-            raise
+            await asyncio.wait([asking])
         finally:
             self._busy.discard(worker)
-        if isinstance(outcome, LocalFailure) and outcome.reason is FailureReason.INTERNAL:
+            if asking.cancel() or asking.cancelled():
+                await worker.kill()
+        if asking.cancelled():
+            return
+        if (error := asking.exception()) is not None:
             await worker.kill()
-        return outcome
+            outcomes: Sequence[_Outcome | BaseException] = [error] * len(requests)
+        else:
+            outcomes = asking.result()
+        for request, outcome in zip(requests, outcomes, strict=False):  # fewer where some wait again
+            request.settle(outcome)
+
+    async def _ask(self, worker: Worker, requests: list[_Request]) -> list[_Outcome]:
+        """Outcomes for the requests; none where they wait again, because the worker died of one of several."""
+        first = requests[0]
+        compile_s = min(first.task.spec.limits.compile_seconds, self._config.compile_s)
+        limit = len(requests) * first.timeout_s + compile_s * COMPILE_WALL_FACTOR + GRACE_SECONDS
+        try:
+            async with asyncio.timeout(limit):
+                message = encode_tasks([request.task for request in requests], first.timeout_s)
+                outcomes = list(map(decode_outcome, await worker.ask_for(len(requests), message)))
+        except (OSError, EOFError, DataError) as error:
+            status = await (worker.reap() if isinstance(error, EOFError) else worker.kill())
+            if len(requests) > 1:
+                self._part(requests)
+                return []
+            return [_judge(error, status, limit, compile_s)]
+        if any(isinstance(each, LocalFailure) and each.reason is FailureReason.INTERNAL for each in outcomes):
+            await worker.kill()
+        self._paces.note(first.task.spec.digest, outcomes)
+        return outcomes
+
+    def _part(self, requests: list[_Request]) -> None:
+        """Let each wait again, to be run by itself: only so is it seen which of them it was."""
+        for request in reversed(requests):
+            request.is_alone = True
+            if self._is_closed:
+                request.settle(_closing())
+            else:
+                self._requests.appendleft(request)
+        self._arrived.set()
 
     async def close(self) -> None:
         """End all workers; tasks that still run fail."""
-        self._closed.set()
+        self._is_closed = True
+        for request in self._requests:
+            request.settle(_closing())
+        self._arrived.set()
         for worker in list(self._busy):
             await worker.kill()
-        slots = [await self._slots.get() for _ in range(self._count if self._is_started else 0)]
-        for slot in slots:
-            with contextlib.suppress(WorkerCrashed):
-                await (await slot).close()
-        for slot in slots[:1]:
-            self._slots.put_nowait(slot)  # wakes whoever still waits
+        await asyncio.gather(*self._serving)
 
 
-def _judge_death(status: int, compile_s: float) -> LocalFailure:
-    if status in (-signal.SIGPROF, -signal.SIGALRM):
-        text = f"compiling the module takes over {compile_s:g} s of processor time (compile_seconds)"
-        return LocalFailure(FailureReason.COMPILE_TIMEOUT, text)
-    cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    return LocalFailure(FailureReason.WORKER_DIED, f"the worker died in mid-task ({cause})")
+def _closing() -> Busy:
+    return Busy("the executor is closing; run the task after the node has started again")
+
+
+def _judge(error: Exception, status: int, limit: float, compile_s: float) -> LocalFailure:
+    """Why a task has no result whose worker did not answer as it should."""
+    if isinstance(error, TimeoutError):
+        return LocalFailure(FailureReason.TIMEOUT, f"the worker did not answer in {limit:.0f} s and was killed")
+    if isinstance(error, DataError):
+        return LocalFailure(FailureReason.WORKER_DIED, str(error))
+    return judge_death(status, compile_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,14 +23,34 @@ from quorate_node.executor.world import JobWorld, Mounted, World
 
 PROGRAM_NAME = b"main.wasm"
 JOB_WORLD = JobWorld()
+# What tasks that run one after the other leave is stored when this much time has passed, or this much waits in memory.
+STORE_SECONDS = 0.25
+STORE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """Who is told of each chunk that a program writes to standard output and error, at once."""
+    """Who is told at once of each chunk that a program writes to stdout and stderr; a chunk lasts for the call only."""
 
     stdout: Callable[[memoryview], object]
     stderr: Callable[[memoryview], object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A task that has run, the bytes of its stdout and stderr, and the files that it leaves until they are kept."""
+
+    task: ExecutionTask
+    digest: bytes
+    ending: Ending
+    streams: tuple[bytes, bytes]
+    mounted: Mounted | None
+    seconds: float
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it holds in memory."""
+        return sum(map(len, self.streams)) + (self.mounted.usage.bytes if self.mounted is not None else 0)
 
 
 class _NotStored(Exception):
@@ -63,27 +83,48 @@ class TaskRunner:
 
     def run(self, task: ExecutionTask, timeout_s: float) -> Executed | LocalFailure:
         """Run a task for at most `timeout_s` seconds, compilation and storing aside."""
-        started = time.perf_counter()
+        [outcome] = self.run_all([task], timeout_s)
+        return outcome
+
+    def run_all(self, tasks: Sequence[ExecutionTask], timeout_s: float) -> list[Executed | LocalFailure]:
+        """Run tasks one after the other, each for at most `timeout_s` seconds; an outcome for each, in order.
+
+        What they leave is stored together: to write to the store's index costs a part of what a small task does.
+        """
+        outcomes: list[Executed | LocalFailure] = []
+        waiting: list[_Ended] = []
+        began = time.perf_counter()
+        for task in tasks:
+            ended = self._try(task, timeout_s)
+            if isinstance(ended, _Ended):
+                waiting.append(ended)
+            is_late = time.perf_counter() - began > STORE_SECONDS
+            if isinstance(ended, LocalFailure) or is_late or sum(each.weight for each in waiting) > STORE_BYTES:
+                outcomes += self._keep(waiting)
+                waiting, began = [], time.perf_counter()
+            if isinstance(ended, LocalFailure):
+                outcomes.append(ended)
+        return [*outcomes, *self._keep(waiting)]
+
+    def _try(self, task: ExecutionTask, timeout_s: float) -> _Ended | LocalFailure:
         try:
-            return self._run(task, timeout_s, started)
+            return self._run(task, timeout_s)
         except (ContentUnavailable, DataError, Busy) as error:
             return LocalFailure(FailureReason.DATA_UNAVAILABLE, str(error))
-        except _NotStored as error:
-            return LocalFailure(FailureReason.HOST_DISK, f"this host cannot keep the result: {error}")
         except MemoryError:
             return LocalFailure(FailureReason.HOST_MEMORY, "this host ran out of memory around the run")
 
-    def _run(self, task: ExecutionTask, timeout_s: float, started: float) -> Executed | LocalFailure:
+    def _run(self, task: ExecutionTask, timeout_s: float) -> _Ended | LocalFailure:
         spec, limits, digest = task.spec, task.spec.limits, task.spec.digest
-        cid = Cid.parse(spec.module)
+        cid, began = Cid.parse(spec.module), time.perf_counter()
         engine = self._runtime.engine_for(limits)
         program = self._cache.get(
             spec.module, lambda: read_bounded(self._store, cid, limits.module_bytes), limits, engine
         )
         if program.module is None:
             ending = Ending(TaskStatus.FAILED, EXIT_REFUSED, 0, program.refusal)
-            return self._finish(task, digest, ending, (b"", b""), None, started)
-        mounted = self._world.mount(spec, self._store)
+            return _Ended(task, digest, ending, (b"", b""), None, time.perf_counter() - began)
+        mounted = self._world.mount(task.visible, self._store)
         host: Host | None = None
 
         def make_host(spend: Callable[[int], None]) -> Host:
@@ -91,40 +132,45 @@ class TaskRunner:
             host = build_host(spec, compute_task_id(digest, task.task_index), mounted, spend, self._echo)
             return host
 
-        outcome = self._runtime.run(program.module, limits, make_host, timeout_s=timeout_s)
+        outcome = self._runtime.run(program.module, limits, make_host, timeout_s=timeout_s, tables=program.tables)
         if isinstance(outcome, LocalFailure):
             return outcome
         assert host is not None
         streams = bytes(host.stdout.data), bytes(host.stderr.data)
-        return self._finish(task, digest, outcome, streams, mounted, started)
+        return _Ended(task, digest, outcome, streams, mounted, time.perf_counter() - began)
 
-    def _finish(
-        self,
-        task: ExecutionTask,
-        digest: bytes,
-        ending: Ending,
-        streams: tuple[bytes, bytes],
-        mounted: Mounted | None,
-        started: float,
-    ) -> Executed:
-        """Store what the task left and describe it; the result itself becomes a block, too.
+    def _keep(self, ended: Sequence[_Ended]) -> Sequence[Executed | LocalFailure]:
+        """Store what tasks left and describe it; the results themselves become blocks, too.
 
         It becomes durable when the caller syncs the store: to wait for the disk would cost more than a small task does.
         """
-        stdout, stderr = streams
-        with _storing(), self._store.adding(is_durable=False) as additions:
-            ending, outputs = self._keep_outputs(ending, mounted, additions)
-            result = TaskResult(
-                spec=compute_raw_cid(digest),
-                task_index=task.task_index,
-                status=ending.status,
-                exit_code=ending.exit_code,
-                stdout_cid=str(additions.add_bytes(stdout)),
-                outputs_cid=outputs or store_outputs(additions, {}),
-            )
-            additions.put_raw(result.to_bytes())  # the node keeps and holds it with all others of its bundle
-            additions.hold((Cid.parse(result.stdout_cid), Cid.parse(result.outputs_cid)))
-        return Executed(result, ending.fuel_used, time.perf_counter() - started, stderr, ending.detail)
+        if not ended:
+            return ()
+        try:
+            with _storing(), self._store.adding(is_durable=False) as additions:
+                return [self._keep_one(each, additions) for each in ended]
+        except _NotStored as error:  # of none of them is it known what is there
+            failure = LocalFailure(FailureReason.HOST_DISK, f"this host cannot keep the result: {error}")
+        except MemoryError:
+            failure = LocalFailure(FailureReason.HOST_MEMORY, "this host ran out of memory around the run")
+        return [failure] * len(ended)
+
+    def _keep_one(self, ended: _Ended, additions: Additions) -> Executed:
+        began = time.perf_counter()
+        ending, outputs = self._keep_outputs(ended.ending, ended.mounted, additions)
+        stdout, stderr = ended.streams
+        result = TaskResult(
+            spec=compute_raw_cid(ended.digest),
+            task_index=ended.task.task_index,
+            status=ending.status,
+            exit_code=ending.exit_code,
+            stdout_cid=str(additions.add_bytes(stdout)),
+            outputs_cid=outputs or store_outputs(additions, {}),
+        )
+        additions.put_raw(result.to_bytes())  # the node keeps and holds it with all others of its bundle
+        additions.hold((Cid.parse(result.stdout_cid), Cid.parse(result.outputs_cid)))
+        seconds = ended.seconds + time.perf_counter() - began
+        return Executed(result, ending.fuel_used, seconds, stderr, ending.detail)
 
     def _keep_outputs(self, ending: Ending, mounted: Mounted | None, additions: Additions) -> tuple[Ending, str | None]:
         """Outputs of a program that ended by itself; over a limit they turn its ending into a failure."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import sys
+import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from quorate.protocol.errors import ConfigurationError, DataError
@@ -20,7 +21,7 @@ from quorate.storage.cid import Cid
 from quorate.storage.memory import MemoryStore
 from quorate_node.executor.base import Executed, ExecutionTask, FailureReason, LocalFailure
 from quorate_node.executor.cache import ModuleCache, load_secret
-from quorate_node.executor.folders import Folder, FolderWorld, write_back
+from quorate_node.executor.folders import Folder, FolderWorld, check_out, write_back
 from quorate_node.executor.runner import JOB_WORLD, Echo, TaskRunner
 from quorate_node.executor.wasm import PULLEY, TICK_SECONDS, Runtime, build_engine
 
@@ -42,7 +43,10 @@ class EngineName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What to run. `source` is what a job would have as its input; `folders` take the place of the job's three."""
+    """What to run. `source` is what a job would have as its input; `folders` take the place of the job's three.
+
+    `abandon` is told the outcome where compiling takes too long, which ends this process: nothing else stops it.
+    """
 
     wasm: bytes
     args: Sequence[str] = ()
@@ -54,6 +58,7 @@ class Trial:
     engine: EngineName = EngineName.CRANELIFT
     timeout_s: float = 600.0
     cache_dir: Path | None = None
+    abandon: Callable[[TrialOutcome], None] = lambda outcome: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,10 @@ def read_module(path: Path) -> bytes:
     """A module's bytes. Raises ConfigurationError, or DataError for one that no job could have."""
     most = CEILINGS["module_bytes"][1]
     try:
-        if (size := path.stat().st_size) > most:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device read without end
+            raise ConfigurationError(f"cannot read {path}: it is no file; give a .wasm module")
+        if (size := status.st_size) > most:
             raise DataError(f"{path} has {size} bytes; no job's module may have more than {most}: strip it")
         return path.read_bytes()
     except OSError as error:
@@ -106,11 +114,14 @@ def run_trial(trial: Trial, echo: Echo | None = None) -> TrialOutcome:
     world = FolderWorld(trial.folders) if trial.folders else JOB_WORLD
     if trial.out is not None and trial.folders and not any(f.guest == b"/outputs" for f in trial.folders):
         raise ConfigurationError("--out writes /outputs back, which is not there: add --dir FOLDER::/outputs")
+    if trial.out is not None:
+        check_out(trial.out)
     store = MemoryStore()
     spec = _describe(trial, store)
     target = PULLEY if trial.engine is EngineName.PULLEY else None
     runtime = Runtime(build_engine(target), target)
-    cache = ModuleCache(runtime.engine, *_open_cache(trial.cache_dir), _limit_compilation, target)
+    limit = partial(_limit_compilation, abandon=trial.abandon)
+    cache = ModuleCache(runtime.engine, *_open_cache(trial.cache_dir), limit, target)
     runner = TaskRunner(store, cache, runtime, world=world, echo=echo)
     began = time.perf_counter()
     engine = runtime.engine_for(spec.limits)
@@ -152,7 +163,7 @@ def _open_cache(directory: Path | None) -> tuple[Path, bytes]:
 
 
 @contextlib.contextmanager
-def _limit_compilation(seconds: float) -> Iterator[None]:
+def _limit_compilation(seconds: float, abandon: Callable[[TrialOutcome], None]) -> Iterator[None]:
     """End the process when compiling takes too long: it is native code that nothing else can stop.
 
     Counted is processor time, of which a machine that is busy with other things gives less in a second.
@@ -163,7 +174,7 @@ def _limit_compilation(seconds: float) -> Iterator[None]:
         while not done.wait(min(1.0, seconds / 4)):
             if time.process_time() > limit:
                 text = f"compiling takes over {seconds:g} s of processor time: raise --limit compile_seconds=N"
-                print(f"error: {text}", file=sys.stderr, flush=True)
+                abandon(TrialOutcome(CODE_TIMEOUT, FailureReason.COMPILE_TIMEOUT.value, text, compile_seconds=seconds))
                 os._exit(CODE_TIMEOUT)
 
     watcher = threading.Thread(target=watch, daemon=True, name="compile-limit")

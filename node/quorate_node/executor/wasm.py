@@ -14,7 +14,10 @@ import wasmtime
 from quorate.protocol.errors import ProgramError
 from quorate.protocol.result import EXIT_OUT_OF_FUEL, EXIT_OVER_LIMIT, EXIT_REFUSED, EXIT_TRAP, TaskStatus
 from quorate.protocol.spec import Limits
+from quorate.terminal import make_printable
 from quorate_node.executor.base import FailureReason, LocalFailure
+from quorate_node.executor.binary import SHOWN_LETTERS, Limit
+from quorate_node.executor.shape import MAX_TABLES, share_elements
 from quorate_node.executor.wasi.abi import MODULE
 from quorate_node.executor.wasi.host import GuestTrap, Host, OutOfFuel, ProgramExit
 from quorate_node.executor.wasi.linking import SIGNATURES, FuelMeter, WasiLinker
@@ -24,7 +27,6 @@ from quorate_node.executor.wasi.tree import OverLimit
 WASM_MAGIC = b"\0asm\x01\0\0\0"
 TICK_SECONDS = 0.02  # how often the epoch advances, so the precision of time-outs
 MAX_ENGINES = 4  # kept at a time, of those for other stacks than the usual one
-MAX_TABLES = 100
 PULLEY = "pulley64"
 DEFAULT_STACK = Limits().stack_bytes
 LETTERS = {"i32": "i", "i64": "I"}  # as in SIGNATURES
@@ -102,7 +104,7 @@ def _import_problem(item: wasmtime.ImportType) -> str | None:
 
 def judge_import(module: str, name: str, types: tuple[Sequence[str], Sequence[str]] | None) -> str | None:
     """Why an import is refused, or None. `types` are a function's parameters and results, None for what is none."""
-    shown = f"{module}.{name}"
+    shown = f"{make_printable(module, most=SHOWN_LETTERS)}.{make_printable(name, most=SHOWN_LETTERS)}"
     if module == "wasi_unstable":
         return f"{shown} (build for {MODULE} instead)"
     if module != MODULE or name not in SIGNATURES:
@@ -114,7 +116,7 @@ def judge_import(module: str, name: str, types: tuple[Sequence[str], Sequence[st
 
 
 def _first_lines(error: Exception) -> str:
-    return " ".join(str(error).split())[:400]
+    return make_printable(" ".join(str(error).split()), most=400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +175,17 @@ class Runtime:
 
     def run(
         self, module: wasmtime.Module, limits: Limits, make_host: Callable[[Callable[[int], None]], Host],
-        *, timeout_s: float,
+        *, timeout_s: float, tables: Sequence[Limit],
     ) -> Ending | LocalFailure:  # fmt: skip
         """Run `_start` of a module of `engine_for(limits)`. `make_host` gets the function that takes fuel for calls.
 
+        `tables` are those that the module makes, which together have at most `table_elements`.
         Errors of the store behind the host's files pass through.
         """
+        elements = share_elements(tables, limits.table_elements) or 0  # who has none is refused before, by the cache
         place = self._place_for(limits.stack_bytes)
         store, wasi = wasmtime.Store(place.engine), place.wasi
-        store.set_limits(limits.memory_bytes, limits.table_elements, 1, MAX_TABLES, 1)
+        store.set_limits(limits.memory_bytes, elements, 1, MAX_TABLES, 1)
         store.set_fuel(limits.fuel)
         store.set_epoch_deadline(max(1, math.ceil(timeout_s / TICK_SECONDS)) + 1)
 
@@ -231,7 +235,9 @@ def _judge_trap(trap: wasmtime.Trap) -> tuple[TaskStatus, int, str] | LocalFailu
     if code is wasmtime.TrapCode.INTERRUPT:
         return LocalFailure(FailureReason.TIMEOUT, "the time-out came before the end and before the fuel ran out")
     if code is wasmtime.TrapCode.STACK_OVERFLOW:
-        return LocalFailure(FailureReason.STACK_OVERFLOW, "the program recursed deeper than this engine's stack")
+        return LocalFailure(
+            FailureReason.STACK_OVERFLOW, "the program recursed deeper than its stack_bytes allow on this engine"
+        )
     return TaskStatus.FAILED, EXIT_TRAP, f"trap: {_first_lines(Exception(trap.message))}"
 
 

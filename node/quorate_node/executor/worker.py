@@ -1,4 +1,4 @@
-"""A worker process: runs tasks one at a time, as the pool asks over standard input and output.
+"""A worker process: runs tasks one after the other, as the pool asks over standard input and output.
 
 It is its own process because Python host callbacks of several threads mix up their exceptions (measured: 867 of
 12,000), and so that a crash of the engine, or the kernel's choice when memory is short, costs one task.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from quorate_node.executor.base import COMPILE_WALL_FACTOR, FailureReason, LocalFailure
-from quorate_node.executor.messages import LENGTH_BYTES, decode_task, encode_outcome, frame_length, pack, unpack
+from quorate_node.executor.messages import LENGTH_BYTES, decode_tasks, encode_outcome, frame_length, pack, unpack
 
 CPU_GRACE_SECONDS = 60  # the kernel ends a worker whose processor time runs this far past its tasks' time-outs
 MAX_OPEN_FILES = 512
@@ -48,9 +48,10 @@ class Channel:
         body = self._in.read(size)
         return unpack(body) if len(body) == size else None
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, *messages: dict[str, Any]) -> None:
         """Answer."""
-        self._out.write(pack(message))
+        for message in messages:
+            self._out.write(pack(message))
         self._out.flush()
 
 
@@ -150,18 +151,18 @@ def serve(channel: Channel) -> None:
     gc.freeze()  # what is there by now stays: no collection during a task need look at it again
     channel.send({"ready": os.getpid()})
     while (message := channel.receive()) is not None:
-        task, timeout_s = decode_task(message)
-        _allow_cpu(timeout_s + 2 * compile_s)
+        tasks, timeout_s = decode_tasks(message)
+        _allow_cpu(len(tasks) * timeout_s + 2 * compile_s)
         ticker.begin()
         try:
-            outcome = runner.run(task, timeout_s)
+            outcomes = runner.run_all(tasks, timeout_s)
         except Exception as error:  # a bug of ours: say so rather than leave the pool guessing, and start afresh
             traceback.print_exc()
             channel.send(encode_outcome(LocalFailure(FailureReason.INTERNAL, f"{type(error).__name__}: {error}")))
             return
         finally:
             ticker.end()
-        channel.send(encode_outcome(outcome))
+        channel.send(*map(encode_outcome, outcomes))
 
 
 def main() -> None:

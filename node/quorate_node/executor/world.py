@@ -42,7 +42,8 @@ class JobWorld:
     def mount(self, spec: JobSpec, store: BlobStore) -> Mounted:
         """The three folders."""
         # They are there before the program and not part of its allowance.
-        usage = Usage(spec.limits.output_bytes, spec.limits.output_files + 2, spec.limits.path_bytes)
+        limits = spec.limits
+        usage = Usage(limits.output_bytes, limits.output_files + 2, limits.path_bytes, given_files=2)
         folders = (
             (b"/inputs", mount_input(store, spec, usage)),
             (OUTPUTS, Directory(usage)),

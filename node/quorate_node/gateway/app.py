@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -29,36 +28,40 @@ from quorate.messages import (
     ExtensionMessage,
     HintsMessage,
     LeavesMessage,
-    Letter,
-    MailAnswer,
+    LogsQuery,
     MailMessage,
     Message,
-    OrderAccepted,
     OrderMessage,
+    StatusAnswer,
+    StatusQuery,
 )
 from quorate.protocol.encoding import compute_job_id
-from quorate.protocol.errors import Busy, DataError, QuorateError, ValidationError
+from quorate.protocol.errors import DataError, QuorateError, RecoverableError, ValidationError
 from quorate.protocol.types import SignatureKind
-from quorate.storage.base import BlobStore, ImportReport
+from quorate.storage.base import BlobStore
 from quorate.storage.cid import Cid
+from quorate.storage.denylist import DenyList
 from quorate.storage.gateway import gateway_routes
+from quorate.storage.traffic import VolumeReached
 from quorate_node.collator import Collator
 from quorate_node.core.intake import OrderRefused
-from quorate_node.core.mailroom import MessageRefused
-from quorate_node.core.state import SignedExtension, State
+from quorate_node.core.state import State
+from quorate_node.desk import NOT_A_COLLATOR, Desk, describe_refusal
+from quorate_node.gateway.bodies import BodyTooLarge, BodyTooSlow, read_body
+from quorate_node.gateway.pushes import Pushes, QuotaReached
 from quorate_node.gateway.status import describe_status
 from quorate_node.hints import Hints
-from quorate_node.mailbox import KINDS, Mailbox
+from quorate_node.inquiry import Inquirer
+from quorate_node.joblog import LogGatherer
+from quorate_node.mailbox import KINDS
+from quorate_node.room import Room, StoreFull
 from quorate_node.roots import OwnRoots
+from quorate_node.traffic import Traffic
 
 MAX_ORDER_BYTES = 16 * 1024
-MAX_IMPORT_BYTES = 8 << 30
-MAX_IMPORTS = 16
-IMPORT_GRACE_S = 10.0
-IMPORT_LEAST_BYTES_S = 32 * 1024  # senders that are slower for longer make room for others
-SPOOL_BYTES = 8 << 20
-CHUNK_BYTES = 1 << 20
-STATUS_BY_CODE = {"NOT_YET": 409, "GONE": 410, "NONCE": 409, "DUPLICATE": 409, "DEPOSIT": 402, "SIGNATURE": 403}
+STATUS_BY_CODE = {
+    "NOT_YET": 409, "GONE": 410, "NONCE": 409, "DUPLICATE": 409, "DEPOSIT": 402, "SIGNATURE": 403, NOT_A_COLLATOR: 404,
+}  # fmt: skip
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -69,17 +72,39 @@ class Services:
 
     store: BlobStore
     get_states: Callable[[], Sequence[State]]
-    mailbox: Mailbox
+    desk: Desk
     get_leaves: Callable[[bytes], tuple[bytes, ...] | None]
     render_metrics: Callable[[], tuple[bytes, str]]
-    count_order: Callable[[str], None]
     is_ready: Callable[[], bool]
-    collator: Collator | None
     hints: Hints
     roots: OwnRoots
+    room: Room
+    traffic: Traffic
+    logs: LogGatherer
+    inquirer: Inquirer
     import_quota_bytes: int
-    imported_bytes: int = 0
-    imports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_IMPORTS))
+    denied: DenyList | None = None
+    is_dry: bool = False
+    describe_p2p: Callable[[], dict[str, Any] | None] = lambda: None
+
+    async def describe(self) -> dict[str, Any]:
+        """The node's status as JSON values."""
+        found = describe_status(self.get_states(), self.is_ready(), self.is_dry)
+        if self.denied is not None:
+            found["denied"] = {"cids": len(self.denied), "problem": self.denied.problem}
+        if self.desk.collator is not None:
+            found["collator"] |= await _describe_bond(self.desk.collator)
+        store = await asyncio.to_thread(self.room.describe)
+        return found | {"store": store, "traffic": self.traffic.describe(), "p2p": self.describe_p2p()}
+
+
+async def _describe_bond(collator: Collator) -> dict[str, str]:
+    """What keeps a collator from posting; nothing else."""
+    try:
+        problem = await collator.find_shortage()
+    except RecoverableError as error:
+        problem = f"its deposit is not known: {error}"
+    return {"problem": problem} if problem else {}
 
 
 def build_app(services: Services) -> Starlette:
@@ -98,9 +123,13 @@ def build_app(services: Services) -> Starlette:
             *(Route(f"{v1}/{kind}", answered(api.message(model)), methods=["POST"]) for kind, model in KINDS.items()),
             Route(f"{v1}/mail", answered(api.mail), methods=["POST"]),
             Route(f"{v1}/status", answered(api.status)),
+            Route(f"{v1}/status", answered(api.tell_status), methods=["POST"]),
+            Route(f"{v1}/status/{{operator}}", answered(api.status_of)),
+            Route(f"{v1}/logs", answered(api.own_log), methods=["POST"]),
+            Route(f"{v1}/logs/{{job_id}}", answered(api.logs)),
             Route("/healthz", answered(api.health)),
             Route("/metrics", answered(api.metrics)),
-            *gateway_routes(services.store),
+            *gateway_routes(services.store, services.denied, services.traffic.served),
         ]
     )
 
@@ -120,49 +149,29 @@ def answered(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
-        except (OrderRefused, MessageRefused) as error:
-            return refusal(STATUS_BY_CODE.get(error.code, 422), error.code, str(error))
-        except SchemaError as error:
-            return refusal(422, "MALFORMED", _describe(error))
         except ClientDisconnect:
             return refusal(400, "GONE", "the sender hung up")
         except BodyTooLarge as error:
             return refusal(413, "TOO_LARGE", str(error))
-        except Busy as error:
-            return refusal(503, "BUSY", str(error))
-        except ValidationError as error:
-            return refusal(422, type(error).__name__, str(error))
-        except QuorateError as error:
-            return refusal(503, type(error).__name__, str(error))
+        except BodyTooSlow as error:
+            return refusal(408, "TOO_SLOW", str(error))
+        except (StoreFull, VolumeReached, QuotaReached) as error:
+            return refusal(507, "QUOTA", str(error))
+        except (SchemaError, QuorateError) as error:
+            detail = describe_refusal(error)
+            assert detail is not None
+            return refusal(_find_status(error, detail.type), detail.type, detail.message)
 
     return answer
 
 
-def _describe(error: SchemaError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+def _find_status(error: Exception, code: str) -> int:
+    return STATUS_BY_CODE.get(code, 422 if isinstance(error, SchemaError | ValidationError) else 503)
 
 
-class BodyTooLarge(ValidationError):
-    """A request's body is over its limit."""
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is over `limit` bytes."""
-    _check_length(request, limit)
-    parts, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLarge(f"the body is over {limit} bytes")
-        parts.append(chunk)
-    return b"".join(parts)
-
-
-def _check_length(request: Request, limit: int) -> None:
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > limit:
-        raise BodyTooLarge(f"the body has {announced} bytes, over {limit}")
+def _is_passed_on(request: Request) -> bool:
+    """Whether another node hands on what a requester brought to it."""
+    return request.query_params.get("passed_on") == "1"
 
 
 class Api:
@@ -170,6 +179,7 @@ class Api:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._pushes = Pushes(services.store, services.room, services.traffic.fetched, services.import_quota_bytes)
 
     async def _read(self, request: Request, model: type[_M], limit: int = MAX_BODY_BYTES) -> _M:
         return model.model_validate_json(await read_body(request, limit))
@@ -177,32 +187,19 @@ class Api:
     # requesters ---------------------------------------------------------------------------------------------------
 
     async def orders(self, request: Request) -> Response:
-        """202 with the job's id, or why not."""
-        services = self._services
-        if services.collator is None:
-            return refusal(404, "NOT_A_COLLATOR", "this node takes no orders: send them to one that does")
-        if not services.is_ready():
-            return refusal(503, "STARTING", "this node has not read the chain yet: try again in a moment")
+        """202 with the job's id, or why not. A node that takes none itself hands it on."""
         try:
             message = await self._read(request, OrderMessage, MAX_ORDER_BYTES)
-            job_id = await services.collator.accept(message.to_signed(), message.providers)
-        except OrderRefused as error:
-            services.count_order(error.code)
+        except (SchemaError, BodyTooLarge):
+            self._services.desk.count_order("MALFORMED")
             raise
-        except (SchemaError, ValidationError):
-            services.count_order("MALFORMED")
-            raise
-        services.count_order("ACCEPTED")
-        accepted = OrderAccepted(job_id=f"0x{job_id.hex()}")
+        accepted = await self._services.desk.take_order(message, is_passed_on=_is_passed_on(request))
         return Response(accepted.model_dump_json(), 202, media_type="application/json")
 
     async def extensions(self, request: Request) -> Response:
-        """202 when the collator brings more rounds for a void job to the chain, or why not."""
-        if self._services.collator is None:
-            return refusal(404, "NOT_A_COLLATOR", "this node takes no orders: send them to one that does")
-        m = await self._read(request, ExtensionMessage, MAX_ORDER_BYTES)
-        extension = SignedExtension(m.batch_id, tuple(m.bundles), m.round, m.rounds, m.signature)
-        self._services.collator.accept_extension(extension)
+        """202 when a collator brings more rounds for a void job to the chain, or why not."""
+        message = await self._read(request, ExtensionMessage, MAX_ORDER_BYTES)
+        await self._services.desk.take_extension(message, is_passed_on=_is_passed_on(request))
         return JSONResponse({"taken": True}, 202)
 
     async def hints(self, request: Request) -> Response:
@@ -240,23 +237,7 @@ class Api:
 
     async def import_content(self, request: Request) -> Response:
         """Take a CAR's DAG into the store, as far as the quota reaches."""
-        services = self._services
-        root = Cid.parse(request.query_params.get("root", ""))
-        left = min(services.import_quota_bytes - services.imported_bytes, MAX_IMPORT_BYTES)
-        _check_length(request, max(left, 0))
-        if left <= 0:
-            return refusal(507, "QUOTA", "this node takes no more content: use another, or serve it yourself")
-        if services.imports.locked():
-            raise Busy("too many imports run: try again in a moment")
-        async with services.imports:
-            with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
-                try:
-                    await _receive(request, spool, left)
-                except TimeoutError:
-                    raise Busy(f"the CAR comes in at less than {IMPORT_LEAST_BYTES_S} bytes a second") from None
-                spool.seek(0)
-                report = await asyncio.to_thread(_import, services.store, _chunks(spool), root, left)
-        services.imported_bytes += report.new_bytes
+        report = await self._pushes.take(request, Cid.parse(request.query_params.get("root", "")))
         return JSONResponse({"root": str(report.root), "blocks": report.blocks, "new_bytes": report.new_bytes})
 
     # nodes --------------------------------------------------------------------------------------------------------
@@ -265,39 +246,41 @@ class Api:
         """A handler for one kind of message between nodes."""
 
         async def take(request: Request) -> Response:
-            self._services.mailbox.take(await self._read(request, model))
+            self._services.desk.take(await self._read(request, model))
             return JSONResponse({"taken": True}, 202)
 
         return take
 
     async def mail(self, request: Request) -> Response:
         """Many messages between nodes, each taken or refused by itself."""
-        letters = (await self._read(request, MailMessage, MAX_MAIL_BYTES)).letters
-        refused: list[ErrorDetail | None] = []
-        for letter in letters:
-            refused.append(self._take(letter))
-            await asyncio.sleep(0)  # signatures are checked here: others get their turn
-        return _json(MailAnswer(refused=refused))
-
-    def _take(self, letter: Letter) -> ErrorDetail | None:
-        model = KINDS.get(letter.kind)
-        if model is None:
-            return ErrorDetail(type="MALFORMED", message="there is no such kind of message")
-        try:
-            self._services.mailbox.take(model.model_validate_json(letter.body))
-        except MessageRefused as error:
-            return ErrorDetail(type=error.code, message=str(error))
-        except SchemaError as error:
-            return ErrorDetail(type="MALFORMED", message=_describe(error))
-        except ValidationError as error:
-            return ErrorDetail(type=type(error).__name__, message=str(error))
-        return None
+        return _json(await self._services.desk.take_mail(await self._read(request, MailMessage, MAX_MAIL_BYTES)))
 
     # operators ----------------------------------------------------------------------------------------------------
 
     async def status(self, request: Request) -> Response:
         """How the node is doing, in full."""
-        return JSONResponse(describe_status(self._services.get_states(), self._services.is_ready()))
+        return JSONResponse(await self._services.describe())
+
+    async def tell_status(self, request: Request) -> Response:
+        """The same to another node."""
+        await self._read(request, StatusQuery, MAX_ORDER_BYTES)
+        return _json(StatusAnswer(status=await self._services.describe()))
+
+    async def status_of(self, request: Request) -> Response:
+        """How another operator's node is doing, as it says itself."""
+        text, inquirer = request.path_params["operator"], self._services.inquirer
+        if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) < 1 << 32):
+            raise ValidationError(f"{text[:40]!r} is not the number of an operator")
+        is_own = inquirer.is_own(int(text))
+        return JSONResponse(await (self._services.describe() if is_own else inquirer.ask_status(int(text))))
+
+    async def own_log(self, request: Request) -> Response:
+        """What happened to a job here."""
+        return _json(self._services.logs.own.answer(await self._read(request, LogsQuery, MAX_ORDER_BYTES)))
+
+    async def logs(self, request: Request) -> Response:
+        """What a job's seats did for it, as each of them says."""
+        return _json(await self._services.logs.gather(_parse_hash(request.path_params["job_id"])))
 
     async def health(self, request: Request) -> Response:
         """200 once the chain has been read."""
@@ -307,6 +290,7 @@ class Api:
 
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
+        await asyncio.to_thread(self._services.room.measure)
         body, kind = self._services.render_metrics()
         return Response(body, media_type=kind)
 
@@ -315,14 +299,6 @@ def is_posted(state: State, job_id: bytes) -> bool:
     """Whether a batch that is followed has a job."""
     batches = state.chain.batches.values()
     return any(bundle.job_id == job_id for batch in batches for bundle in batch.bundles.values())
-
-
-def _import(store: BlobStore, chunks: Iterator[bytes], root: Cid, left: int) -> ImportReport:
-    """Take a DAG and hold it until the job that it is for is over."""
-    with store.keeping():
-        report = store.import_car(chunks, root, max_bytes=left)
-        store.hold([root])
-    return report
 
 
 def _json(model: BaseModel) -> Response:
@@ -335,24 +311,3 @@ def _parse_hash(text: str) -> bytes:
         if len(raw) == 32:
             return raw
     raise DataError(f"{text[:80]!r} is not a hash: give 64 hex digits")
-
-
-async def _receive(request: Request, spool: Any, limit: int) -> None:
-    """Write the body to `spool`. Raises BodyTooLarge, or TimeoutError for a sender that drips."""
-    began, size = asyncio.get_running_loop().time(), 0
-    async with asyncio.timeout(IMPORT_GRACE_S) as patience:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise BodyTooLarge(f"the CAR is over the {limit} bytes that are left of the quota")
-            await _write(spool, chunk)
-            patience.reschedule(began + IMPORT_GRACE_S + size / IMPORT_LEAST_BYTES_S)
-
-
-async def _write(spool: Any, chunk: bytes) -> None:
-    await asyncio.to_thread(spool.write, chunk)
-
-
-def _chunks(spool: Any) -> Iterator[bytes]:
-    while chunk := spool.read(CHUNK_BYTES):
-        yield chunk

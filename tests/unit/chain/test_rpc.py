@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from quorate.chain.rpc import MAX_BATCH, JsonRpc, RpcError, check_chain_id
-from quorate.devnet.process import pick_ports
+from quorate.devnet.ports import pick_ports
 from quorate.protocol.errors import ChainUnavailable
 
 Answer = Callable[[Any], Any]
@@ -119,3 +119,34 @@ def test_another_chain_id_is_refused() -> None:
         check_chain_id(JsonRpc(url), 1)
         with pytest.raises(ChainUnavailable, match="is chain 1, but this deployment is on chain 31337"):
             check_chain_id(JsonRpc(url), 31337)
+
+
+def test_a_call_may_have_less_patience_than_all_others() -> None:
+    """An endpoint that takes a request and says nothing, as one does of which the network was cut."""
+    silent = threading.Event()
+
+    def answer(body: Any) -> Any:
+        if body["method"] == "eth_silent":
+            silent.wait(30)
+        return echo(body)
+
+    with serve(answer) as url:
+        rpc = JsonRpc(url, timeout_s=30)
+        try:
+            with pytest.raises(ChainUnavailable, match="ReadTimeout"):
+                rpc.call("eth_silent", 1, timeout_s=0.3)
+            assert not silent.is_set(), "it was given up before it answered"
+            assert rpc.call("eth_echo", 5) == [5]
+        finally:
+            silent.set()
+
+
+def test_calls_are_counted_by_their_methods_and_bytes_by_the_first_of_a_request() -> None:
+    with serve(echo) as url:
+        rpc = JsonRpc(url)
+        rpc.call("eth_one", 1)
+        rpc.batch([("eth_one", [1]), ("eth_two", [2]), ("eth_two", [3])])
+        assert rpc.calls == {"eth_one": 2, "eth_two": 2}
+        assert set(rpc.answer_bytes) == {"eth_one"}
+        assert rpc.answer_bytes["eth_one"] > 4 * len('{"jsonrpc": "2.0"}')
+    assert JsonRpc(url, pauses_s=()).calls == {}

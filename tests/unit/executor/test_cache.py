@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,14 @@ def test_refusals_are_remembered(engine: wasmtime.Engine, tmp_path: Path) -> Non
     for _ in range(3):
         assert "not a WebAssembly module" in cache.get("bad", read, Limits(module_bytes=100)).refusal
     assert reads == 1
+
+
+def test_programs_that_begin_at_once_have_one_secret(tmp_path: Path) -> None:
+    for number in range(50):
+        with ThreadPoolExecutor(8) as threads:
+            found = set(threads.map(load_secret, [tmp_path / str(number) / "secret"] * 8))
+        assert len(found) == 1
+        assert [path.name for path in (tmp_path / str(number)).iterdir()] == ["secret"]
 
 
 def test_the_secret_is_private_and_stays(tmp_path: Path) -> None:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from quorate.protocol.container import ContainerLimits
+from quorate.protocol.container import ContainerLimits, ContainerSpec, Image
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
-from quorate_node.executor.docker_folders import _list_outputs, _read, store_folder
+from quorate.storage.extent import Extent
+from quorate_node.executor.docker_clock import Allowance, TaskOver
+from quorate_node.executor.docker_folders import (
+    SPARE_BYTES,
+    HostFull,
+    _fill_inputs,
+    _list_outputs,
+    _read,
+    check_extent,
+    store_folder,
+)
 from quorate_node.executor.wasi.tree import OverLimit
 
 LIMITS = ContainerLimits()
@@ -75,3 +87,32 @@ def test_what_was_a_file_when_listed_is_read_as_nothing_else(outputs: Path, swap
     if swap is not folder:
         with pytest.raises(OverLimit, match="is a link, a device, a pipe or a socket"):
             _list_outputs(outputs, LIMITS)
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["-h"], 0), ([], 2), (["--hlep"], 2), (["a", "b"], 2)])
+def test_a_daemon_starts_for_a_folder_alone(words: list[str], code: int, tmp_path: Path) -> None:
+    """Not in a folder --help: it would run as root until somebody finds it."""
+    command = [sys.executable, "-m", "quorate_node.executor.dockerd", *words]
+    done = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert "FOLDER" in (done.stdout if code == 0 else done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_without_a_byte_take_of_a_tasks_time(tmp_path: Path) -> None:
+    """A million of them are a small input, and minutes of work."""
+    store = EmbeddedStore(tmp_path / "store")
+    root = store.add_tree({f"{number}": b"" for number in range(20)})
+    spec = ContainerSpec(Image(str(root), "sha256:" + "0" * 64), input=str(root.to_v1()))
+    with pytest.raises(TaskOver, match="its time was up"):
+        _fill_inputs(store, spec, tmp_path / "late", 10**6, Allowance.of(0.0))
+    _fill_inputs(store, spec, tmp_path / "inputs", 10**6, Allowance.of(60.0))
+    assert len(list((tmp_path / "inputs").iterdir())) == 20
+    store.close()
+
+
+def test_small_files_need_the_room_that_they_take_up() -> None:
+    small = Extent(files=150_000, entries=150_000, bytes=150_000)
+    with pytest.raises(HostFull, match="614550000 bytes"):
+        check_extent(small, 10**9, SPARE_BYTES + 614_550_000 - 1)
+    check_extent(small, 10**9, SPARE_BYTES + 614_550_000)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from quorate.protocol.errors import DataError
 from quorate_node.cli.main import app, report
-from quorate_node.executor.binary import read_binary
+from quorate_node.executor.binary import MAX_READ, Reader, read_binary
 from quorate_node.executor.diagnosis import compare_runs
 from quorate_node.executor.inspection import inspect_module
 
@@ -136,3 +136,77 @@ def test_the_doctor_says_so_when_runs_disagree() -> None:
     assert not found["ok"]
     assert "do not stake" in found["why"]
     assert not compare_runs({"a": one, "b": dead})["ok"]
+
+
+STEERING = r"\1b[2J\1b]0;pwn\07\0aok: true\c2\9b31m"
+
+
+def leb(number: int) -> bytes:
+    found = b""
+    while number > 127:
+        found, number = found + bytes([number & 127 | 128]), number >> 7
+    return found + bytes([number])
+
+
+def section(code: int, body: bytes) -> bytes:
+    return bytes([code]) + leb(len(body)) + body
+
+
+HEAD = b"\0asm\1\0\0\0" + section(1, b"\1\x60\0\0")
+OVERSIZED = {
+    "imports": HEAD + section(2, leb(10**6) + b"\1a\1b\0\0" * 10**6),
+    "exports": HEAD + section(7, leb(10**6) + b"\1a\0\0" * 10**6),
+    "sections": bytes(wasmtime.wat2wasm(f"(module {START})")) + b"\0\1\0" * 10**7,
+    "tables": HEAD + section(4, leb(101) + b"\x70\0\0" * 101),
+}
+
+
+@pytest.mark.parametrize("what", list(OVERSIZED))
+def test_a_module_of_too_many_parts_is_refused_without_reading_them(what: str, bench: Any, count_reads: Any) -> None:
+    wasm = OVERSIZED[what]
+    found = inspect_module(wasm)
+    assert not found["runs"]
+    assert [what in reason for reason in found["refused"]] == [True]
+    assert len(found["imports"]) + len(found["exports"]) < 10
+    outcome = bench.finish(wasm, limits={"module_bytes": 64 << 20})
+    assert (outcome.result.exit_code, what in outcome.detail) == (-3, True)
+    assert count_reads() < 2 * MAX_READ  # of 10^6 to 10^7 parts
+
+
+@pytest.fixture
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """How often a byte was taken out of a module."""
+    taken, take = [0], Reader.take
+
+    def counting(self: Reader, size: int) -> memoryview:
+        taken[0] += 1
+        return take(self, size)
+
+    monkeypatch.setattr(Reader, "take", counting)
+    return lambda: taken[0]
+
+
+def test_of_long_lists_the_first_are_shown_and_all_are_judged() -> None:
+    exports = "".join(f'(export "e{i}" (func $f))' for i in range(2000))
+    found = inspect(f'(module (func $f) {exports} (export "_start" (func $f)))')
+    assert (found["runs"], len(found["exports"])) == (True, 1000)
+    assert found["warnings"] == ["of 2001 exports the first 1000 are shown"]
+    imports = "".join(f'(import "env" "f{i}" (func))' for i in range(100))
+    found = inspect(f"(module {imports} {START})")
+    assert (len(found["imports"]), len(found["refused"]), found["refused"][-1]) == (100, 21, "and 80 reasons more")
+
+
+@pytest.mark.parametrize("command", ["inspect", "exec"])
+def test_names_in_a_module_do_not_steer_a_terminal(command: str, tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "hostile.wasm"
+    path.write_bytes(
+        wasmtime.wat2wasm(
+            f'(module (import "{STEERING}" "{STEERING}" (func)) {START} (memory (export "{STEERING}") 1))'
+        )
+    )
+    with pytest.raises(SystemExit):
+        raise SystemExit(report(lambda: app([command, str(path)], standalone_mode=True)))
+    shown = "".join(capsys.readouterr())
+    assert "\\x1b[2J" in shown
+    assert not [letter for letter in shown if not letter.isprintable() and letter != "\n"]
+    assert not [line for line in shown.splitlines() if line.startswith("ok")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import wasmtime
 
 from quorate.protocol.result import EXIT_OUT_OF_FUEL, EXIT_OVER_LIMIT, EXIT_REFUSED
 from quorate_node.executor.base import Executed, FailureReason, LocalFailure
+from quorate_node.executor.binary import Limit
+from quorate_node.executor.shape import find_excess, share_elements
 from quorate_node.executor.wasi.linking import SIGNATURES
 from quorate_node.executor.wasm import MAX_ENGINES, PULLEY, build_engine
 
@@ -83,6 +86,12 @@ CASES: dict[str, tuple[str, int, str, int, int]] = {
     "memory that grows": ("memory_bytes", 4 * PAGE, program(GROWING), 3, 1),
     "table at the start": ("table_elements", 3, program("", more=TABLE), 0, EXIT_REFUSED),
     "table that grows": ("table_elements", 7, program(GROWING_TABLE, more=TABLE), 5, 1),
+    "tables at the start": ("table_elements", 6, program("", more=TABLE + "(table 3 externref)"), 0, EXIT_REFUSED),
+    "tables that share": ("table_elements", 14, program(GROWING_TABLE, more=TABLE + "(table 0 funcref)"), 5, 1),
+    "table beside a fixed one": ("table_elements", 9, program(GROWING_TABLE, more=TABLE + "(table 2 2 funcref)"), 5, 1),
+    "small table beside a large one": (
+        "table_elements", 12, program("", more="(table 6 6 funcref) (table 0 funcref)"), 0, EXIT_REFUSED,
+    ),
     "module": ("module_bytes", SIZE_OF_ONE_FILE, program(ONE_FILE, data="x"), 0, EXIT_REFUSED),
     "bytes in files": ("output_bytes", 100, program(OPENED, data="x"), 0, EXIT_OVER_LIMIT),
     "files": ("output_files", 1, program(ONE_FILE, data="x"), 0, EXIT_OVER_LIMIT),
@@ -169,3 +178,34 @@ def test_time_outs_reach_engines_of_other_stacks(bench: Any) -> None:
     with bench.ticking():
         outcome = bench.run(loop, timeout_s=0.1, limits={"fuel": 1 << 62, "stack_bytes": 128 << 10})
     assert code_of(outcome) is FailureReason.TIMEOUT
+
+
+def held_by_tables(growing: str, count: int) -> str:
+    """A module of many tables that all grow as far as they may; it exits with how many growths were refused."""
+    tables = "".join(f"(table $t{i} 0 10000000 funcref)" for i in range(count))
+    refused = (f"(i32.eq (table.grow $t{i} (ref.null func) {growing}) (i32.const -1))" for i in range(count))
+    counting = "".join(f"(local.set $n (i32.add (local.get $n) {each}))" for each in refused)
+    return program(counting + exiting("(local.get $n)"), more=tables)
+
+
+@pytest.mark.parametrize(("growth", "refused"), [(111_111, 0), (111_112, 90), (9_000_000, 90)])
+def test_many_tables_hold_no_more_than_one_may(site: Any, growth: int, refused: int) -> None:
+    """90 tables of 9,000,000 elements were 6 GB of the host's memory; together they are now held to 10^7."""
+    outcome = site.run(held_by_tables(f"(i32.const {growth})", 90), limits={"table_elements": 10_000_000})
+    assert code_of(outcome) == refused
+
+
+def test_a_share_of_elements_is_the_most_that_all_tables_may_have() -> None:
+    """Against every smaller and larger number, for tables of any sizes."""
+    rng = random.Random(5)
+    for _ in range(300):
+        sizes = [(rng.randrange(9), rng.choice([None, rng.randrange(9)])) for _ in range(rng.randrange(1, 5))]
+        tables = [Limit(least, None if most is None else least + most, False, False) for least, most in sizes]
+        total = rng.randrange(40)
+
+        def held(share: int, tables: list[Limit] = tables) -> int:
+            return sum(max(t.minimum, share if t.maximum is None else min(share, t.maximum)) for t in tables)
+
+        fitting = [each for each in range(total + 1) if each >= max(t.minimum for t in tables) and held(each) <= total]
+        assert share_elements(tables, total) == max(fitting, default=None)
+        assert (find_excess(tables, total) is None) == bool(fitting)

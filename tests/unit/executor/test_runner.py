@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,21 +11,24 @@ from typing import Any
 import pytest
 import wasmtime
 
-from quorate.protocol.errors import DataError
+from quorate.protocol.errors import Busy, DataError
 from quorate.protocol.result import EXIT_OVER_LIMIT, TaskResult, TaskStatus
+from quorate.protocol.spec import JobSpec
 from quorate.storage.base import Entry
 from quorate.storage.cid import Cid
+from quorate_node.executor import runner
 from quorate_node.executor.base import Executed, ExecutionTask, FailureReason, LocalFailure
 from quorate_node.executor.messages import (
     decode_outcome,
-    decode_task,
+    decode_tasks,
     encode_outcome,
-    encode_task,
+    encode_tasks,
     frame_length,
     pack,
     unpack,
 )
 from quorate_node.executor.wasi.linking import SIGNATURES
+from quorate_node.executor.world import JobWorld
 
 TYPES = {"i": "i32", "I": "i64"}
 
@@ -225,11 +230,53 @@ def test_entries_that_no_program_could_name_are_hidden(bench: Any, monkeypatch: 
     assert bench.finish(listing, input=str(tree)).result.exit_code == 24 + 1 + 24 + 2
 
 
+def test_what_several_tasks_leave_is_stored_together_or_fails_together(bench: Any, monkeypatch: Any) -> None:
+    spec = bench.spec(WRITER)
+    tasks = [ExecutionTask(spec, index) for index in range(3)]
+    opened, adding = [], bench.store.adding
+
+    @contextmanager
+    def count(**options: Any) -> Iterator[Any]:
+        opened.append(options)
+        with adding(**options) as additions:
+            yield additions
+
+    monkeypatch.setattr(bench.store, "adding", count)
+    outcomes = bench.runner.run_all(tasks, 60)
+    assert [outcome.result.task_index for outcome in outcomes] == [0, 1, 2]
+    assert len(opened) == 1
+    assert all(bench.store.has(Cid.parse(outcome.result.cid)) for outcome in outcomes)
+
+    @contextmanager
+    def refuse(**options: Any) -> Iterator[Any]:
+        with adding(**options) as additions:
+            yield additions
+        raise Busy("no room")
+
+    monkeypatch.setattr(bench.store, "adding", refuse)
+    gone = ExecutionTask(JobSpec(str(Cid.of(b"nobody has this"))))
+    kinds = [outcome.reason for outcome in bench.runner.run_all([*tasks, gone], 60)]
+    assert kinds == [FailureReason.HOST_DISK] * 3 + [FailureReason.DATA_UNAVAILABLE]
+
+
+def test_what_is_much_is_stored_before_the_next_task_runs(bench: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(runner, "STORE_BYTES", 0)
+    spec = bench.spec(WRITER)
+    first = bench.runner.run(ExecutionTask(spec), 60).result
+    events, adding, mount = [], bench.store.adding, JobWorld.mount
+    monkeypatch.setattr(bench.store, "adding", lambda **options: (events.append("store"), adding(**options))[1])
+    monkeypatch.setattr(JobWorld, "mount", lambda *a: (events.append("run"), mount(*a))[1])
+    outcomes = bench.runner.run_all([ExecutionTask(spec), ExecutionTask(spec, 1)], 60)
+    assert outcomes[0].result == first
+    assert events == ["run", "store", "run", "store"]
+
+
 def test_messages_survive_the_pipe(bench: Any) -> None:
     spec = bench.spec(CAT, args=("ü",), env={"A": "1"})
-    frame = pack(encode_task(ExecutionTask(spec, 3), 1.5))
+    tasks = [ExecutionTask(spec, 3), ExecutionTask(spec, 4, spec.module)]
+    frame = pack(encode_tasks(tasks, 1.5))
     assert frame_length(frame[:4]) == len(frame) - 4
-    assert decode_task(unpack(frame[4:])) == (ExecutionTask(spec, 3), 1.5)
+    assert decode_tasks(unpack(frame[4:])) == (tasks, 1.5)
     executed = bench.finish(WRITER)
     for outcome in (executed, LocalFailure(FailureReason.TIMEOUT, "late")):
         assert decode_outcome(unpack(pack(encode_outcome(outcome))[4:])) == outcome

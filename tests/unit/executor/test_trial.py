@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from tests.unit.executor.test_runner import opened, program, text
 import quorate
 from quorate.protocol.errors import ConfigurationError, DataError
 from quorate.protocol.spec import Limits
+from quorate.storage.memory import MemoryStore
 from quorate_node.cli.main import app, report
-from quorate_node.executor.folders import Folder
+from quorate_node.executor.folders import Folder, write_back
 from quorate_node.executor.trial import EngineName, Trial, read_module, run_trial
 
 HELLO = text(256, "hello") + text(240, r"\00\01\00\00\05\00\00\00")
@@ -101,6 +103,8 @@ def test_what_the_profile_refuses_has_a_code_and_is_named(shell: Shell) -> None:
     assert (code, out) == (126, "")
     assert "env.secret" in error
     assert shell(b"no module")[0] == 126
+    code, _, error = shell(tarfile.TarInfo("x").tobuf())
+    assert (code, "quorate-node docker exec" in error) == (126, True), "an image is tried by another command"
 
 
 def test_options_stand_anywhere_and_arguments_behind_dashes(shell: Shell) -> None:
@@ -159,25 +163,96 @@ def test_outputs_are_written_back_only_when_asked_and_when_it_ended(shell: Shell
     out = tmp_path / "new" / "out"
     assert shell(wasm, "--out", out)[0] == 0
     assert (out / "f").read_bytes() == b"hello"
-    (out / "f").write_bytes(b"older and longer")
-    (out / "mine").write_bytes(b"stays")
-    assert shell(wasm, "--out", out)[0] == 0
-    assert (out / "f").read_bytes() == b"hello"
-    assert (out / "mine").read_bytes() == b"stays"
+    (tmp_path / "empty").mkdir()
+    assert shell(wasm, "--out", tmp_path / "empty")[0] == 0
+    assert (tmp_path / "empty" / "f").read_bytes() == b"hello"
     trapping = wat(write_file("f", 4), "unreachable", data=HELLO + text(512, "f"))
     assert shell(trapping, "--out", tmp_path / "none")[0] == 134
     assert not (tmp_path / "none").exists()
 
 
-def test_links_are_not_written_through(shell: Shell, tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
+def make_in(out: Path, make: Callable[[Path], object]) -> None:
+    out.mkdir()
+    make(out / "f")
+
+
+PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a file of before": (lambda out: make_in(out, lambda f: f.write_bytes(b"mine")), "not empty"),
+    "a symbolic link": (lambda out: make_in(out, lambda f: f.symlink_to("../victim")), "not empty"),
+    "a hard link": (lambda out: make_in(out, lambda f: f.hardlink_to(f.parent.parent / "victim")), "not empty"),
+    "a pipe": (lambda out: make_in(out, os.mkfifo), "not empty"),
+    "no folder": (lambda out: out.write_bytes(b"mine"), "no folder"),
+    "a link to nothing": (lambda out: out.symlink_to("nowhere"), "no folder"),
+    "a pipe itself": (os.mkfifo, "no folder"),
+}
+
+
+@pytest.mark.parametrize("what", list(PLACES))
+def test_outputs_are_not_mixed_with_what_is_there(shell: Shell, tmp_path: Path, what: str) -> None:
+    """Told before the program runs, so that it says nothing."""
+    victim, out = tmp_path / "victim", tmp_path / "out"
     victim.write_bytes(b"precious")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "f").symlink_to(victim)
-    code, _, error = shell(wat(write_file("f", 4), data=HELLO + text(512, "f")), "--out", tmp_path / "out")
-    assert code == 2
-    assert "link" in error
+    make, reason = PLACES[what]
+    make(out)
+    wasm = wat(SAY_HELLO, write_file("f", 4), data=HELLO + text(512, "f"))
+    code, said, error = shell(wasm, "--out", out)
+    assert (code, said) == (2, "")
+    assert reason in error
     assert victim.read_bytes() == b"precious"
+    assert shell(wasm, "--out", victim / "below")[0] == 2
+
+
+def test_what_comes_to_stand_there_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    store, victim, out = MemoryStore(), tmp_path / "victim", tmp_path / "out"
+    victim.write_bytes(b"precious")
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left" / "f").write_bytes(b"hello")
+    root = store.add_path(tmp_path / "left")
+    for make in (lambda f: f.symlink_to(victim), lambda f: f.hardlink_to(victim), os.mkfifo):
+        make_in(out, make)
+        with pytest.raises(ConfigurationError, match="File exists"):
+            write_back(store, root, out)
+        assert victim.read_bytes() == b"precious"
+        (out / "f").unlink()
+        out.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("output_files=3",), "output_files = 3"),
+        (("output_bytes=9",), "output_bytes = 9"),
+        (("memory_bytes=1",), "memory_bytes=1 is out of range: memory_bytes is 65536"),
+        (("module_bytes=" + "9" * 5000,), "is out of range: module_bytes is 8"),
+        (("fuel=9",), "by --fuel"),
+        (("memory=9",), "memory_bytes, "),
+    ],
+)
+def test_limits_are_told_as_they_are_given(shell: Shell, words: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "given" / name).write_bytes(b"some bytes of before")
+    given = [word for each in words for word in ("--limit", each)]
+    for fd, more in ((4, []), (3, ["--dir", f"{tmp_path}/given::/"])):
+        files = [write_file(name, fd) for name in ("abcd", "abc", "ab", "a")]
+        _, _, error = shell(wat(*files, data=HELLO + text(512, "abcd")), *given, *more)
+        assert told in error
+
+
+@pytest.mark.parametrize(
+    "words", [("--timeout", "inf"), ("--timeout", "nan"), ("--timeout", "0"), ("--fuel", str(1 << 63)), ("--fuel", "0")]
+)
+def test_numbers_beyond_all_bounds_are_refused(shell: Shell, words: tuple[str, str]) -> None:
+    code, _, error = shell(wat(SAY_HELLO), *words)
+    assert code == 2
+    assert f"Invalid value for '{words[0]}'" in error
+
+
+def test_variables_and_arguments_that_are_no_text_are_refused(shell: Shell) -> None:
+    for words in (("--env", "A=\udcff"), ("--env", "\udcff=A"), ("--", "\udcff"), ("--dir", "\udcff::/")):
+        code, _, error = shell(wat(SAY_HELLO), *words)
+        assert code == 2
+        assert error.startswith("error: ")
 
 
 def test_folders_are_copies_from_descriptor_3_on_and_nothing_else_is_there(shell: Shell, tmp_path: Path) -> None:
@@ -329,3 +404,13 @@ def test_machine_code_is_kept_and_a_place_that_cannot_be_written_is_no_error(tmp
     assert len(list((tmp_path / "cache").glob("*.cwasm"))) == 1
     (tmp_path / "file").write_bytes(b"")
     assert run_trial(Trial(wat(), cache_dir=tmp_path / "file" / "cache")).code == 0
+
+
+@pytest.mark.parametrize("command", ["exec", "inspect"])
+def test_only_files_are_modules(command: str, tmp_path: Path, capfd: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "pipe", tmp_path / "folder", Path("/dev/zero"), tmp_path / "absent"):
+        argv = [command, str(path)]
+        assert report(lambda argv=argv: app(argv, standalone_mode=True)) == 2  # type: ignore[misc]
+        assert str(path) in capfd.readouterr().err

@@ -9,6 +9,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def test_an_image_depends_on_content_alone(tmp_path: Path) -> None:
         root = tmp_path / f"root{place}"
         (root / "bin").mkdir(parents=True)
         for name in ("b", "a") if place else ("a", "b"):
-            (root / "bin" / name).write_bytes(b"#!/bin/sh\n")
+            (root / "bin" / name).write_bytes(b"#!/bin/b\n" if name == "a" else b"b")
             (root / "bin" / name).chmod(mode)
         (root / "link").symlink_to("bin/a")
         os.utime(root / "bin" / "a", (place, place))
@@ -186,6 +187,14 @@ def test_what_cannot_be_in_an_image_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=why):
             build_image(recipe, out)
+    linked = ImageRecipe(rootfs=root, entrypoint=("/script",), architecture="amd64")
+    for target, why in ((b"\xff", "this link leads to is not valid Unicode"), (b"../../x", "leads out of the image")):
+        (root / "link").symlink_to(os.fsdecode(target))
+        with pytest.raises((DataError, ValidationError), match=why):
+            build_image(linked, out)
+        (root / "link").unlink()
+    with pytest.raises(DataError, match=r"cannot read or write .*/absent/.*: No such file"):
+        build_image(linked, tmp_path / "absent" / "x")
     os.mkfifo(root / "pipe")
     with pytest.raises(DataError, match="a pipe"):
         build_image(ImageRecipe(rootfs=root, entrypoint=("/x",)), out)
@@ -231,7 +240,7 @@ def test_commands_make_images_and_say_what_is_wrong(tmp_path: Path) -> None:
     for words, why in (
         (made, "exists"),
         (["build", "--output-file", str(tmp_path / "other.tar")], "--rootfs"),
-        (["push", str(tmp_path / "tool")], "refused"),
+        (["push", str(tmp_path / "tool")], "is a program, no image: make one of it with `quorate image build --binary"),
         (["push", str(tmp_path / "absent")], "neither a file nor a CID"),
     ):
         refused = runner.invoke(app, [*base, *words])
@@ -283,3 +292,101 @@ def test_a_tar_that_readers_read_differently_is_refused() -> None:
     record = head.tobuf(tarfile.PAX_FORMAT)[:1024]  # the extended header with its record
     with pytest.raises(ImageRefused, match="readers differ"):
         verify(make_archive(record + record + make_tar([member("x", b"1")])))
+
+
+def test_what_an_image_cannot_say_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    root, out = tmp_path / "root", tmp_path / "out.tar"
+    root.mkdir()
+    (root / "tool").write_bytes(b"\x7fELF\x02\x01" + bytes(12) + (62).to_bytes(2, "little"))
+    (root / "tool").chmod(0o755)
+    (tmp_path / ".wh.tool").write_bytes(STATIC)
+    bad = b"A=\xff".decode(errors="surrogateescape")
+    base = ["build", "--output-file", str(out), "--rootfs", str(root), "--entrypoint", "/tool"]
+    (root / "sub").mkdir()
+    for words, why in (
+        ([*base, "--arch", "nonsense"], "--arch 'nonsense' is unknown: choose one of 386, amd64, arm"),
+        ([*base, "--arch", "arm64"], "a program for amd64, not for --arch arm64"),
+        ([*base, "--env", bad], "the variable 'A=\\udcff' is not valid Unicode"),
+        ([*base, "--arg", bad], "argument 'A=\\udcff' is not valid Unicode"),
+        ([*base, "--workdir", "/sub/../x"], "shortest form"),
+        ([*base, "--workdir", "/absent"], "no folder in the image"),
+        ([*base[:3], "--binary", str(tmp_path / ".wh.tool"), "--arch", "amd64"], "means that it is removed: rename it"),
+    ):
+        refused = CliRunner().invoke(app, ["--home", str(tmp_path / "home"), "image", *words])
+        assert (refused.exit_code, why in " ".join(refused.stderr.split())) == (2, True), refused.stderr
+    (root / "sub" / ".wh.x\x1b[2J").write_bytes(b"")
+    refused = CliRunner().invoke(app, ["--home", str(tmp_path / "home"), "image", *base])
+    assert refused.exit_code == 2
+    assert ".wh.x\\x1b[2J" in refused.stderr
+    assert "\x1b" not in refused.stderr
+    assert not out.exists()
+
+
+def test_a_program_is_found_as_a_container_finds_it(tmp_path: Path) -> None:
+    """Behind links, on PATH, or as what a script names; and it is missed before anything is paid."""
+    root = tmp_path / "root"
+    (root / "usr" / "bin").mkdir(parents=True)
+    (root / "bin").symlink_to("usr/bin")
+    (root / "usr" / "bin" / "tool").write_bytes(b"\x7fELF\x02\x01" + bytes(12) + (183).to_bytes(2, "little"))
+    for name, text in (("script", b"#! /bin/tool -x\n"), ("orphan", b"#!/bin/sh\n"), ("circle", b"#!/bin/circle")):
+        (root / "usr" / "bin" / name).write_bytes(text)
+    shutil.copy(shutil.which("sh") or "", root / "usr" / "bin" / "dynamic")
+    for path in (root / "usr" / "bin").iterdir():
+        path.chmod(0o755)
+    for name, target in (
+        ("run", "/bin/../bin/script"),
+        ("lost", "/absent"),
+        ("a", "b"),
+        ("b", "a"),
+        ("far", "/inputs/x"),
+    ):
+        (root / name).symlink_to(target)
+
+    def build(number: int, program: str, **more: Any) -> str:
+        recipe = ImageRecipe(rootfs=root, entrypoint=(program,), **more)
+        return build_image(recipe, tmp_path / f"{number}.tar").architecture
+
+    good = ["/bin/tool", "tool", "script", "/run", "bin/tool", "./run"]
+    assert [build(number, each) for number, each in enumerate(good)] == ["arm64"] * len(good)
+    assert build(10, "tool", env={"PATH": "/sbin:/usr/bin"}) == "arm64"
+    assert build(11, "tool", working_dir="/usr") == "arm64"
+    assert build(12, "bin/tool", working_dir="/usr") == "arm64"
+    assert build(13, "/far", architecture="amd64") == "amd64", "what is mounted there nobody knows yet"
+    for program, why in (
+        ("absent", "no file in the image on PATH"),
+        ("/bin", "no file in the image"),
+        ("/bin/absent", "no file in the image"),
+        ("/orphan/x", "no file in the image"),
+        ("/bin/orphan", "/usr/bin/orphan is a script for '/bin/sh', which the image lacks"),
+        ("dynamic", "needs the loader '/lib.*which the image lacks"),
+        ("/a", "in a circle"),
+        ("/bin/circle", "give --arch"),
+        ("/lost", "give --arch"),
+    ):
+        with pytest.raises(DataError, match=why):
+            build(20, program)
+    with pytest.raises(DataError, match="no file in the image on PATH"):
+        build(20, "tool", env={"PATH": "/sbin"})
+
+
+def test_what_is_no_archive_is_told_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with closing(EmbeddedStore(tmp_path / "store")) as store:
+        for head, why in (
+            (b"\x7fELF", "image build --binary"),
+            (b"\0asm", "quorate wasm run"),
+            (b"\x1f\x8b\x08", "is compressed"),
+            (b"text", "member 1 of the tar: the tar is cut off"),
+        ):
+            path.write_bytes(head)
+            with pytest.raises(DataError, match=why):
+                prepare_container(store, str(path))
+
+
+def test_a_tag_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
+    with closing(EmbeddedStore(tmp_path / "store")) as store:
+        for name in ("alpine", "alpine:latest", "ghcr.io/a/b:1.0"):
+            with pytest.raises(DataError, match=r"a tag of a registry.*docker export.*NAME@sha256:"):
+                prepare_container(store, name)
+        with pytest.raises(DataError, match=r"neither a file nor a CID: check the path$"):
+            prepare_container(store, "absent.tar")

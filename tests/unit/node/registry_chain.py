@@ -38,7 +38,8 @@ FEE = 10**12
 """What each call to a contract costs its sender, in wei."""
 METHODS = {"leave": "apply_leave", "join": "apply_join", "stake": "apply_stake", "register": "apply_register",
            "unstake": "apply_unstake", "withdraw": "apply_withdraw", "rejoin": "apply_rejoin",
-           "createClass": "apply_create_class"}  # fmt: skip
+           "createClass": "apply_create_class", "setAsk": "apply_set_ask",
+           "setSigningKey": "apply_set_signing_key"}  # fmt: skip
 
 
 class RegistryChain:
@@ -71,7 +72,7 @@ class RegistryChain:
         if error := self.gone.get(key.address):
             raise error
         args = list(decode(load_interface(Contract.REGISTRY).functions[call.name].inputs, call.data[4:]))
-        if call.name == "register":
+        if call.name in ("register", "setSigningKey"):
             args = [parse_address(args[0])]
         call_of_now = Call(key.address, Block(2, self.now), value)
         getattr(copy.deepcopy(self.registry), METHODS[call.name])(call_of_now, *args)  # as gas is estimated: first

@@ -1,7 +1,6 @@
 """A whole network in memory: cores of several nodes against the pure model of the contracts, block by block.
 
-No sockets, no clock, no disk: instructions are performed by hand, so that a test decides who crashes, who is silent
-and what is lost.
+No sockets, no clock, no disk: a test decides who crashes, who is silent and what is lost.
 """
 
 from __future__ import annotations
@@ -47,6 +46,7 @@ START = 1_700_000_000
 PROFILE = keccak(WASM_PROFILE.encode())
 REGISTRY, MARKET, DISPUTES, CHALLENGES = (Address(bytes(19) + bytes((i,))) for i in range(1, 5))
 CoreType = Callable[[Identity, Network, Settings], Core]
+Check = Callable[[Any], Any]
 
 
 def make_key(number: int) -> SigningAccount:
@@ -62,8 +62,8 @@ def make_header(number: int, fork: int) -> bytes:
 
 @dataclass
 class Node:
-    """One simulated node. Messages to a deaf and from a mute one are lost; `is_up` False is a crash; with a `failure`
-    it has no result of any execution, and for RESOURCES does not try again."""
+    """One simulated node. Messages to a deaf and from a mute one are lost, a full one cannot write its journal. With a
+    `failure` it has no result of any execution, and for RESOURCES does not try again."""
 
     index: int
     key: SigningAccount
@@ -74,6 +74,7 @@ class Node:
     is_up: bool = True
     is_mute: bool = False
     is_deaf: bool = False
+    is_full: bool = False
     failure: AbstainReason | None = None
     refusals: list[str] = field(default_factory=list)
     pending: list[st.Stimulus] = field(default_factory=list)
@@ -95,6 +96,7 @@ class Network0:
         self.world = World(params, 31337, REGISTRY, MARKET, DISPUTES, CHALLENGES, recover)
         self.cores, self.collators, self.settings = cores or {}, collators, settings
         self.number, self.fork = 10, 0
+        self.unix = 0.0  # the hosts' clock; 0: they know none
         self.events: list[tuple[int, ev.Event]] = []
         self.queue: list[tuple[Node, Any]] = []
         self.keys = [make_key(i) for i in range(count)]
@@ -216,7 +218,7 @@ class Network0:
             self._feed(farm)
         for node in self.nodes:
             if node.is_up:
-                decided = node.core.handle(st.Tick(self.number / BLOCKS_A_SECOND))
+                decided = node.core.handle(st.Tick(self.number / BLOCKS_A_SECOND, self.unix))
                 node.instructions += decided
                 trouble = [each for each in decided if isinstance(each, ins.Note) and each.text.startswith(TROUBLE)]
                 assert not trouble, trouble
@@ -354,9 +356,8 @@ class Network0:
             return st.BundleFailed(execute.key, "this host cannot", may_help, node.failure)
         leaves = self.leaves_of(execute)
         if execute.tasks:
-            return st.BundleExecuted(
-                execute.key, None, tuple(leaf if i in execute.tasks else b"" for i, leaf in enumerate(leaves))
-            )
+            asked = tuple(leaf if i in execute.tasks else b"" for i, leaf in enumerate(leaves))
+            return st.BundleExecuted(execute.key, None, asked)
         return st.BundleExecuted(execute.key, Vote(compute_merkle_root(leaves)), leaves)
 
     def _find_leaves(self, node: Node, root: Vote, operators: tuple[int, ...]) -> None:
@@ -367,6 +368,9 @@ class Network0:
                     return
 
     def _journal(self, node: Node, draft: ins.JournalCommit) -> None:
+        if node.is_full:
+            node.pending.append(st.JournalFailed(draft.domain, "no room for the journal"))
+            return
         group = node.signer.seal(draft)
         known = {s.statement: s for g in node.journal for s in g.secrets}
         assert all(s.vote == known.get(s.statement, s).vote for s in group.secrets), "two votes on one statement"
@@ -376,9 +380,7 @@ class Network0:
     def _signer(self, call: Call) -> Signer:
         return next(node.signer for node in self.nodes if node.key.address == call.sender)
 
-    def _deliver(
-        self, node: Node, to: Address, operators: tuple[int, ...], check: Callable[[Any], Any]
-    ) -> set[Address]:
+    def _deliver(self, node: Node, to: Address, operators: tuple[int, ...], check: Check) -> set[Address]:
         """Who took it."""
         targets = {n.index for n in self.nodes if n.key.address == to} | {each - 1 for each in operators}
         taken = set()
@@ -392,8 +394,6 @@ class Network0:
             except MessageRefused as error:
                 node.refusals.append(error.code)
         return taken
-
-    # reading
 
     def found(self, kind: type[ev.Event]) -> list[Any]:
         return [event for _, event in self.events if isinstance(event, kind)]

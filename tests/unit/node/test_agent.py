@@ -11,7 +11,7 @@ from quorate.chain.gateway import ChainGateway
 from quorate_node.agent import Agent
 from quorate_node.core.core import Core
 from quorate_node.core.farm import Farm
-from quorate_node.core.instructions import Expire, Instruction, Rejoin
+from quorate_node.core.instructions import Expire, Instruction, ReadHeader, Rejoin
 from quorate_node.performer import Performer
 from quorate_node.watcher import ChainWatcher
 
@@ -74,3 +74,19 @@ async def test_different_things_are_done_at_once() -> None:
     assert len(recorder.begun) == 2
     recorder.end.set()
     await asyncio.sleep(0.01)
+
+
+async def test_one_read_of_a_kind_is_under_way_however_often_it_is_asked_for() -> None:
+    agent, (first, second, _), recorder = make_agent()
+    header, other = ReadHeader(7, 0, 12), ReadHeader(7, 1, 20)
+    for _ in range(50):
+        agent._start(first, header)
+    agent._start(first, other)
+    agent._start(second, header)
+    await asyncio.sleep(0)
+    assert recorder.begun == [header, other, header], "an endpoint that does not answer takes up one thread for each"
+    recorder.end.set()
+    await asyncio.sleep(0.01)
+    agent._start(first, header)
+    await asyncio.sleep(0.01)
+    assert len(recorder.begun) == 4, "when it has ended it may be tried again"

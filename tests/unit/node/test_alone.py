@@ -11,7 +11,7 @@ from tests.unit.node.test_core import is_settled, run_to_round, seated, verdicts
 
 from quorate.chain.signing import recover
 from quorate.protocol import events as ev
-from quorate.protocol.encoding import decode_outcomes
+from quorate.protocol.encoding import decode_commit_lists, decode_outcomes
 from quorate.protocol.hashing import keccak
 from quorate.protocol.outcomes import compute_extension_digest
 from quorate.protocol.params import ETHER, LOCAL
@@ -102,6 +102,22 @@ class TestCensoring:
             assert not again & fined, "whoever was left out once tells the chain"
             fined |= again
         assert net.found(ev.OpeningsRevealed)
+
+    def test_a_list_that_its_seat_signs_again_and_again_is_paid_for_once(self) -> None:
+        net = Network0(8)
+        net.submit(net.order(commit_period=6))
+        run_to_round(net)
+        net.nodes[(seated(net) - {0}).pop()].is_mute = True  # the collator waits for it
+        state = net.nodes[0].core.state
+        assert net.run(400, lambda: any(state.mail.lists.values()))
+        ((batch,), (found, *_)) = state.chain.batches, next(iter(state.mail.lists.values()))
+        for number in range(50):  # one key makes as many signatures as it likes
+            again = replace(found, signature=number.to_bytes(65, "big"))
+            net.nodes[0].core.handle(st.CommitListReceived(batch, 0, again))
+        assert net.run(400, lambda: is_settled(net))
+        pages = [each for each in net.nodes[0].instructions if isinstance(each, ins.Commit)]
+        lists = [each for page in pages for each in decode_commit_lists(page.lists)]
+        assert len({each.items for each in lists}) == len(lists) > 0
 
     def test_another_collator_takes_the_order_when_one_is_dead(self) -> None:
         net = Network0(8, collators=frozenset({0, 3}))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 from tests.adversarial.lying_node import LyingCore, stand_by
-from tests.unit.node.simulation import Network0
+from tests.unit.node.simulation import BLOCKS_A_SECOND, Network0
 
 from quorate.protocol import events as ev
 from quorate.protocol.encoding import decode_outcomes
-from quorate.protocol.types import Stage, Verdict, Vote
+from quorate.protocol.params import LOCAL
+from quorate.protocol.types import AbstainReason, FineKind, Stage, Verdict, Vote
 from quorate_node.core import instructions as ins
+from quorate_node.core import stimuli as st
 from quorate_node.core.core import Core
 from quorate_node.core.mind import Answer
 from quorate_node.core.policy import Limits
@@ -49,6 +52,22 @@ def run_to_round(net: Network0) -> None:
     assert net.run(100, lambda: bool(net.found(ev.RoundStarted)))
 
 
+def crash_between_commitment_and_opening(net: Network0) -> int:
+    """A node whose commitment the collator has, and brings to the chain, and which dies at once."""
+
+    def find_sender() -> int | None:
+        given = ((node.index, each) for node in net.nodes[1:] for each in node.instructions)
+        return next((index for index, each in given if isinstance(each, ins.SendCommitments)), None)
+
+    net.submit(net.order(commit_period=8))
+    assert net.run(60, lambda: find_sender() is not None)
+    index = find_sender()
+    assert index is not None
+    net.crash(index)
+    assert net.run(60, lambda: bool(net.found(ev.CommitPage)))
+    return index
+
+
 class TestHappyPath:
     def test_an_order_is_accepted_without_anybody_asking(self) -> None:
         net = Network0()
@@ -64,6 +83,17 @@ class TestHappyPath:
         assert verdicts(net) == [Verdict.ACCEPTED] * 40
         counts = [len(net.found(kind)) for kind in (ev.PagePosted, ev.RoundStarted, ev.CommitPage, ev.BundlesSettled)]
         assert counts == [1, 1, 1, 1]
+
+    def test_orders_that_come_while_a_batch_is_posted_share_the_next(self) -> None:
+        net = Network0()
+        net.submit(net.order())
+        assert net.run(60, lambda: bool(net.nodes[0].core.state.mail.posting))
+        for _ in range(6):
+            net.submit(net.order())
+            net.nodes[0].core.handle(st.Tick(net.nodes[0].core.state.now + 0.4))
+        assert [len(each.orders) for each in net.nodes[0].core.state.mail.queue.values()] == [6]
+        assert net.run(100, lambda: is_settled(net, 2))
+        assert verdicts(net) == [Verdict.ACCEPTED] * 7
 
     def test_only_drawn_nodes_execute(self) -> None:
         net = Network0(8)
@@ -180,6 +210,64 @@ class TestCrash:
         assert net.run(200, lambda: is_settled(net))
         assert net.nodes[index].journal[: len(before)] == before
         assert set(verdicts(net)) == {Verdict.ACCEPTED}
+
+    @pytest.mark.parametrize("is_late", [False, True])
+    def test_a_vote_that_the_journal_lost_is_found_again(self, is_late: bool) -> None:
+        """The disk has lost an acknowledged end: who executes again has the salt, also when no commitment counts."""
+        net = Network0(8)
+        index = crash_between_commitment_and_opening(net)
+        if is_late:
+            net.run(BLOCKS_A_SECOND * (8 + LOCAL.direct_period + 2))
+            assert not is_settled(net), "the others wait for its opening"
+        before, net.nodes[index].journal = net.nodes[index].journal, []
+        net.restart(index)
+        assert net.run(200, lambda: is_settled(net))
+        assert verdicts(net) == [Verdict.ACCEPTED]
+        assert not net.found(ev.OperatorFined)
+        assert net.nodes[index].journal == before, "the same vote with the same salt"
+
+    def test_who_cannot_execute_again_says_nothing_else(self) -> None:
+        """Its vote stands: an abstention would be a second word, and open nothing."""
+        net = Network0(8)
+        node = net.nodes[crash_between_commitment_and_opening(net)]
+        node.journal, node.failure = [], AbstainReason.NO_DATA
+        net.restart(node.index)
+        assert net.run(300, lambda: is_settled(net))
+        assert not node.journal
+        assert {event.kind for event in net.found(ev.OperatorFined)} == {FineKind.UNREVEALED}
+
+    def test_a_class_vote_that_the_journal_lost_is_found_again(self) -> None:
+        net = Network0(8, {3: LyingCore})
+        for _ in range(20):
+            net.submit(net.order())
+            net.run(300, lambda: bool(net.found(ev.DisputeOpened)) or not net.nodes[0].core.state.chain.batches)
+            if net.found(ev.DisputeOpened):
+                break
+        assert net.run(100, lambda: bool(net.found(ev.VotesCommitted)))
+        voters = [node for node in net.nodes if any(g.stage is Stage.CLASS_VOTE for g in node.journal)]
+        node = next(node for node in voters if node.index not in (0, 3))
+        net.crash(node.index)
+        net.run(BLOCKS_A_SECOND * (LOCAL.vote_commit_period + 1))
+        node.journal = []
+        net.restart(node.index)
+        assert net.run(400, lambda: bool(net.found(ev.DisputeSettled)))
+        assert {event.operator_id for event in net.found(ev.OperatorSlashed)} == {4}
+        assert not [event for event in net.found(ev.OperatorFined) if event.operator_id == node.index + 1]
+
+    def test_a_journal_that_fails_is_tried_again(self) -> None:
+        net = Network0(8)
+        for node in net.nodes:
+            node.is_full = True
+        net.submit(net.order(commit_period=12))
+        run_to_round(net)
+        net.run(12)
+        assert not any(isinstance(i, ins.SendCommitments) for node in net.nodes for i in node.instructions)
+        assert any("no room" in note for node in net.nodes for note in node.core.state.notes)
+        for node in net.nodes:
+            node.is_full = False
+        assert net.run(200, lambda: is_settled(net))
+        assert verdicts(net) == [Verdict.ACCEPTED]
+        assert not net.found(ev.OperatorFined)
 
     def test_a_collator_that_restarts_gathers_again(self) -> None:
         net = Network0(8)

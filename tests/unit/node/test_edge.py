@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,25 +17,38 @@ import pytest
 from pydantic import ValidationError as SchemaError
 from tests.unit.node.simulation import Network0
 
+from quorate.chain.account import SigningAccount
 from quorate.chain.types import AccountInfo, NonceWindow
 from quorate.messages import CommitmentsMessage, OpeningsMessage, OrderMessage
 from quorate.protocol.encoding import compute_job_id
 from quorate.protocol.errors import ValidationError
 from quorate.protocol.params import LOCAL
 from quorate.protocol.spec import JobSpec, Limits
-from quorate.protocol.types import CommitItem, CommitList, Opening, SignatureKind, SignedOrder, Vote
+from quorate.protocol.types import Address, CommitItem, CommitList, Opening, SignatureKind, SignedOrder, Vote
 from quorate.storage.cid import Cid
+from quorate.storage.denylist import DenyList
 from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.memory import MemoryStore
+from quorate.storage.serve import LoopbackServer
+from quorate.storage.traffic import TrafficLimits
+from quorate_node import collator as collator_module
 from quorate_node.cli.commands import parse_amount
-from quorate_node.collator import Collator
+from quorate_node.collator import Collator, NoBond
 from quorate_node.core.collation import count_queued
 from quorate_node.core.intake import OrderRefused
-from quorate_node.gateway import app
+from quorate_node.core.views import ChainView
+from quorate_node.desk import Desk, Forwarding
+from quorate_node.gateway import bodies, pushes
 from quorate_node.gateway.app import Services, build_app
 from quorate_node.hints import Hints
+from quorate_node.http_messaging import HttpMessenger
+from quorate_node.inquiry import Inquirer
+from quorate_node.joblog import JobLog, LogGatherer
 from quorate_node.mailbox import Mailbox
+from quorate_node.messaging import Route
+from quorate_node.room import Room, RoomLimits
 from quorate_node.roots import OwnRoots
+from quorate_node.traffic import Traffic
 
 
 class TestMessages:
@@ -92,10 +108,11 @@ class FakeGateway:
     """Accounts of the model, with a count of how often they were read."""
 
     def __init__(self, net: Network0) -> None:
-        self.net, self.reads = net, 0
+        self.net, self.reads, self.own_reads = net, 0, 0
 
     def account(self, owner: Any) -> AccountInfo:
-        self.reads += 1
+        is_own = owner == self.net.nodes[0].core.state.identity.account
+        self.reads, self.own_reads = self.reads + (not is_own), self.own_reads + is_own
         market = self.net.world.market
         return AccountInfo(market.free[owner], market.escrow[owner])
 
@@ -149,9 +166,29 @@ class TestCollator:
             await asyncio.gather(*(collator.accept(order, []) for order in orders))
 
         asyncio.run(accept_all())
-        assert gateway.reads == 1
+        assert (gateway.reads, gateway.own_reads) == (1, 1), "of the collator's own its bonds come"
         assert net.run(60, lambda: bool(net.world.market.bonds))
         assert len(net.nodes[0].core.state.chain.batches) == 1
+
+    async def test_without_a_bond_no_order_is_taken_until_there_is_one(self, tmp_path: Path) -> None:
+        net = Network0(8)
+        collator, gateway = make_collator(net, tmp_path)
+        own, order = net.nodes[0].core.state.identity.account, altered(net, valid_until=2_000_000_000)
+        free, net.world.market.free[own] = net.world.market.free[own], LOCAL.batch_bond - 1
+        with pytest.raises(NoBond, match=r"0\.01 ether .*quorate-node deposit AMOUNT"):
+            await collator.accept(order, [])
+        assert not net.nodes[0].core.state.mail.queue
+        body = OrderMessage.from_signed(order).model_dump_json()
+        async with make_client(net, tmp_path, collator) as client:
+            for query in ("", "?passed_on=1"):
+                answer = await client.post(f"/quorate/v1/orders{query}", content=body)
+                assert (answer.status_code, answer.json()["error"]["type"]) == (503, "NO_BOND"), "another may take it"
+            assert "bond" in (await client.get("/quorate/v1/status")).json()["collator"]["problem"]
+            net.world.market.free[own] = free
+            net.step()
+            assert (await client.post("/quorate/v1/orders", content=body)).status_code == 202
+            assert gateway.own_reads == 2, "too little is read again, once a block"
+            assert "problem" not in (await client.get("/quorate/v1/status")).json()["collator"]
 
     @pytest.mark.parametrize(
         ("changes", "code"),
@@ -238,6 +275,47 @@ class TestCollator:
             asyncio.run(collator.accept(forged, []))
         assert caught.value.code == "SIGNATURE"
 
+    def test_the_chain_is_asked_nothing_for_what_nobody_signed(self, tmp_path: Path) -> None:
+        net = Network0(8)
+        net.world.market.ask_wallet = lambda *_: False
+        collator, gateway = make_collator(net, tmp_path)
+        good = altered(net, valid_until=2_000_000_000)
+
+        async def flood() -> set[str]:
+            codes = set()
+            for number in range(100):
+                stranger = replace(good.order, requester=Address(number.to_bytes(20, "big")))
+                for kind in SignatureKind:
+                    with pytest.raises(OrderRefused) as caught:
+                        await collator.accept(SignedOrder(stranger, good.signature, kind), [])
+                    codes.add(caught.value.code)
+            return codes
+
+        assert asyncio.run(flood()) == {"SIGNATURE"}
+        assert gateway.reads == 0
+
+    def test_strangers_accounts_are_not_remembered_without_end(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(collator_module, "MAX_ACCOUNTS", 5)
+        net = Network0(8)
+        collator, gateway = make_collator(net, tmp_path)
+        good = altered(net, valid_until=2_000_000_000)
+
+        async def flood() -> None:
+            await collator.accept(good, [])
+            for number in range(1, 20):
+                key = SigningAccount.from_key(number.to_bytes(32, "big"))
+                order = replace(good.order, requester=key.address)
+                signature = key.sign(compute_job_id(net.world.market.separator, order))
+                with pytest.raises(OrderRefused, match="deposit"):
+                    await collator.accept(SignedOrder(order, signature), [])
+                assert len(collator._accounts) <= 6
+
+        asyncio.run(flood())
+        assert gateway.reads == 20
+        assert collator._accounts[good.order.requester].reserved, "what waits here keeps its claim"
+
     def test_providers_are_known_after_a_restart(self, tmp_path: Path) -> None:
         net = Network0(8)
         collator, _ = make_collator(net, tmp_path)
@@ -246,22 +324,50 @@ class TestCollator:
         assert Hints(tmp_path / "hints").get(job_id) == ["http://127.0.0.1:1"]
 
 
-def make_client(net: Network0, tmp_path: Path, collator: Collator | None) -> httpx.AsyncClient:
-    core = net.nodes[0].core
+def make_client(
+    net: Network0,
+    tmp_path: Path,
+    collator: Collator | None,
+    limits: RoomLimits | None = None,
+    traffic: TrafficLimits | None = None,
+    forwarding: Forwarding | None = None,
+    inquirer: Inquirer | None = None,
+    denied: DenyList | None = None,
+) -> httpx.AsyncClient:
+    core, alone = net.nodes[0].core, Forwarding(HttpMessenger(ChainView(), is_local=True), list)
+    store, roots = EmbeddedStore(tmp_path / "store"), OwnRoots()
     services = Services(
-        store=EmbeddedStore(tmp_path / "store"),
+        store=store,
         get_states=lambda: [core.state],
-        mailbox=Mailbox(lambda: core.state, core.handle),
+        desk=Desk(
+            Mailbox(lambda: core.state, core.handle),
+            collator,
+            forwarding or alone,
+        ),
         get_leaves={b"r" * 32: (b"l" * 32,)}.get,
         render_metrics=lambda: (b"", "text/plain"),
-        count_order=lambda _: None,
         is_ready=lambda: True,
-        collator=collator,
         hints=Hints(tmp_path / "hints") if collator is None else collator._hints,
-        roots=OwnRoots(),
+        roots=roots,
+        room=Room(store, limits or RoomLimits(), roots, lambda: None),
+        traffic=Traffic(tmp_path / "traffic.json", traffic or TrafficLimits(), traffic or TrafficLimits()),
+        logs=LogGatherer(JobLog(), core.state.chain, alone.messenger, "http://node"),
+        inquirer=inquirer or Inquirer(alone.messenger, "http://node"),
         import_quota_bytes=100_000,
+        denied=denied,
     )
     return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(services)), base_url="http://node")
+
+
+def find_unnamed(folder: Path) -> list[int]:
+    """Sizes of files in a folder that this process has open and nobody can see."""
+    sizes = []
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            target = os.readlink(each)  # noqa: PTH115  (no path: the file has no name)
+            if target.endswith(" (deleted)") and Path(target).parent == folder:
+                sizes.append(each.stat().st_size)
+    return sizes
 
 
 class TestHttp:
@@ -291,10 +397,71 @@ class TestHttp:
             answer = await client.post("/quorate/v1/orders", content=OrderMessage.from_signed(poor).model_dump_json())
             assert answer.json()["error"]["type"] == "PRICE"
 
+    async def test_a_deny_list_that_broke_is_told(self, tmp_path: Path) -> None:
+        file = tmp_path / "deny.txt"
+        async with make_client(Network0(8), tmp_path, None, denied=DenyList(file, is_optional=True)) as client:
+            assert (await client.get("/quorate/v1/status")).json()["denied"] == {"cids": 0, "problem": None}
+            file.write_text(f"{Cid.of(b'x')}\n")
+            assert (await client.get("/quorate/v1/status")).json()["denied"] == {"cids": 1, "problem": None}
+            file.write_text(f"{Cid.of(b'x')}\n{Cid.of(b'y')}\nnonsense\n")
+            told = (await client.get("/quorate/v1/status")).json()["denied"]
+            assert (told["cids"], "line 3" in told["problem"]) == (1, True)
+
     async def test_a_node_that_is_no_collator_says_so(self, tmp_path: Path) -> None:
-        async with make_client(Network0(), tmp_path, None) as client:
-            answer = await client.post("/quorate/v1/orders", content=b"{}")
-            assert (answer.status_code, answer.json()["error"]["type"]) == (404, "NOT_A_COLLATOR")
+        net = Network0(8)
+        body = OrderMessage.from_signed(altered(net, valid_until=2_000_000_000)).model_dump_json()
+        async with make_client(net, tmp_path, None) as client:
+            alone = await client.post("/quorate/v1/orders", content=body)
+            assert (alone.status_code, alone.json()["error"]["type"]) == (503, "NoCollator")
+            assert "it knows of none" in alone.json()["error"]["message"]
+            # What another node hands on is not handed on again: two of them could go on for ever.
+            passed_on = await client.post("/quorate/v1/orders?passed_on=1", content=body)
+            assert (passed_on.status_code, passed_on.json()["error"]["type"]) == (404, "NOT_A_COLLATOR")
+
+    def test_a_node_that_is_no_collator_hands_orders_on_to_one(self, tmp_path: Path) -> None:
+        net = Network0(8)
+        (collator, _), core = make_collator(net, tmp_path), net.nodes[0].core
+        good, poor = altered(net, valid_until=2_000_000_000), altered(net, valid_until=2_000_000_000, max_price=1)
+
+        async def bring(url: str) -> list[httpx.Response]:
+            messenger = HttpMessenger(ChainView(), is_local=True)
+            forwarding = Forwarding(messenger, lambda: [Route("http://127.0.0.1:9"), Route(url)])
+            try:
+                async with make_client(net, tmp_path / "other", None, forwarding=forwarding) as client:
+                    bodies = [OrderMessage.from_signed(each).model_dump_json() for each in (good, poor)]
+                    return [await client.post("/quorate/v1/orders", content=body) for body in bodies]
+            finally:
+                await messenger.close()
+
+        with LoopbackServer(make_client(net, tmp_path, collator)._transport.app) as server:  # type: ignore[attr-defined]
+            taken, refused = asyncio.run(bring(server.url))
+        assert taken.status_code == 202
+        assert taken.json() == {"job_id": f"0x{compute_job_id(core.state.network.separator, good.order).hex()}"}
+        assert [signed for each in core.state.mail.queue.values() for signed in each.orders] == [good]
+        assert refused.json()["error"]["type"] == "PRICE", "the collator's word comes back"
+
+    def test_a_node_asks_another_how_it_is(self, tmp_path: Path) -> None:
+        net = Network0(8)
+
+        async def ask(url: str, *operators: object) -> list[httpx.Response]:
+            messenger = HttpMessenger(ChainView(), is_local=True)
+            known = {7: Route(url), 8: Route("http://127.0.0.1:9"), 9: Route("http://node")}
+            messenger.find_route = lambda operator: known.get(operator)  # type: ignore[method-assign]
+            inquirer = Inquirer(messenger, "http://node")
+            try:
+                async with make_client(net, tmp_path / "other", None, inquirer=inquirer) as client:
+                    return [await client.get(f"/quorate/v1/status/{operator}") for operator in operators]
+            finally:
+                await messenger.close()
+
+        with LoopbackServer(make_client(net, tmp_path, None)._transport.app) as server:  # type: ignore[attr-defined]
+            there, dead, own, unknown, *odd = asyncio.run(ask(server.url, 7, 8, 9, 10, 0, -1, "x", 1 << 40))
+        assert there.status_code == own.status_code == 200
+        assert there.json().keys() == own.json().keys() >= {"ready", "store", "traffic", "p2p"}
+        assert dead.status_code == unknown.status_code == 503
+        assert "does not answer" in dead.json()["error"]["message"]
+        assert "operator 10" in unknown.json()["error"]["message"]
+        assert [answer.status_code for answer in odd] == [422] * 4
 
     async def test_messages_about_the_unknown_are_to_be_sent_again(self, tmp_path: Path) -> None:
         message = OpeningsMessage(batch_id=77, round=0, page=bytes(51)).model_dump_json()
@@ -312,7 +479,10 @@ class TestHttp:
             roots = (await client.get("/quorate/v1/roots?epoch=x&since=0")).json()
             assert (roots["next"], roots["is_whole"], roots["changes"]) == (0, True, [])
             assert (await client.get("/quorate/v1/roots?since=-1")).status_code == 422
-            assert (await client.get("/quorate/v1/status")).json()["operator_id"] == 1
+            status = (await client.get("/quorate/v1/status")).json()
+            assert status["operator_id"] == 1
+            assert status["store"]["used_bytes"] > 0
+            assert status["store"]["free_disk_bytes"] > status["store"]["used_bytes"]
 
     async def test_content_is_imported_up_to_the_quota(self, tmp_path: Path) -> None:
         source = EmbeddedStore(tmp_path / "source")
@@ -325,8 +495,102 @@ class TestHttp:
             assert (await client.post(f"/quorate/v1/import?root={large}", content=body)).status_code == 413
             assert (await client.post("/quorate/v1/import?root=nonsense", content=b"")).status_code == 422
 
+    async def test_content_that_the_store_has_no_room_for_is_refused(self, tmp_path: Path) -> None:
+        source = EmbeddedStore(tmp_path / "source")
+        root = source.add_bytes(b"s" * 90_000)
+        body = b"".join(source.export_car(root))
+        async with make_client(Network0(), tmp_path, None, RoomLimits(80_000)) as client:
+            answer = await client.post(f"/quorate/v1/import?root={root}", content=body)
+            assert (answer.status_code, answer.json()["error"]["type"]) == (507, "QUOTA")
+            assert "store_bytes" in answer.json()["error"]["message"]
+            assert (await client.get(f"/ipfs/{root}?format=raw")).status_code == 404
+            store = (await client.get("/quorate/v1/status")).json()["store"]
+            assert (store["most_bytes"], store["refusals"]) == (80_000, 1)
+
+    async def test_what_is_pushed_counts_towards_the_days_bytes_and_status_tells(self, tmp_path: Path) -> None:
+        source = EmbeddedStore(tmp_path / "source")
+        first, second = (source.add_bytes(bytes([n]) * 6000) for n in range(2))
+        body, other = (b"".join(source.export_car(root)) for root in (first, second))
+        async with make_client(Network0(), tmp_path, None, traffic=TrafficLimits(bytes_day=8000)) as client:
+            assert (await client.post(f"/quorate/v1/import?root={first}", content=body)).status_code == 200
+            told = (await client.get("/quorate/v1/status")).json()["traffic"]
+            assert told["fetch"]["day_bytes"] == len(body)
+            assert "problem" not in told["fetch"]
+            answer = await client.post(f"/quorate/v1/import?root={second}", content=other)
+            assert (answer.status_code, answer.json()["error"]["type"]) == (507, "QUOTA")
+            assert "fetch_bytes_day" in answer.json()["error"]["message"]
+            for _ in range(2):
+                await client.get(f"/ipfs/{first}?format=raw")
+            told = (await client.get("/quorate/v1/status")).json()["traffic"]
+            assert told["serve"] | {"refusals": 1, "day_bytes": 6000} == told["serve"]
+
+    async def test_pushes_that_lack_their_end_leave_nothing_and_cost_no_quota(self, tmp_path: Path) -> None:
+        source, kept = EmbeddedStore(tmp_path / "source"), EmbeddedStore(tmp_path / "store")
+        roots = [source.add_tree({"a": os.urandom(30_000), "b": os.urandom(30_000)}) for _ in range(6)]
+        bodies = [b"".join(source.export_car(root)) for root in roots]
+        async with make_client(Network0(), tmp_path, None) as client:
+            for root, body in zip(roots, bodies, strict=True):
+                answer = await client.post(f"/quorate/v1/import?root={root}", content=body[:-10_000])
+                assert (answer.status_code, answer.json()["error"]["type"]) == (422, "CarCut")
+            assert kept.stats().blocks == 0
+            wrong = await client.post(f"/quorate/v1/import?root={roots[0]}", content=bodies[1])
+            assert (wrong.status_code, kept.stats().blocks) == (422, 0)
+            assert (await client.post(f"/quorate/v1/import?root={roots[0]}", content=bodies[0])).status_code == 200
+            assert (await client.post(f"/quorate/v1/import?root={roots[1]}", content=bodies[1])).status_code == 413
+            again = await client.post(f"/quorate/v1/import?root={roots[0]}", content=bodies[0][:90_000])
+            assert again.status_code == 413, "what was kept counts"
+        assert kept.is_complete(roots[0])
+
+    async def test_pushes_at_once_get_no_more_than_the_quota(self, tmp_path: Path) -> None:
+        source, kept = EmbeddedStore(tmp_path / "source"), EmbeddedStore(tmp_path / "store")
+
+        async def halves(body: bytes) -> AsyncIterator[bytes]:
+            yield body[: len(body) // 2]
+            await asyncio.sleep(0.05)
+            yield body[len(body) // 2 :]
+
+        async with make_client(Network0(), tmp_path, None) as client:
+            roots = [source.add_bytes(os.urandom(30_000)) for _ in range(12)]
+            bodies = [b"".join(source.export_car(root)) for root in roots]
+            asked = zip(roots, bodies, strict=True)
+            answers = await asyncio.gather(
+                *(client.post(f"/quorate/v1/import?root={root}", content=halves(body)) for root, body in asked)
+            )
+            codes = Counter(each.status_code for each in answers)
+            assert set(codes) <= {200, 413, 507}
+            assert 1 <= codes[200] <= 3
+            assert kept.stats().bytes == 30_000 * codes[200]
+            for root, body in zip(roots, bodies, strict=True):  # what the refused had claimed is free again
+                await client.post(f"/quorate/v1/import?root={root}", content=body)
+            assert kept.stats().bytes == 90_000
+
+    async def test_what_is_being_pushed_lies_on_the_stores_disk_and_is_seen(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pushes, "BATCH_BYTES", 10_000)
+        source, seen = EmbeddedStore(tmp_path / "source"), []
+        root = source.add_bytes(os.urandom(50_000))
+        body = b"".join(source.export_car(root))
+        async with make_client(Network0(), tmp_path, None) as client:
+
+            async def look() -> int:
+                status = (await client.get("/quorate/v1/status")).json()
+                return int(status["store"]["spooled_bytes"])
+
+            async def watched() -> AsyncIterator[bytes]:
+                yield body[:40_000]
+                seen.append(await look())
+                seen.extend(find_unnamed(tmp_path / "store"))
+                yield body[40_000:]
+
+            answer = await client.post(f"/quorate/v1/import?root={root}", content=watched())
+            assert answer.status_code == 200
+            assert seen == [40_000, 40_000]
+            assert await look() == 0
+        assert find_unnamed(tmp_path / "store") == []
+
     async def test_an_import_that_drips_makes_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(app, "IMPORT_GRACE_S", 0.2)
+        monkeypatch.setattr(pushes, "GRACE_S", 0.2)
 
         async def drip() -> AsyncIterator[bytes]:
             while True:
@@ -337,6 +601,21 @@ class TestHttp:
         async with make_client(Network0(), tmp_path, None) as client:
             answer = await asyncio.wait_for(client.post(f"/quorate/v1/import?root={root}", content=drip()), 5)
             assert (answer.status_code, answer.json()["error"]["type"]) == (503, "BUSY")
+
+    @pytest.mark.parametrize("route", ["orders", "commitments", "mail"])
+    async def test_a_body_that_drips_is_not_waited_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str
+    ) -> None:
+        monkeypatch.setattr(bodies, "GRACE_S", 0.2)
+
+        async def drip() -> AsyncIterator[bytes]:
+            while True:
+                yield b" "
+                await asyncio.sleep(0.02)
+
+        async with make_client(Network0(), tmp_path, None) as client:
+            answer = await asyncio.wait_for(client.post(f"/quorate/v1/{route}", content=drip()), 5)
+            assert (answer.status_code, answer.json()["error"]["type"]) == (408, "TOO_SLOW")
 
 
 @pytest.mark.parametrize(("text", "wei"), [("5", 5), ("1.5ether", 15 * 10**17), ("0.000000000000000001ether", 1)])

@@ -34,9 +34,9 @@ from quorate_node.core.stimuli import BundleExecuted, BundleFailed
 from quorate_node.core.views import ChainView, OperatorView
 from quorate_node.execution import ExecutionService
 from quorate_node.executor.dispatcher import Dispatcher
+from quorate_node.http_messaging import HttpMessenger
 from quorate_node.journal import Journal
 from quorate_node.mailbox import Mailbox
-from quorate_node.messaging import HttpMessenger
 from quorate_node.metrics import Metrics
 from quorate_node.performer import LeafShelf, Performer, Tools
 from quorate_node.providers import check_url
@@ -52,6 +52,22 @@ HOSTILE = (EMPTY_LABEL, LONG_LABEL, "http://xn--\x80")
 def test_it_is_refused_with_an_error_of_ours(url: str) -> None:
     with pytest.raises(DataError):
         check_url(url, is_local=False)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "[::ffff:10.0.0.1]", "[64:ff9b::127.0.0.1]", "[64:ff9b::a00:1]", "[64:ff9b:1::808:808]",
+     "[2002:7f00:1::]", "[2002:c0a8:101::1]", "[::127.0.0.1]", "[fec0::1]", "[ff0e::1]", "[::]", "[::1]"],
+)  # fmt: skip
+def test_no_way_into_a_private_network_is_asked(host: str) -> None:
+    """Gateways and tunnels carry some addresses of IPv6 to those of IPv4 that stand in them."""
+    with pytest.raises(DataError, match="not a public address"):
+        check_url(f"http://{host}/", is_local=False)
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "[64:ff9b::808:808]", "[2002:808:808::]", "[2606:4700::1111]"])
+def test_public_addresses_are_asked_however_they_are_reached(host: str) -> None:
+    assert check_url(f"http://{host}/", is_local=False) == f"http://{host}"
 
 
 async def execute(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +16,7 @@ from hypothesis import strategies as some
 from quorate.protocol.errors import Busy
 from quorate.protocol.types import Stage, Vote
 from quorate_node.core.state import Secret, SecretGroup
-from quorate_node.journal import ConflictingVote, Journal, JournalDamaged
+from quorate_node.journal import ConflictingVote, Journal, JournalDamaged, JournalFull
 
 
 def make_group(number: int, vote: bytes = b"v") -> SecretGroup:
@@ -78,6 +82,86 @@ def test_damage_before_the_end_stops_the_node(tmp_path: Path) -> None:
     (tmp_path / "journal").write_bytes(data)
     with pytest.raises(JournalDamaged, match="backup"):
         Journal(tmp_path / "journal")
+
+
+def test_damage_to_a_length_does_not_hide_what_follows(tmp_path: Path) -> None:
+    """Nobody may take acknowledged votes for a torn tail because the frame before them tells a wrong size."""
+    write(tmp_path / "journal", 4)
+    data = bytearray((tmp_path / "journal").read_bytes())
+    second = data.index(b'{"stage"', data.index(b'{"stage"') + 1)
+    data[second - 6] ^= 0xFF
+    (tmp_path / "journal").write_bytes(data)
+    with pytest.raises(JournalDamaged, match="backup"):
+        Journal(tmp_path / "journal")
+
+
+def test_a_last_frame_that_the_disk_lost_is_cut_off_and_reported(tmp_path: Path) -> None:
+    groups = write(tmp_path / "journal", 3)
+    data = bytearray((tmp_path / "journal").read_bytes())
+    data[-20] ^= 1
+    (tmp_path / "journal").write_bytes(data)
+    found, torn = read(tmp_path / "journal")
+    assert found == groups[:2]
+    assert torn > 0
+
+
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """A disk that is really full after `size` bytes; where we may not mount one, a limit to the size of files."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode == 0:
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
+        return
+    with no_file_over(size):
+        yield folder
+
+
+@contextmanager
+def no_file_over(size: int) -> Iterator[None]:
+    """Writes beyond so many bytes fail."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_no_vote_and_leaves_no_damage(tmp_path: Path) -> None:
+    written, refused = 0, 0
+    with small_disk(tmp_path, 16 * 1024) as disk:
+        journal = Journal(disk / "journal")
+        for number in range(200):
+            try:
+                journal.append(make_group(number))
+                written += 1
+            except JournalFull:
+                refused += 1
+        with pytest.raises(JournalFull, match="make room"):
+            journal.append(make_group(300))
+        assert written > 10
+        assert refused > 10
+        before = (disk / "journal").read_bytes()
+        with pytest.raises(ConflictingVote):
+            journal.append(make_group(0, b"another"))
+        journal.close()
+        assert read(disk / "journal") == ([make_group(i) for i in range(written)], 0)
+        whole = tmp_path.parent / "whole"
+        whole.write_bytes(before)
+    # There is room again: it goes on where it stood, with what was refused before.
+    journal = Journal(whole)
+    journal.append(make_group(written))
+    journal.close()
+    assert read(whole) == ([make_group(i) for i in range(written + 1)], 0)
+
+
+def test_a_journal_that_cannot_even_begin_says_what_to_do(tmp_path: Path) -> None:
+    with no_file_over(0), pytest.raises(JournalFull, match="make room"):
+        Journal(tmp_path / "journal")
+    write(tmp_path / "journal", 1)
 
 
 def test_another_file_is_not_taken_for_a_journal(tmp_path: Path) -> None:

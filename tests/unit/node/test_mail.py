@@ -10,15 +10,25 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route as HttpRoute
 from tests.unit.node.simulation import Network0
+from tests.unit.node.test_core import run_to_round
 from tests.unit.node.test_edge import make_client
 
-from quorate.messages import MAX_LETTERS, Letter, MailMessage, OpeningsMessage, VoteOpeningMessage
+from quorate.messages import (
+    MAX_LETTERS,
+    OPENING_BYTES,
+    CommitmentsMessage,
+    Letter,
+    MailMessage,
+    OpeningsMessage,
+    VoteOpeningMessage,
+)
 from quorate.protocol.types import Opening, Vote
 from quorate.storage.serve import LoopbackServer
 from quorate_node.core.views import ChainView
-from quorate_node.messaging import HttpMessenger, Undelivered
+from quorate_node.http_messaging import HttpMessenger
+from quorate_node.messaging import Route, Undelivered
 
 LETTERS = 300
 
@@ -51,13 +61,13 @@ class Host:
     @property
     def app(self) -> Starlette:
         routes = [("mail", self.mail), ("vote-openings", self.single)]
-        return Starlette(routes=[Route(f"/quorate/v1/{name}", take, methods=["POST"]) for name, take in routes])
+        return Starlette(routes=[HttpRoute(f"/quorate/v1/{name}", take, methods=["POST"]) for name, take in routes])
 
 
 async def send_all(url: str, members: range) -> list[BaseException | None]:
     messenger = HttpMessenger(ChainView(), is_local=True)
     try:
-        sent = (messenger.send(url, "vote-openings", make_opening(member)) for member in members)
+        sent = (messenger.send(Route(url), "vote-openings", make_opening(member)) for member in members)
         return await asyncio.gather(*sent, return_exceptions=True)
     finally:
         await messenger.close()
@@ -92,10 +102,14 @@ class TestSending:
         async def take(request: Request) -> Response:
             return JSONResponse(answer)
 
-        routes = [Route(f"/quorate/v1/{name}", take, methods=["POST"]) for name in ("mail", "vote-openings")]
+        routes = [HttpRoute(f"/quorate/v1/{name}", take, methods=["POST"]) for name in ("mail", "vote-openings")]
         with LoopbackServer(Starlette(routes=routes)) as server:
             answers = asyncio.run(send_all(server.url, range(5)))
         assert all(isinstance(each, Undelivered) for each in answers)
+
+
+def fail(message: object) -> None:
+    raise AssertionError("reading it takes a thousand times longer than sending it does")
 
 
 class TestTaking:
@@ -113,6 +127,28 @@ class TestTaking:
         assert answer.status_code == httpx.codes.OK
         assert [each["type"] for each in answer.json()["refused"]] == ["NOT_YET", "MALFORMED", "MALFORMED"]
         assert empty.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+
+    async def test_a_page_that_no_batch_needs_is_not_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        net = Network0(8)
+        net.submit(net.order())
+        run_to_round(net)
+        (batch,) = net.nodes[0].core.state.chain.batches.values()
+        assert net.run(until=lambda: batch.round is not None and batch.round.domain is not None)
+        monkeypatch.setattr(OpeningsMessage, "to_openings", fail)
+        monkeypatch.setattr(CommitmentsMessage, "to_list", fail)
+        bodies = [
+            OpeningsMessage(batch_id=batch.id, round=0, page=bytes(4 * OPENING_BYTES)),
+            CommitmentsMessage(batch_id=batch.id, round=0, page=bytes(69 + 4 * 35)),
+        ]
+        letters = [
+            Letter(kind=kind, body=body.model_dump_json())
+            for kind, body in zip(("openings", "commitments"), bodies, strict=True)
+        ]
+        async with make_client(net, tmp_path, None) as client:
+            answer = await client.post("/quorate/v1/mail", content=MailMessage(letters=letters).model_dump_json())
+        assert [each["type"] for each in answer.json()["refused"]] == ["SIZE", "SIZE"]
 
     async def test_what_is_good_is_taken(self, tmp_path: Path) -> None:
         net = Network0(8)

@@ -1,4 +1,4 @@
-"""`class create | join | leave | list`: what is refused before money moves, and what the node is told to work for."""
+"""`class create | join | ask | leave | list`: what is refused before money moves, what the node is told."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from quorate.protocol.errors import ValidationError
 from quorate.protocol.params import ETHER, LOCAL
 from quorate.protocol.profiles import Description
 from quorate_node.cli import commands
+from quorate_node.cli.main import app, report
 from quorate_node.config import load_config
 
 IMAGE = f"image=sha256:{'a' * 64}"
@@ -112,6 +113,16 @@ def test_all_of_a_farm_join_and_leave(chain: RegistryChain, keys: list[SigningAc
     assert (load_config(home).classes, load_config(home).profiles) == ((1, 2), (f"{DOCKER} {IMAGE}",))
     with pytest.raises(ValidationError, match="it is in the class"):
         _join(home, 2)
+    sent = len(chain.sent)
+    for ask in (0, LOCAL.max_price + 1):
+        with pytest.raises(ValidationError, match=f"1 to {LOCAL.max_price} wei"):
+            commands.set_ask(home, 2, ask)
+    with pytest.raises(ValidationError, match=r"not in this class"):
+        commands.set_ask(home, 1, 7)
+    assert len(chain.sent) == sent
+    asked = commands.set_ask(home, 2, 7)
+    assert [each["ask"] for each in asked["operators"]] == [7, 7]
+    assert {member.ask for member in chain.class_members(2).values()} == {7}
     commands.leave_class(home, 2)
     assert chain.class_members(2) == {}
     config = load_config(home)
@@ -171,3 +182,25 @@ def test_the_list_says_what_keeps_this_host_out(
     assert "ask who created it" in unknown["why"]
     assert (plain["description"], plain["judged"], plain["can_run"]) == (DOCKER, False, False)
     assert "no daemon" in plain["why"]
+
+
+def test_in_text_the_list_cuts_nothing(
+    chain: RegistryChain, keys: list[SigningAccount], home: Path, obstacles: dict[str, str], capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Descriptions are copied from there, by those who shall join: on any terminal they are whole, on one line."""
+    _create(home, DOCKER, IMAGE)
+    obstacles[DOCKER] = "no daemon"
+    chain.send(keys[0], calls.create_class(bytes(31) + b"\1", UNIT, 10**9, False), value=LOCAL.class_deposit)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert report(lambda: app(["class", "list", "--home", str(home)], standalone_mode=False)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"class 2  {DOCKER} {IMAGE}" in lines
+    assert [line for line in lines if line.endswith(f"0x{'00' * 31}01")]
+    assert [line for line in lines if "class 2 is for" in line and line.endswith("no daemon")]
+
+
+def test_a_stake_with_units_is_remembered_like_a_join(chain: RegistryChain, home: Path) -> None:
+    _create(home, DOCKER, IMAGE)
+    commands.stake(home, ETHER, 2, 5, 10**9, 10**9)
+    assert load_config(home).classes == (1, 2)

@@ -81,10 +81,12 @@ def test_the_nearest_holder_comes_first() -> None:
 
 def test_a_peer_that_tells_too_much_is_not_believed_any_further(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roots, "MAX_ROOTS", 10)
-    holders = Holders([PEER])
-    many = [RootChange(cid=f"cid{number}", size=1) for number in range(100)]
-    holders.take(PEER, RootsMessage(epoch="e", next=100, is_whole=True, changes=many), 0.1)
-    assert sum(bool(holders.find(f"cid{number}")) for number in range(100)) == 10
+    monkeypatch.setattr(roots, "MAX_TOLD", 20)
+    holders = Holders([PEER, OTHER])
+    for url in (PEER, OTHER):
+        many = [RootChange(cid=f"cid{number} {url}", size=1) for number in range(100)]
+        holders.take(url, RootsMessage(epoch="e", next=100, is_whole=True, changes=many), 0.1)
+        assert sum(bool(holders.find(change.cid)) for change in many) == 10
     own = OwnRoots()
     for number in range(100):
         own.hold(f"cid{number}", 1)

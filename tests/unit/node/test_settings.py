@@ -16,7 +16,7 @@ from quorate.protocol.container import ContainerLimits
 from quorate.protocol.errors import ConfigurationError, DataError, ValidationError
 from quorate.protocol.spec import CEILINGS, Limits
 from quorate.spec import parse_limits
-from quorate_node.cli.commands import _parse_ceilings
+from quorate_node.cli.commands import _parse_ceilings, _parse_traffic
 from quorate_node.config import build_config
 from quorate_node.core import policy
 from quorate_node.core.policy import DEFAULT_CEILINGS, DEFAULT_CONTAINER_CEILINGS, explain_excess
@@ -56,6 +56,10 @@ class TestConfig:
             ({"docker_registries": "ghcr.io"}, "must be a list of texts"),
             ({"profiles": ["quorate-docker-1 image=latest"]}, "profiles: an image is named by its id"),
             ({"profiles": ["quorate-gpu-1"]}, "known kinds"),
+            ({"serve_bytes_s": 100}, "serve_bytes_s must be at least 4096, or 0"),
+            ({"fetch_bytes_s": 4095}, "fetch_bytes_s must be at least 4096, or 0"),
+            ({"fetch_bytes_day": -1}, "fetch_bytes_day must be of type int"),
+            ({"serve_bytes_day": "1G"}, "serve_bytes_day must be of type int"),
         ],
     )
     def test_a_wrong_setting_is_named(self, tmp_path: Path, change: dict[str, Any], word: str) -> None:
@@ -180,6 +184,13 @@ class TestCommandLine:
         for wrong in ("path_bytes", "path_bytes=-1", "path_bytes=x", "fuel=1", "paths=1", "path_bytes=0", "=1"):
             with pytest.raises(ValidationError, match="limit"):
                 parse_limits(base, [wrong])
+
+    def test_bounds_on_traffic_are_given_by_name(self) -> None:
+        bounds = ["serve_bytes_s=65536", "fetch_bytes_day=9"]
+        assert _parse_traffic(bounds) == {"serve_bytes_s": 65536, "fetch_bytes_day": 9}
+        for wrong in ("serve_bytes_s", "serve_bytes_s=x", "serve_bytes_s=-1", "store_bytes=5", "serve_bytes_s=\u00b2"):
+            with pytest.raises(ConfigurationError, match="bound on traffic"):
+                _parse_traffic([wrong])
 
     def test_ceilings_are_given_by_name(self) -> None:
         assert _parse_ceilings(["memory_bytes=5", "open_files=9"]) == {"memory_bytes": 5, "open_files": 9}

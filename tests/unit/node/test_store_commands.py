@@ -263,6 +263,7 @@ def test_a_gateway_serves_while_others_write_and_ends_by_a_signal(tmp_path: Path
             answer = client.get(f"/ipfs/{root}/sub/small?format=raw")
             assert (answer.status_code, answer.content) == (200, b"small")
             assert client.get(f"/ipfs/{denied}?format=raw").status_code == 410
+            assert "does not serve" in client.post(f"/api/v0/cat?arg={denied}").json()["Message"]
             added = client.post("/api/v0/add", files={"file": ("x", b"by api")}).json()
             assert store.read(Cid.parse(added["Hash"])) == b"by api"
             taken = subprocess.run(

@@ -9,7 +9,7 @@ from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import BlockHead, LoggedEvent
 from quorate.protocol import events
 from quorate.protocol.hashing import keccak
-from quorate.protocol.types import Address
+from quorate.protocol.types import Address, Table
 from quorate_node.core.stimuli import ChainAdvanced, ChainReorganised
 from quorate_node.watcher import SAFE_BLOCKS, ChainWatcher
 
@@ -90,3 +90,37 @@ def test_a_chain_that_got_shorter_is_followed() -> None:
     follow(watcher, story)
     assert [block for block, _ in story] == list(range(6))
     assert watcher.poll() == []
+
+
+@dataclass
+class ManyClasses(FakeChain):
+    """Each block begins an era of another class, or operator 7 joins it there."""
+
+    tables_read: list[tuple[int, int]] = field(default_factory=list)
+    joined_in: frozenset[int] = frozenset()
+
+    def table(self, class_id: int, number: int) -> Table:
+        self.tables_read.append((class_id, number))
+        return Table((), ())
+
+    def _event(self, number: int) -> LoggedEvent:
+        era = events.EraAdvanced(number, 1, 1, 10**9, 5_000)
+        joined = events.ClassJoined(number, 7, 10, 1, 1)
+        return LoggedEvent(joined if number in self.joined_in else era, number, bytes(32), 0)
+
+
+def test_tables_are_read_of_the_classes_that_matter_however_many_others_have() -> None:
+    for others in (10, 100):
+        chain = ManyClasses(joined_in=frozenset({3}))
+        watcher = ChainWatcher(cast(ChainGateway, chain), lambda class_id: class_id == 2, own=(7,))
+        chain.mine(others)
+        follow(watcher, [])
+        assert chain.tables_read == [(2, 1)], "the other one that it is in has no table yet"
+        chain.joined_in = frozenset()
+        watcher.head = None
+        follow(watcher, [])
+        assert sorted(chain.tables_read[1:]) == [(2, 1), (3, 1)], "that it joined is remembered"
+    chain = ManyClasses()
+    chain.mine(10)
+    follow(ChainWatcher(cast(ChainGateway, chain)), [])
+    assert len(chain.tables_read) == 10

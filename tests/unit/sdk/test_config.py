@@ -65,14 +65,17 @@ def test_a_key_opens_by_file_or_environment_but_never_waits_without_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = SigningAccount.create()
-    save_keystore(tmp_path / "key.json", key, b"open sesame", 2)
+    here = tmp_path / "here"  # where the command runs: what the environment names is relative to that, not to its home
+    here.mkdir()
+    monkeypatch.chdir(here)
+    save_keystore(here / "key.json", key, b"open sesame", 2)
     monkeypatch.setenv("QUORATE_KEYSTORE", "key.json")
     with pytest.raises(ConfigurationError, match="no passphrase"):
         load_config().open_account()
     monkeypatch.setenv("QUORATE_PASSPHRASE", "wrong")
     with pytest.raises(DataError, match="does not open"):
         load_config().open_account()
-    (tmp_path / "word").write_text("open sesame\nsecond line")
+    (here / "word").write_text("open sesame\nsecond line")
     monkeypatch.setenv("QUORATE_PASSPHRASE_FILE", "word")
     assert load_config().open_account() == key
 
@@ -96,7 +99,7 @@ def test_a_passphrase_that_the_user_names_stays_with_the_key_that_the_user_names
     assert load_config(overrides=option).open_account() == mine
     with pytest.raises(DataError, match="does not open"):
         load_config().open_account()  # named, so it is what counts
-    monkeypatch.setenv("QUORATE_KEYSTORE", "mine.json")
+    monkeypatch.setenv("QUORATE_KEYSTORE", str(tmp_path / "mine.json"))
     assert load_config().open_account() == mine
     monkeypatch.delenv("QUORATE_PASSPHRASE")
     with pytest.raises(ConfigurationError, match="no passphrase"):

@@ -13,15 +13,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from quorate.chain.account import SigningAccount
-from quorate.delivery import CollatorAway, OrderRefused, push_content, send_order
-from quorate.devnet.process import pick_ports
+from quorate.delivery import CollatorAway, OrderRefused, Pushed, push_content, send_order
+from quorate.devnet.ports import pick_ports
+from quorate.layout import write_result
 from quorate.messages import OrderMessage
 from quorate.protocol.encoding import compute_domain_separator, compute_job_id
 from quorate.protocol.errors import ConfigurationError, ContentUnavailable, DataError
 from quorate.protocol.result import TaskResult, TaskStatus, compute_merkle_root
 from quorate.protocol.spec import JobSpec
 from quorate.protocol.types import Address, JobOrder, SignedOrder, Vote
-from quorate.results import Refusals, fetch_leaves, fetch_output, fetch_task_result, write_result
+from quorate.results import Refusals, fetch_leaves, fetch_output, fetch_task_result
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
 from quorate.storage.gateway import build_gateway
@@ -99,6 +100,63 @@ def test_content_is_pushed_as_a_car(running: ExitStack, tmp_path: Path) -> None:
     assert theirs.is_complete(root)
     with pytest.raises(OrderRefused, match="no room"):
         push_content(ours, [root], serve(running, Route("/quorate/v1/import", refuse, methods=["POST"])))
+
+
+def test_what_a_collator_took_of_late_is_not_pushed_again(running: ExitStack, tmp_path: Path) -> None:
+    ours, taken, status, now = EmbeddedStore(tmp_path / "ours"), list[str](), [204], [0.0]
+    roots = [ours.add_bytes(b"%d" % i) for i in range(3)]
+    spec, module, other = map(str, roots)
+
+    async def take(request: Request) -> Response:
+        taken.append(request.query_params["root"])
+        return Response(status_code=status[0]) if status[0] == 204 else JSONResponse({}, status[0])
+
+    url, away = (
+        serve(running, Route("/quorate/v1/import", take, methods=["POST"])),
+        f"http://127.0.0.1:{pick_ports(1)[0]}",
+    )
+    pushed = Pushed(lambda: now[0])
+
+    def push(*wanted: Cid, to: str = url) -> list[str]:
+        taken.clear()
+        push_content(ours, wanted, to, pushed)
+        return taken
+
+    assert push(*roots[:2]) == [spec, module]
+    assert push(*roots[:2]) == [spec], "the first tells whether anybody is there"
+    assert push(*roots) == [spec, other]
+    now[0] = 299.0
+    assert push(roots[1], roots[2]) == [module]
+    now[0] = 301.0
+    assert push(*roots) == [spec, other], "after five minutes, but for what went there since"
+    with pytest.raises(CollatorAway):
+        push(*roots, to=away)
+    assert push(*roots) == [spec], "another's absence says nothing of this one"
+    pushed.forget(url)
+    status[0] = 507
+    with pytest.raises(OrderRefused):
+        push(*roots)
+    status[0] = 204
+    assert push(*roots) == [spec, module, other], "what was refused is not there"
+
+
+def test_who_did_not_answer_is_given_everything_again(running: ExitStack, tmp_path: Path) -> None:
+    ours, port, taken = EmbeddedStore(tmp_path / "ours"), pick_ports(1)[0], list[str]()
+    roots, pushed = [ours.add_bytes(b"%d" % i) for i in range(2)], Pushed()
+    url = f"http://127.0.0.1:{port}"
+    for root in roots:
+        pushed.note(url, root)
+    with pytest.raises(CollatorAway):
+        push_content(ours, roots, url, pushed)
+
+    async def take(request: Request) -> Response:
+        taken.append(request.query_params["root"])
+        return Response(status_code=204)
+
+    app = Starlette(routes=[Route("/quorate/v1/import", take, methods=["POST"])])
+    running.enter_context(LoopbackServer(app, port=port))
+    push_content(ours, roots, url, pushed)
+    assert taken == [str(root) for root in roots]
 
 
 # results ------------------------------------------------------------------------------------------------------------

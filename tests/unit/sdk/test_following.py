@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 from tests.unit.sdk.test_tracking import BATCH, GOOD, ORDER, sign
 
 from quorate.chain.gateway import ChainGateway
-from quorate.chain.types import BlockHead, LoggedEvent
-from quorate.following import JobFollower
-from quorate.jobs import JobRecord
+from quorate.chain.types import BlockHead, Deployment, LoggedEvent
+from quorate.following import REORG_BLOCKS, SETTLED_S, JobFollower, refresh_states
+from quorate.jobs import JobBook, JobRecord
 from quorate.progress import JobStage
 from quorate.protocol import events
 from quorate.protocol.encoding import encode_outcomes, encode_post_page
 from quorate.protocol.events import Event
 from quorate.protocol.hashing import keccak
-from quorate.protocol.types import Address, OutcomeRow, Verdict
+from quorate.protocol.types import Address, JobId, OutcomeRow, Verdict
 
 OPENED = events.BatchOpened(BATCH, Address(bytes(20)), 1, 1, 3, 2, 60, 0)
 POSTED = events.PagePosted(BATCH, 0, encode_post_page([sign(ORDER)]), b"")
@@ -34,6 +34,7 @@ class FakeChain:
 
     blocks: list[tuple[int, tuple[Event, ...]]] = field(default_factory=list)
     forgotten: int = 0
+    deployment: Deployment = Deployment(1, *[Address(bytes(20))] * 5)
 
     def mine(self, *found: Event, fork: int = 0) -> None:
         self.blocks.append((fork, found))
@@ -94,3 +95,47 @@ def test_a_chain_of_the_same_length_or_shorter_is_noticed() -> None:
     chain.mine(STARTED, fork=2)
     chain.mine(settled(Verdict.ACCEPTED), fork=2)
     assert read(follower) == [JobStage.REVEALED, JobStage.ACCEPTED]
+
+
+def make_book(folder: Path) -> JobBook:
+    """Three jobs that were sent: one here, one that nobody posts, one on another chain."""
+    book = JobBook(folder)
+    for number, (order, chain_id) in enumerate(
+        ((ORDER, 1), (replace(ORDER, nonce=1, valid_until=1_500), 1), (ORDER, 2))
+    ):
+        job_id = JobId(bytes([number + 1]) * 32)
+        book.save(JobRecord(job_id, order, sign(order).signature, "", chain_id, Address(bytes(20)), 0, float(number)))
+    return book
+
+
+def list_states(chain: FakeChain, book: JobBook) -> list[tuple[str | None, bool]]:
+    found = [(each.state, each.is_closed) for each in refresh_states(cast(ChainGateway, chain), book)]
+    assert found == [(each.state, each.is_closed) for each in book.load_all()], "what is told is kept"
+    return found
+
+
+def test_states_come_from_the_chain_until_nothing_can_follow(tmp_path: Path) -> None:
+    chain, book = FakeChain(), make_book(tmp_path)
+    chain.mine()
+    assert list_states(chain, book) == [(None, False)] * 3
+    chain.mine(OPENED, POSTED)
+    assert list_states(chain, book)[0] == ("posted", False)
+    chain.mine(STARTED)
+    chain.mine(settled(Verdict.ACCEPTED), events.BatchSettled(BATCH, 1_010))
+    assert list_states(chain, book) == [("accepted", False), (None, False), (None, False)]
+    for _ in range(10):
+        chain.mine()
+    assert list_states(chain, book)[0] == ("final", False), "a chain may lose its newest blocks"
+    chain.blocks[3:] = [(1, (settled(Verdict.VOID), events.BatchSettled(BATCH, 1_010)))]
+    assert list_states(chain, book)[0] == ("void", False)
+    for _ in range(REORG_BLOCKS):
+        chain.mine()
+    assert list_states(chain, book)[0] == ("void", False)
+    chain.mine()
+    assert list_states(chain, book)[0] == ("void", True)
+    for _ in range(500):
+        chain.mine()
+    assert list_states(chain, book) == [("void", True), ("expired", False), (None, False)]
+    for _ in range(SETTLED_S):
+        chain.mine()
+    assert list_states(chain, book) == [("void", True), ("expired", True), (None, False)]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from quorate.protocol.errors import DataError, QuorateError, ValidationError
-from quorate.protocol.spec import JobSpec, Limits
+from quorate.protocol.errors import ContentUnavailable, DataError, QuorateError, ValidationError
+from quorate.protocol.spec import JobSpec, Limits, Partition
 from quorate.spec import parse_env, prepare_spec
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
@@ -41,6 +41,32 @@ def test_files_and_folders(store: EmbeddedStore, module: str, tmp_path: Path) ->
     single = prepare_spec(store, module, str(scene / "a.bin"))
     assert (single.spec.input_name, single.input_bytes) == ("a.bin", len(MODULE) + 1000)
     assert prepare_spec(store, module).spec.input is None
+
+
+def test_a_folder_is_divided_and_its_largest_bundle_counted(store: EmbeddedStore, module: str, tmp_path: Path) -> None:
+    scene = tmp_path / "scene"
+    (scene / "deep").mkdir(parents=True)
+    for number in range(300):
+        (scene / "deep" / f"{number:03}.bin").write_bytes(b"%03d" % number * (100 if number < 256 else 1000))
+    (scene / "large").write_bytes(bytes(1_000_000))
+    one = prepare_spec(store, module, str(scene), partition=Partition("*.bin"))
+    assert one.task_count == 300
+    assert one.input_bytes is not None
+    assert 44 * 3000 < one.input_bytes - len(MODULE) < 44 * 3000 + 301 * 100, "the last bundle's, and the listing"
+    assert prepare_spec(store, module, str(scene), partition=Partition("*.bin", 7)).task_count == 43
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for source, pattern, why in (
+        (scene, "*.tif", "no path"),
+        (empty, "*", "folder is empty"),
+        (scene / "large", "*", "no directory"),
+    ):
+        with pytest.raises(ValidationError, match=why):
+            prepare_spec(store, module, str(source), partition=Partition(pattern))
+    with pytest.raises(ValidationError, match="needs an input"):
+        prepare_spec(store, module, partition=Partition("*"))
+    with pytest.raises(ContentUnavailable, match="--provider"):
+        prepare_spec(store, module, str(Cid.of(b"elsewhere", 0x70)), partition=Partition("*"))
 
 
 def test_an_input_that_is_elsewhere_has_no_known_size(store: EmbeddedStore, module: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 from quorate.chain.account import SigningAccount
+from quorate.chain.gateway import ChainGateway
 from quorate.chain.types import LoggedEvent
 from quorate.progress import JobStage
 from quorate.protocol import events
@@ -14,11 +16,16 @@ from quorate.protocol.encoding import (
     compute_job_id,
     encode_carry_page,
     encode_commit_lists,
+    encode_openings,
     encode_outcomes,
     encode_post_page,
+    encode_record_page,
+    encode_votes,
 )
 from quorate.protocol.events import Event
 from quorate.protocol.hashing import keccak
+from quorate.protocol.openings import decode_settled
+from quorate.protocol.planning import Settlement
 from quorate.protocol.types import (
     ZERO32,
     AbstainReason,
@@ -30,13 +37,16 @@ from quorate.protocol.types import (
     DisputeKind,
     DisputeRecord,
     JobOrder,
+    Opening,
     OrderSkip,
     OutcomeRow,
+    PostRecord,
     SignedOrder,
     Verdict,
     Vote,
 )
 from quorate.protocol.verdict import Conduct, TallyRow
+from quorate.receipts import find_votes
 from quorate.tracking import JobTracker
 
 KEY = SigningAccount.from_key(bytes(range(1, 33)))
@@ -335,3 +345,71 @@ def test_challenges_that_fail_later_do_not_undo_a_reversal() -> None:
     assert story.tracker.stage is JobStage.VOID
     assert not story.tracker.is_final(99)
     assert story.tracker.bundles[0].vote is None
+
+
+class Settled:
+    """A chain that knows what a transaction gave `settle`."""
+
+    def __init__(self, sent: Settlement | None) -> None:
+        self.sent, self.asked = sent, 0
+
+    def settlement(self, transaction: bytes) -> Settlement | None:
+        assert transaction == keccak(bytes([4])), "the one that settled"
+        self.asked += 1
+        return self.sent
+
+
+def settle_openly(*votes: Vote | None, page: bytes) -> Settlement:
+    """Seats 0, 1, … of the members 5, 6, … with these votes, None for one that stays closed."""
+    listed = sorted({vote for vote in votes if vote})
+    lists = [
+        (5 + seat, [(CommitItem(0, seat, bytes(32)), Opening(vote, bytes(16)) if vote else None)])
+        for seat, vote in enumerate(votes)
+    ]
+    return Settlement(ZERO32, page, votes=encode_votes([listed]), openings=encode_openings([(0, lists)], {0: listed}))
+
+
+RECORD_PAGE = encode_record_page(ZERO32, 0, [[PostRecord(KEY.address, 1, 1, 0)]])
+
+
+def commit_all() -> Story:
+    story = Story()
+    story.post(sign(ORDER))
+    story.tell(events.RoundStarted(BATCH, 0, bytes(32)))
+    story.commit((5, 0, 0), (6, 0, 1), (7, 0, 2))
+    return story
+
+
+def ask(story: Story, sent: Settlement | None) -> tuple[dict[int, Vote], int]:
+    chain = Settled(sent)
+    find_votes(cast(ChainGateway, chain), story.tracker)
+    return story.tracker.bundles[0].shown, chain.asked
+
+
+def test_votes_that_no_event_tells_are_read_from_what_settled() -> None:
+    story = commit_all()
+    story.settle((0, Verdict.VOID, Vote(ZERO32)))
+    sent = settle_openly(GOOD, BAD, None, page=RECORD_PAGE)
+    assert ask(story, None) == ({}, 1), "another contract called"
+    assert ask(story, replace(sent, votes=b"\x09")) == ({}, 1), "it makes no sense"
+    assert ask(story, replace(sent, votes=encode_votes([[GOOD]]))) == ({}, 1), "a vote that is not listed"
+    assert ask(story, sent) == ({0: GOOD, 1: BAD}, 1)
+    story = commit_all()
+    story.settle((0, Verdict.ACCEPTED, GOOD), voters=(5, 6, 7))
+    assert ask(story, sent) == ({}, 0), "its row tells them"
+
+
+def test_openings_that_were_shown_directly_are_known() -> None:
+    story = commit_all()
+    sent = settle_openly(GOOD, BAD, None, page=RECORD_PAGE)
+    story.tell(events.OpeningsRevealed(BATCH + 1, 0, sent.votes, sent.openings))
+    assert ask(story, sent) == ({}, 0), "of another batch, and nothing is settled"
+    story.tell(events.OpeningsRevealed(BATCH, 0, sent.votes, sent.openings))
+    assert ask(story, sent) == ({0: GOOD, 1: BAD}, 0)
+
+
+def test_votes_of_a_later_round_are_found_by_its_carry_page() -> None:
+    record = CarryRecord(0, KEY.address, 1, 1, 0, 9)
+    sent = settle_openly(GOOD, BAD, page=encode_carry_page([record]))
+    found = decode_settled(1, sent.page, sent.votes, sent.openings)
+    assert {place: opening.vote for place, opening in found.items()} == {(0, 0): GOOD, (0, 1): BAD}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import pytest
 
 from quorate.protocol.errors import DataError
-from quorate.storage import dagpb, unixfs, varint
+from quorate.storage import car, codecs, dagpb, unixfs, varint
 from quorate.storage.base import MAX_BLOCK_BYTES
 from quorate.storage.car import CarVerifier, Received, encode_header, encode_section
 from quorate.storage.cid import DAG_CBOR, DAG_JSON, DAG_PB, RAW, Cid
@@ -224,6 +225,44 @@ def test_an_entity_is_a_listing_or_a_file() -> None:
             assert len(blocks) == at_least
         else:
             assert at_least <= len(blocks) <= at_least * 3
+
+
+def _encode_roots(cids: Sequence[Cid]) -> bytes:
+    links = b"".join(b"\xd8\x2a\x58\x25\0" + cid.to_bytes() for cid in cids)
+    body = b"\xa2\x65roots\x99" + len(cids).to_bytes(2, "big") + links + b"\x67version\x01"
+    return varint.encode(len(body)) + body
+
+
+def test_a_root_that_a_car_names_often_is_one_and_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = b"one"
+    cid, store = Cid.of(block), MemoryStore()
+    looked, is_complete = [], store.is_complete
+    monkeypatch.setattr(store, "is_complete", lambda root: (looked.append(root), is_complete(root))[1])
+    report = store.import_any_car([_encode_roots([cid] * 20_000), encode_section(cid, block)])
+    assert (report.roots, looked) == ({cid: True}, [cid])
+    many = [Cid.of(b"%d" % number) for number in range(car.MAX_ROOTS + 1)]
+    assert len(store.import_any_car([_encode_roots(many[1:])]).roots) == car.MAX_ROOTS
+    with pytest.raises(DataError, match="1001 roots"):
+        store.import_any_car([_encode_roots(many)])
+
+
+def test_a_block_of_very_many_items_is_refused_before_all_are_read() -> None:
+    def array(count: int) -> bytes:
+        return b"\x9a" + count.to_bytes(4, "big") + b"\x01" * count
+
+    anchor = Cid(1, DAG_CBOR, b"\0\0")
+    fine, many = array(codecs._MAX_ITEMS - 1), array(codecs._MAX_ITEMS)
+    assert codecs.links_of(anchor, fine) == []
+    assert codecs.find_link(anchor, fine, ["7"]) == (None, 1)
+    with pytest.raises(DataError, match="more than 100000 items"):
+        codecs.links_of(anchor, many)
+    with pytest.raises(DataError, match="more than 100000 items"):
+        codecs.find_link(anchor, array(2_000_000), ["1999999"])
+    with pytest.raises(DataError, match="more than 100000 items"):
+        codecs.find_link(anchor, b"\x82" + many + b"\x01", ["1"])
+    pairs = b"\xba" + (200_000).to_bytes(4, "big") + b"\x61a\x01" * 200_000
+    with pytest.raises(DataError, match="more than 100000 items"):
+        codecs.find_link(anchor, pairs, ["b"])
 
 
 def test_a_car_may_have_any_order_and_many_roots() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -280,7 +281,21 @@ def test_a_lost_index_is_told_and_the_bytes_stay(tmp_path: Path) -> None:
     with pytest.raises(StoreDamaged, match="is lost"):
         EmbeddedStore(tmp_path)
     assert segment.stat().st_size == 200_000
+    for blank in (b"", _make_blank_index(tmp_path / "other")):  # as where the log with all that was written is gone
+        (tmp_path / "index.sqlite3").write_bytes(blank)
+        with pytest.raises(StoreDamaged, match="is lost"):
+            EmbeddedStore(tmp_path)
+        assert segment.stat().st_size == 200_000
+    for file in tmp_path.glob("index*"):
+        file.unlink()
     for file in tmp_path.glob("moved-*"):
         file.rename(file.with_name(file.name.removeprefix("moved-")))
     EmbeddedStore(tmp_path).close()
     assert segment.exists()
+
+
+def _make_blank_index(path: Path) -> bytes:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+    return path.read_bytes()

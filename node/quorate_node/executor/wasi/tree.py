@@ -24,21 +24,26 @@ class OverLimit(Exception):
 
 @dataclass(slots=True)
 class Usage:
-    """Bytes and nodes that the program holds, with their limits; also the longest path, and the counter of inodes."""
+    """Bytes and nodes that the program holds, with their limits; also the longest path, and the counter of inodes.
+
+    `given_bytes` and `given_files` of both were there before the program, and are no part of its spec's limits.
+    """
 
     max_bytes: int
     max_files: int
     max_path: int = MAX_PATH_BYTES
     bytes: int = 0
     files: int = 0
+    given_bytes: int = 0
+    given_files: int = 0
     inodes: count[int] = field(default_factory=lambda: count(1))
 
     def take(self, size: int, files: int = 0) -> None:
         """Charge before allocating; OverLimit leaves the usage as it was."""
         if self.bytes + size > self.max_bytes:
-            raise OverLimit(f"the program's files exceed output_bytes = {self.max_bytes}")
+            raise OverLimit(f"the program's files exceed output_bytes = {self.max_bytes - self.given_bytes}")
         if self.files + files > self.max_files:
-            raise OverLimit(f"the program's files exceed output_files = {self.max_files}")
+            raise OverLimit(f"the program's files exceed output_files = {self.max_files - self.given_files}")
         self.bytes += size
         self.files += files
 

@@ -1,0 +1,1 @@
+"""`filecoin` commands, which `quorate-node` and `quorate` share: `places` tells which of them is running."""

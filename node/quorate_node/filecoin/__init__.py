@@ -1,0 +1,1 @@
+"""What only a node needs of Filecoin: fast hashing of pieces."""
