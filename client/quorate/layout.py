@@ -17,6 +17,8 @@ from quorate.tasks import TaskList
 
 MARK = ".quorate-job"
 """Names the job that a folder is of, so that no other is written over."""
+_SILENT = str(Cid.of(b""))
+"""What a task says that says nothing."""
 TASKS_NAME = "tasks.json"
 
 
@@ -54,7 +56,7 @@ class Mirror:
     def add(self, results: Sequence[TaskResult]) -> None:
         """Write what some tasks left."""
         with tempfile.TemporaryDirectory(prefix=".quorate-export-", dir=self._folder) as work:
-            for name, cid in _list_places(self._store, self._tasks, results):
+            for name, cid in _list_places(self._tasks, results):
                 dest = self._folder / name
                 if not dest.exists():
                     self._store.export(cid, dest, work=Path(work))
@@ -66,16 +68,15 @@ class Mirror:
 
 def add_mirror(store: BlobStore, tasks: TaskList, results: Sequence[TaskResult]) -> Cid:
     """One directory of all results, as `Mirror` lays them out: of CIDs, without reading what they name."""
-    entries: dict[str, bytes | Path | Cid] = dict(_list_places(store, tasks, results))
+    entries: dict[str, bytes | Path | Cid] = dict(_list_places(tasks, results))
     return store.add_tree(entries | {TASKS_NAME: describe_tasks(tasks, results).encode()})
 
 
-def _list_places(store: BlobStore, tasks: TaskList, results: Sequence[TaskResult]) -> Iterator[tuple[str, Cid]]:
-    silent = str(store.add_bytes(b""))
+def _list_places(tasks: TaskList, results: Sequence[TaskResult]) -> Iterator[tuple[str, Cid]]:
     for result in results:
         path = tasks.tasks[result.task_index].paths[0]
         yield f"outputs/{path}", Cid.parse(result.outputs_cid)
-        if result.stdout_cid != silent:
+        if result.stdout_cid != _SILENT:
             yield f"stdout/{path}", Cid.parse(result.stdout_cid)
 
 

@@ -217,12 +217,13 @@ class BlobStore(Additions, Protocol):
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
         admit: Admit | None = None,
+        is_durable: bool = True,
     ) -> ImportReport:
         """Take the DAG of `root` out of a CAR in depth-first order, checking every block.
 
         `scope` and `byte_range` say how much of it the CAR has to hold, as a gateway's parameters do. `admit` hears of
         each block that was good before it is kept, with its size in bytes; what it raises ends the import. Blocks that
-        were good stay even if a later one is refused (DataError).
+        were good stay even if a later one is refused (DataError). `is_durable` as in `adding`.
         """
         ...
 

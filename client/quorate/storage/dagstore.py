@@ -164,10 +164,11 @@ class DagStore(ABC):
         byte_range: ByteRange | None = None,
         max_bytes: int | None = None,
         admit: Admit | None = None,
+        is_durable: bool = True,
     ) -> ImportReport:
         verifier = car.CarVerifier(root, scope=scope, byte_range=byte_range, dups=None, max_bytes=max_bytes)
         blocks = 0
-        with self.session() as session:
+        with self.session(is_durable=is_durable) as session:
             for chunk in chunks:
                 for cid, block, is_chunk in verifier.push(chunk):
                     if admit is not None:

@@ -7,13 +7,14 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from quorate.protocol.errors import DataError
 from quorate.storage import reader, unixfs
 from quorate.storage.adding import OnBytes, check_name
 from quorate.storage.cid import Cid
+from quorate.storage.dagpb import Link
 from quorate.storage.traversal import MAX_DEPTH
 
 MAX_ENTRIES = 4_000_000
@@ -35,15 +36,21 @@ class Exporter:
 
     def write(self, cid: Cid, dest: Path, depth: int = 0) -> None:
         """Create `dest` as the file or the directory that `cid` is."""
-        node = unixfs.Node.parse(cid, self._get(cid))
+        block = self._get(cid)
+        node = unixfs.Node.parse(cid, block)
+
+        def get(wanted: Cid) -> bytes:
+            """A root is read, and checked, once: many exports are of little more."""
+            return block if wanted is cid else self._get(wanted)
+
         if node.message.is_file:
-            self._write_file(cid, node.file_size, dest)
+            self._write_file(reader.stream_file(get, cid), node.file_size, dest)
         elif node.message.kind in (unixfs.DIRECTORY, unixfs.SHARD):
-            self._write_directory(cid, dest, depth)
+            self._write_directory(reader.directory_links(get, cid), cid, dest, depth)
         else:
             raise DataError(f"{dest.name!r} would be a symbolic link; links are not exported")
 
-    def _write_file(self, cid: Cid, size: int, dest: Path) -> None:
+    def _write_file(self, pieces: Iterator[bytes], size: int, dest: Path) -> None:
         if size > self._left:
             raise DataError(
                 f"{dest.name!r} has {size} bytes, which exceeds {self._limit}; make room or raise the limit"
@@ -52,19 +59,18 @@ class Exporter:
         with dest.open("xb") as file:
             if self._on_bytes is not None:
                 self._on_bytes(0)  # also of an empty file: a million of them take time, too
-            for piece in reader.stream_file(self._get, cid):
+            for piece in pieces:
                 file.write(piece)
                 self.written_bytes += len(piece)
                 if self._on_bytes is not None:
                     self._on_bytes(len(piece))
 
-    def _write_directory(self, cid: Cid, dest: Path, depth: int) -> None:
+    def _write_directory(self, links: Sequence[Link], cid: Cid, dest: Path, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise DataError(f"{dest} nests deeper than {MAX_DEPTH} directories; it is refused as a bomb")
         dest.mkdir()
         if self._on_bytes is not None:
             self._on_bytes(0)
-        links = reader.directory_links(self._get, cid)
         self._entries -= len(links)
         if self._entries < 0:
             raise DataError(f"the directory has more than {MAX_ENTRIES} entries below it; it is refused as a bomb")

@@ -164,7 +164,10 @@ class _Fetching:
         with closing(receive(target, _ACCEPT_CAR, CAR_TYPE, limits, deadline)) as chunks:
             counted = self._count(url, chunks, may_split)
             try:
-                self.store.import_car(counted, part.cid, byte_range=span, max_bytes=left, admit=self._admit)
+                # What a power cut takes is fetched again: no need to wait for the disk.
+                self.store.import_car(
+                    counted, part.cid, byte_range=span, max_bytes=left, admit=self._admit, is_durable=False
+                )
             finally:
                 self.has_kept = True
         self.is_whole |= span is None and part.cid == self.root
