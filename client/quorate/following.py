@@ -84,6 +84,11 @@ class JobFollower:
         self._last = head
         return head
 
+    def track(self) -> JobTracker:
+        """All that the chain says about the job now."""
+        self.read()
+        return self.tracker
+
     def untold(self) -> Iterator[JobProgress]:
         """Steps that were not told yet. After a reorganisation those are told that differ from what was told."""
         for index, step in enumerate(self.tracker.history):

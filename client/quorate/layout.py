@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from quorate.tasks import TaskList
 
 MARK = ".quorate-job"
 """Names the job that a folder is of, so that no other is written over."""
+_LINE = re.compile(r"\d+ [0-9a-f]{64}")
 _SILENT = str(Cid.of(b""))
 """What a task says that says nothing."""
 TASKS_NAME = "tasks.json"
@@ -33,33 +36,57 @@ def write_result(store: BlobStore, result: TaskResult, folder: Path) -> None:
     store.export(Cid.parse(result.outputs_cid), folder / "outputs")
 
 
-def check_mirror(folder: Path, job_id: bytes) -> None:
-    """ValidationError unless `folder` is not there yet, or one that an earlier fetch of the same job began."""
-    if folder.exists():
-        mark = folder / MARK
-        if not mark.is_file() or mark.read_text() != job_id.hex():
-            raise ValidationError(f"{folder} exists, and is not of this job: choose another folder")
+def check_mirror(folder: Path, job_id: bytes) -> list[str]:
+    """What an earlier fetch of the same job noted in `folder`, line by line; nothing where it is not there yet.
+
+    Raises ValidationError for any other folder.
+    """
+    if not folder.exists():
+        return []
+    mark = folder / MARK
+    found, *lines = mark.read_text().splitlines() if mark.is_file() else [""]
+    if found != job_id.hex():
+        raise ValidationError(f"{folder} exists, and is not of this job: choose another folder")
+    return lines
 
 
 class Mirror:
     """A folder in which results lie as their input does, each at the path of its task's first file.
 
-    They may come part by part. What is there already was written whole, and stays. Raises ValidationError for another
-    job's folder.
+    They may come part by part, while others run. What is there already was written whole, and stays, unless another
+    vote had been accepted then: a challenge may have undone that. Raises ValidationError for another job's folder.
     """
 
     def __init__(self, store: BlobStore, tasks: TaskList, folder: Path, job_id: bytes) -> None:
-        check_mirror(folder, job_id)
-        write_atomically(folder / MARK, job_id.hex())
-        self._store, self._tasks, self._folder = store, tasks, folder
+        lines = check_mirror(folder, job_id)
+        # By a bundle's first task. Nothing was written yet of that which a line is about that was cut off.
+        self._votes = dict(line.split() for line in lines if _LINE.fullmatch(line))
+        self._store, self._tasks, self._folder, self._mark = store, tasks, folder, folder / MARK
+        known = (f"{first} {vote}" for first, vote in self._votes.items())
+        write_atomically(self._mark, "".join(f"{line}\n" for line in (job_id.hex(), *known)))
 
-    def add(self, results: Sequence[TaskResult]) -> None:
-        """Write what some tasks left."""
+    def add(self, bundle: range, vote: bytes, results: Sequence[TaskResult]) -> None:
+        """Write what some of a bundle's tasks left, by the vote that was accepted for it."""
+        first, known = str(bundle.start), self._votes.get(str(bundle.start))
+        if known is not None and known != vote.hex():
+            self._remove(bundle)
+        if known != vote.hex():
+            with self._mark.open("a") as mark:
+                mark.write(f"{first} {vote.hex()}\n")
+            self._votes[first] = vote.hex()
         with tempfile.TemporaryDirectory(prefix=".quorate-export-", dir=self._folder) as work:
             for name, cid in _list_places(self._tasks, results):
                 dest = self._folder / name
                 if not dest.exists():
                     self._store.export(cid, dest, work=Path(work))
+
+    def _remove(self, bundle: range) -> None:
+        for path in (self._tasks.tasks[task].paths[0] for task in bundle):
+            for dest in (self._folder / "outputs" / path, self._folder / "stdout" / path):
+                if dest.is_dir():
+                    shutil.rmtree(dest)
+                else:
+                    dest.unlink(missing_ok=True)
 
     def finish(self, results: Sequence[TaskResult]) -> None:
         """Tell of all that were added."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +18,14 @@ from quorate.progress import JobStage
 from quorate.protocol.container import parse_spec
 from quorate.protocol.errors import ContentUnavailable, DataError, ValidationError
 from quorate.protocol.jsontext import load_json
-from quorate.protocol.partition import tasks_of_bundle
+from quorate.protocol.params import BUNDLE_TASKS
+from quorate.protocol.partition import count_bundles, tasks_of_bundle
 from quorate.protocol.pattern import compile_pattern
 from quorate.protocol.result import TaskResult, compute_merkle_root
 from quorate.protocol.types import Vote
 from quorate.receipts import describe_promise, find_seats
 from quorate.spec import find_tasks
-from quorate.storage.base import BlobStore
+from quorate.storage.base import BlobStore, BlockNotFound
 from quorate.storage.cid import Cid
 from quorate.storage.fetch import fetch_block, fetch_dag
 from quorate.tasks import TaskList
@@ -104,13 +105,17 @@ def fetch_task_result(
 
     Raises ContentUnavailable when nobody serves it, DataError when the committee agreed on rubbish.
     """
-    cid = Cid.from_digest(leaf)
-    report = fetch_block(store, cid, providers)
-    refused.extend(report.rejected)
-    result = TaskResult.from_bytes(store.get(cid))
+    cid, received = Cid.from_digest(leaf), 0
+    try:
+        block = store.get(cid)  # as a rule it came with all of its bundle
+    except BlockNotFound:
+        report = fetch_block(store, cid, providers)
+        refused.extend(report.rejected)
+        block, received = store.get(cid), report.bytes
+    result = TaskResult.from_bytes(block)
     if result.spec != spec_cid or result.task_index != task:
         raise DataError(f"{cid} is the result of task {result.task_index} of {result.spec}, not of this job's")
-    return result, report.bytes
+    return result, received
 
 
 def fetch_output(store: BlobStore, result: TaskResult, providers: Sequence[str], refused: Refusals) -> int:
@@ -124,7 +129,7 @@ def fetch_output(store: BlobStore, result: TaskResult, providers: Sequence[str],
 
 
 @dataclass(slots=True)
-class _Bundle:
+class Bundle:
     """One accepted bundle: its tasks, who may serve them, and what came of asking."""
 
     number: int
@@ -141,52 +146,28 @@ class _Bundle:
 
 
 class ResultReader:
-    """An accepted job's results, at the seats that voted for them. Raises ValidationError for a job without one."""
+    """A job's accepted results, at the seats that voted for them."""
 
     def __init__(self, gateway: ChainGateway, store: BlobStore, record: JobRecord, tracker: JobTracker) -> None:
-        if tracker.stage != JobStage.ACCEPTED:
-            stage = tracker.stage.value if tracker.stage else "not posted yet"
-            raise ValidationError(f"job 0x{record.job_id.hex()} is {stage}: there is no accepted result to fetch")
         self._gateway, self._store, self._record, self._tracker = gateway, store, record, tracker
 
-    def fetch(self, dest: Path, match: str | None = None, on_progress: OnFetched | None = None) -> FetchedResult:
-        """Results with their output, written to `dest`.
-
-        Those of a job over many files as its input is laid out, and with `match` only tasks with a file that fits;
-        there `dest` may be what an earlier fetch of the job began. Else `dest` must not exist, and several tasks get
-        folders in it.
-        """
-        tasks = self.find_tasks(is_needed=match is not None)
-        wanted = None if match is None else self._choose(tasks, match)
-        if tasks is None and dest.exists():
-            raise ValidationError(f"{dest} exists: choose another folder")
-        mirror = None if tasks is None else Mirror(self._store, tasks, dest, self._record.job_id)
-
-        def keep(bundle: _Bundle) -> None:
-            """While others are fetched."""
-            if mirror is not None:
-                mirror.add(bundle.choose(wanted))
-
-        bundles = self._collect(wanted, on_progress, keep, with_output=True)
-        results = [each for bundle in bundles for each in bundle.choose(wanted)]
-        root: Cid | None = None
-        if tasks is None or mirror is None:
-            for result in results:
-                write_result(self._store, result, dest if len(results) == 1 else dest / str(result.task_index))
-        else:
-            mirror.finish(results)
-            root = add_mirror(self._store, tasks, results) if wanted is None else None
-        refused = tuple(dict.fromkeys(each for bundle in bundles for each in bundle.refused))
-        return FetchedResult(tuple(results), dest, sum(bundle.received for bundle in bundles), refused, root)
+    def check_accepted(self) -> None:
+        """ValidationError unless all of the job was accepted."""
+        if self._tracker.stage != JobStage.ACCEPTED:
+            stage = self._tracker.stage.value if self._tracker.stage else "not posted yet"
+            raise ValidationError(f"job 0x{self._record.job_id.hex()} is {stage}: there is no accepted result to fetch")
 
     def read(self) -> tuple[TaskResult, ...]:
         """Results without their output: how each task ended."""
-        bundles = self._collect(None, None, lambda _: None, with_output=False)
+        self.check_accepted()
+        bundles = self.bundles()
+        self.collect(bundles, None, lambda _: None, with_output=False)
         return tuple(result for bundle in bundles for result in bundle.results)
 
     def find_cid(self) -> Cid:
         """Where the first task's result is, whoever has its bytes."""
-        bundle = self._bundles()[0]
+        self.check_accepted()
+        bundle = self.bundles()[0]
         return Cid.from_digest(fetch_leaves(bundle.vote, bundle.providers, [])[0])
 
     def find_tasks(self, *, is_needed: bool) -> TaskList | None:
@@ -200,27 +181,23 @@ class ResultReader:
                 raise
             return None
 
-    def _choose(self, tasks: TaskList | None, match: str) -> set[int]:
-        """Tasks with a path that fits."""
-        if tasks is None:
-            raise ValidationError("this job is not divided over files, so that there are none to match: leave it out")
-        fits = compile_pattern(match).match
-        found = {task.index for task in tasks.tasks if any(map(fits, task.paths))}
-        if not found:
-            raise ValidationError(f"no file of this job matches {match!r}: `*` stands for anything, also with slashes")
-        return found
+    def bundles(self, known: Mapping[int, Vote] | None = None) -> list[Bundle]:
+        """Those that are accepted, in order, without those whose votes are `known`."""
+        count = self._record.order.task_count
+        return [
+            Bundle(number, Vote(each.vote), tasks_of_bundle(count, index), self._providers_of(number))
+            for index, (number, each) in enumerate(sorted(self._tracker.bundles.items()))
+            if each.vote and (known or {}).get(number) != each.vote
+        ]
 
-    def _collect(
-        self,
-        wanted: set[int] | None,
-        on_progress: OnFetched | None,
-        keep: Callable[[_Bundle], None],
-        *,
-        with_output: bool,
-    ) -> list[_Bundle]:
-        """All bundles, or those with `wanted` tasks; several at once. Each is told to `keep` when it is here."""
-        bundles = [each for each in self._bundles() if wanted is None or not wanted.isdisjoint(each.tasks)]
-        spec_cid, done = parse_spec(self._record.spec.encode()).cid, 0
+    def collect(
+        self, bundles: Sequence[Bundle], wanted: set[int] | None, keep: Callable[[Bundle], None], *, with_output: bool
+    ) -> None:
+        """Bring some bundles here, or of each only `wanted` tasks' output; several at once.
+
+        Each is told to `keep` when it is here, while others still come.
+        """
+        spec_cid = parse_spec(self._record.spec.encode()).cid
         with ThreadPoolExecutor(MAX_BUNDLES_AT_ONCE, "results") as threads:
             futures = {
                 threads.submit(self._collect_bundle, bundle, spec_cid, wanted, with_output=with_output): bundle
@@ -230,14 +207,10 @@ class ResultReader:
                 for future in as_completed(futures):
                     future.result()
                     keep(futures[future])
-                    done += 1
-                    if on_progress is not None:
-                        on_progress(done, len(bundles), sum(bundle.received for bundle in bundles))
             finally:
                 threads.shutdown(cancel_futures=True)
-        return bundles
 
-    def _collect_bundle(self, bundle: _Bundle, spec_cid: str, wanted: set[int] | None, *, with_output: bool) -> None:
+    def _collect_bundle(self, bundle: Bundle, spec_cid: str, wanted: set[int] | None, *, with_output: bool) -> None:
         try:
             leaves = fetch_leaves(bundle.vote, bundle.providers, bundle.refused)
             if len(leaves) != len(bundle.tasks):
@@ -254,7 +227,7 @@ class ResultReader:
             promise = describe_promise(self._gateway, self._tracker, bundle.number)
             raise ContentUnavailable(f"{error}; {promise}") from error
 
-    def _fetch_outputs(self, bundle: _Bundle, wanted: set[int] | None) -> None:
+    def _fetch_outputs(self, bundle: Bundle, wanted: set[int] | None) -> None:
         chosen = bundle.choose(wanted)
         if 2 * len(chosen) > len(bundle.results):
             parts = {cid for result in bundle.results for cid in (result.outputs_cid, result.stdout_cid)}
@@ -267,7 +240,7 @@ class ResultReader:
         with ThreadPoolExecutor(MAX_OUTPUTS_AT_ONCE, "outputs") as threads:
             bundle.received += sum(threads.map(fetch, chosen))
 
-    def _fetch_gathered(self, bundle: _Bundle, root: Cid, parts: Iterable[Cid]) -> bool:
+    def _fetch_gathered(self, bundle: Bundle, root: Cid, parts: Iterable[Cid]) -> bool:
         """Bring what a bundle's tasks left in one request, if that can be; whether all is here now.
 
         A seat that cannot do so is asked for one after the other.
@@ -282,17 +255,115 @@ class ResultReader:
             return False
         return True
 
-    def _bundles(self) -> list[_Bundle]:
-        """Those that were accepted, in order."""
-        found = [(number, Vote(each.vote)) for number, each in sorted(self._tracker.bundles.items()) if each.vote]
-        count = self._record.order.task_count
-        return [
-            _Bundle(number, vote, tasks_of_bundle(count, index), self._providers_of(number))
-            for index, (number, vote) in enumerate(found)
-        ]
-
     def _providers_of(self, bundle: int) -> list[str]:
         """Endpoints of seats that voted for the accepted result, then of everybody else: the class may have voted."""
         endpoints, vote = self._gateway.endpoints(), self._tracker.bundles[bundle].vote
         voters = [s["operator"] for s in find_seats(self._gateway, self._tracker, bundle) if s["vote"] == vote]
         return list(dict.fromkeys([*(endpoints[id_] for id_ in voters if id_ in endpoints), *endpoints.values()]))
+
+
+class ResultFetch:
+    """A job's results on their way to a folder.
+
+    Those of a job over many files lie there as its input is laid out, and with `match` only tasks with a file that
+    fits; `dest` may be what an earlier fetch of the job began. Else `dest` must not exist, and several tasks get
+    folders in it. `track` tells what the chain says of the job now; `note` hears of the results in the end, and of the
+    directory of all of them.
+    """
+
+    def __init__(
+        self,
+        gateway: ChainGateway,
+        store: BlobStore,
+        record: JobRecord,
+        track: Callable[[], JobTracker],
+        dest: Path,
+        match: str | None = None,
+        note: Callable[[Sequence[TaskResult], Cid | None], None] = lambda *_: None,
+    ) -> None:
+        self._gateway, self._store, self._record, self._track = gateway, store, record, track
+        self._dest, self._match, self._note = dest, match, note
+        self._here: dict[int, Bundle] = {}
+        self._tasks: TaskList | None = None
+        self._mirror: Mirror | None = None
+        self._wanted: set[int] | None = None
+        self._is_open = self._is_troubled = False
+
+    def take(self, on_progress: OnFetched | None = None) -> None:
+        """Fetch what is accepted already of a job over many files that still runs; what cannot be had is left to
+        `finish`, which tells why."""
+        reader = self._read()
+        try:
+            self._open(reader)
+            if self._mirror is not None and not self._is_troubled:
+                self._fetch(reader, on_progress)
+        except (ContentUnavailable, DataError):
+            self._is_troubled = True  # asking in vain takes time, in which nobody looks after the job
+
+    def finish(self, on_progress: OnFetched | None = None) -> FetchedResult:
+        """Fetch what is missing, of an accepted job.
+
+        Raises ValidationError for any other, DataError or ContentUnavailable naming the providers that lied or were
+        away when none served it.
+        """
+        reader = self._read()
+        reader.check_accepted()
+        self._open(reader)
+        self._fetch(reader, on_progress)
+        bundles = [bundle for _, bundle in sorted(self._here.items())]
+        results = tuple(each for bundle in bundles for each in bundle.choose(self._wanted))
+        root: Cid | None = None
+        if self._tasks is None or self._mirror is None:
+            for result in results:
+                folder = self._dest if len(results) == 1 else self._dest / str(result.task_index)
+                write_result(self._store, result, folder)
+        else:
+            self._mirror.finish(results)
+            root = add_mirror(self._store, self._tasks, results) if self._wanted is None else None
+        refused = tuple(dict.fromkeys(each for bundle in bundles for each in bundle.refused))
+        received = sum(bundle.received for bundle in bundles)
+        self._note(results, root)
+        return FetchedResult(results, self._dest, received, refused, root)
+
+    def _read(self) -> ResultReader:
+        return ResultReader(self._gateway, self._store, self._record, self._track())
+
+    def _open(self, reader: ResultReader) -> None:
+        """Find the job's tasks, and make its folder."""
+        if self._is_open:
+            return
+        tasks = reader.find_tasks(is_needed=self._match is not None)
+        self._wanted = None if self._match is None else _choose(tasks, self._match)
+        if tasks is None and self._dest.exists():
+            raise ValidationError(f"{self._dest} exists: choose another folder")
+        self._tasks = tasks
+        self._mirror = None if tasks is None else Mirror(self._store, tasks, self._dest, self._record.job_id)
+        self._is_open = True
+
+    def _fetch(self, reader: ResultReader, on_progress: OnFetched | None) -> None:
+        """All that is accepted, and not here by the vote that is."""
+        count, wanted = count_bundles(self._record.order.task_count), self._wanted
+        bundles = reader.bundles({number: each.vote for number, each in self._here.items()})
+        if wanted is not None:
+            count = len({task // BUNDLE_TASKS for task in wanted})
+            bundles = [each for each in bundles if not wanted.isdisjoint(each.tasks)]
+
+        def keep(bundle: Bundle) -> None:
+            if self._mirror is not None:
+                self._mirror.add(bundle.tasks, bundle.vote, bundle.choose(wanted))
+            self._here[bundle.number] = bundle
+            if on_progress is not None:
+                on_progress(len(self._here), count, sum(each.received for each in self._here.values()))
+
+        reader.collect(bundles, wanted, keep, with_output=True)
+
+
+def _choose(tasks: TaskList | None, match: str) -> set[int]:
+    """Tasks with a path that fits. Raises ValidationError where there are none."""
+    if tasks is None:
+        raise ValidationError("this job is not divided over files, so that there are none to match: leave it out")
+    fits = compile_pattern(match).match
+    found = {task.index for task in tasks.tasks if any(map(fits, task.paths))}
+    if not found:
+        raise ValidationError(f"no file of this job matches {match!r}: `*` stands for anything, also with slashes")
+    return found

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,7 +28,7 @@ from quorate.classes import collect_descriptions, list_classes
 from quorate.config import Config
 from quorate.delivery import Pushed, check_provider_urls, offer_content, send_extension, send_order
 from quorate.direct import post_directly
-from quorate.following import REORG_BLOCKS, refresh_states
+from quorate.following import REORG_BLOCKS, JobFollower, refresh_states
 from quorate.jobs import JobBook, JobRecord
 from quorate.messages import ExtensionMessage
 from quorate.orders import OrderWishes, Quote, build_order, check_order, quote_order
@@ -42,7 +42,7 @@ from quorate.protocol.result import TaskResult
 from quorate.protocol.spec import Limits, Partition
 from quorate.protocol.types import Address, SignatureKind
 from quorate.receipts import describe_job
-from quorate.results import FetchedResult, OnFetched, ResultReader
+from quorate.results import FetchedResult, OnFetched, ResultFetch, ResultReader
 from quorate.retrying import prepare_retry
 from quorate.spec import PreparedSpec, find_tasks, prepare_container, prepare_spec
 from quorate.storage.base import BlobStore
@@ -304,10 +304,7 @@ class QuorateClient:
 
     def track(self, record: JobRecord) -> JobTracker:
         """All that the chain says about a job now."""
-        tracker = JobTracker(record.signed)
-        for logged in self.gateway.events(record.from_block, self.gateway.head().number):
-            tracker.apply(logged)
-        return tracker
+        return JobFollower(self.gateway, record).track()
 
     def refresh(self) -> list[JobRecord]:
         """All our jobs, the oldest first, with their states as the chain has them now.
@@ -370,9 +367,12 @@ class QuorateClient:
         Raises ValidationError for a job that is not accepted, DataError or ContentUnavailable naming the providers that
         lied or were away when none served it.
         """
-        fetched = self._reader(record).fetch(dest, match, on_progress)
-        self._note_result(record, fetched.results, fetched.root)
-        return fetched
+        return self.open_results(record, dest, match=match).finish(on_progress)
+
+    def open_results(self, record: JobRecord, dest: Path, *, match: str | None = None) -> ResultFetch:
+        """`fetch_result` in steps: `take` brings what is accepted while others of many tasks run, `finish` the rest."""
+        track, note = JobFollower(self.gateway, record).track, partial(self._note_result, record)
+        return ResultFetch(self.gateway, self.store, record, track, dest, match, note)
 
     def find_tasks(self, record: JobRecord) -> TaskList | None:
         """The tasks of a job over many files; None for others, and where nobody has what lists its input."""

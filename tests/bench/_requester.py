@@ -31,7 +31,7 @@ from quorate.jobs import JobRecord
 from quorate.orders import OrderWishes
 from quorate.progress import PASSING_SKIPS, JobStage
 from quorate.protocol.errors import QuorateError, RecoverableError, ValidationError
-from quorate.results import FetchedResult, ResultReader
+from quorate.results import FetchedResult, ResultFetch
 from quorate.sdk import QuorateClient
 from quorate.tracking import JobTracker
 
@@ -264,7 +264,8 @@ class Crowd:
             folder = self._results / f"{followed.number}-{followed.orders}-{tries}"
             try:
                 gateway, store = self._client.gateway, self._client.store
-                fetched = ResultReader(gateway, store, followed.record, followed.tracker).fetch(folder)
+                tracker = followed.tracker
+                fetched = ResultFetch(gateway, store, followed.record, lambda t=tracker: t, folder).finish()
                 is_wrong = not self._is_right(followed.job, fetched, folder)
                 followed.row = self._describe(followed, is_wrong=is_wrong) | {"fetches": tries}
                 shutil.rmtree(folder)

@@ -103,18 +103,23 @@ def run_job(bench: Bench, client: QuorateClient, work: Path) -> JobRecord:
     )
     imported = time.perf_counter()
     arrivals: list[float] = []
+
+    def arrived(*_: int) -> None:
+        arrivals.append(time.perf_counter() - imported)
+
     with client.serving() as url:
         period = bench.args.period
         job = client.submit(prepared, OrderWishes(seats=bench.args.seats, commit_period=period), providers=[url])
+        fetch = client.open_results(job, work / "result")
         stages = {}
         for step in client.watch(job, timeout_s=TIMEOUT_S, poll_s=0.5):
             stages[step.stage.value] = time.perf_counter() - imported
             bench.say(f"{stages[step.stage.value]:8.1f} s {step.stage.value}")
+            if step.stage is JobStage.REVEALED:
+                fetch.take(arrived)
         if step.stage != JobStage.ACCEPTED:
             raise SystemExit(f"the job ended as {step.stage.value}: {step.detail}")
-    fetched = client.fetch_result(
-        job, work / "result", on_progress=lambda *_: arrivals.append(time.perf_counter() - imported)
-    )
+    fetched = fetch.finish(arrived)
     row = {
         "job": job.job_id.hex(),
         "import_s": imported - began,

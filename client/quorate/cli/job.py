@@ -39,6 +39,7 @@ from quorate.protocol.errors import (
     ValidationError,
 )
 from quorate.protocol.result import TaskResult
+from quorate.results import ResultFetch
 from quorate.sdk import QuorateClient
 from quorate.terminal import make_printable
 
@@ -159,7 +160,7 @@ def get(
     """
     with QuorateClient.open(get_config()) as client:
         record = client.job(job)
-        finish(client, record, to or Path(record.job_id.hex()[:12]), output, match)
+        finish(client, record, client.open_results(record, to or Path(record.job_id.hex()[:12]), match=match), output)
 
 
 @app.command(epilog="Example: quorate job wait 3fa9 --final --timeout 60")
@@ -211,31 +212,37 @@ def check_folder(folder: Path) -> None:
         raise DataError(f"{folder} cannot be made: {above} is no folder that you may write to")
 
 
-def follow(client: QuorateClient, record: JobRecord, timeout_s: float | None, until_final: bool = False) -> None:
-    """Show a job's steps until its end. Raises JobFailed unless that is a result."""
+def follow(
+    client: QuorateClient,
+    record: JobRecord,
+    timeout_s: float | None,
+    until_final: bool = False,
+    fetch: ResultFetch | None = None,
+) -> None:
+    """Show a job's steps until its end, and `fetch` what is accepted before. Raises JobFailed unless it is a result."""
     with progress(f"job {record.job_id.hex()[:8]}") as show:
         for step in client.watch(record, timeout_s=timeout_s, until_final=until_final):
             show(step)
+            if fetch is not None and step.stage is JobStage.REVEALED:
+                fetch.take()
     if step.stage not in (JobStage.ACCEPTED, JobStage.FINAL):
         raise JobFailed(f"the job is {step.stage.value}: {step.detail or 'see `quorate job describe`'}")
 
 
-def finish(
-    client: QuorateClient, record: JobRecord, to: Path | None, output: OutputFormat, match: str | None = None
-) -> None:
+def finish(client: QuorateClient, record: JobRecord, fetch: ResultFetch | None, output: OutputFormat) -> None:
     """Print the receipt, with how the program ended; where it failed, that makes the exit code.
 
-    The result is fetched to `to`, if there is one. Raises ContentUnavailable or DataError when no seat told the result.
+    `fetch` brings the result, if it is wanted. Raises ContentUnavailable or DataError when no seat told the result.
     """
     results: tuple[TaskResult, ...] = ()
     told: dict[str, Any] = {}
     unknown: QuorateError | None = None
-    if to is not None:
+    if fetch is not None:
         with download_progress() as show:
-            fetched = client.fetch_result(record, to, match=match, on_progress=show)
+            fetched = fetch.finish(show)
         for provider, reason in fetched.refused:
             say(f"left {provider}: {reason}")
-        results, told = fetched.results, {"path": str(to)}
+        results, told = fetched.results, {"path": str(fetched.path)}
     else:
         try:
             results = client.read_result(record)
@@ -246,7 +253,7 @@ def finish(
     lines = [f"job     {receipt['job_id']}", f"verdict {receipt['verdict']}"]
     lines += [f"result  {receipt['result_cid']}"] if receipt["result_cid"] else []
     lines += [f"status  {_count_endings(results)}"] if results else []
-    lines += [f"files   {to}"] if to else []
+    lines += [f"files   {told['path']}"] if fetch is not None else []
     print_result(receipt, output, "\n".join(lines))
     if unknown is not None:
         raise unknown
@@ -255,7 +262,7 @@ def finish(
         say(f"task {result.task_index} ended as {result.status.value}: {explain_exit(result.exit_code)}")
     if len(failed) > MOST_FAILURES:
         say(f"… and {len(failed) - MOST_FAILURES} more tasks failed: `quorate job describe` with -o json has all")
-    if to is None:
+    if fetch is None:
         say(f"fetch it with `quorate job get {record.job_id.hex()[:12]}`")
     if failed:
         raise typer.Exit(EXIT_TASK_FAILED)

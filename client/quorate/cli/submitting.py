@@ -50,7 +50,7 @@ DirectOption = Annotated[
     typer.Option("--direct", help="Post it yourself, past collators: for gas, a bond for a while, and time."),
 ]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Serve the input and wait for the result.")]
-ToOption = Annotated[Path | None, typer.Option(help="Folder to write the result to; it must not exist.")]
+ToOption = Annotated[Path | None, typer.Option(help="Folder to write the result to, as it comes; it must not exist.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,9 @@ def submit_job(prepare: Callable[[QuorateClient], PreparedSpec], wishes: OrderWi
         job = client.submit(prepared, wishes, providers=providers, is_direct=after.is_direct)
         if wait:
             with telling_that_posted(job.job_id):
-                follow(client, job, after.timeout_s, after.final)
-                finish(client, job, after.to, after.output)
+                fetch = client.open_results(job, after.to) if after.to is not None else None
+                follow(client, job, after.timeout_s, after.final, fetch)
+                finish(client, job, fetch, after.output)
         else:
             print_result({"job_id": f"0x{job.job_id.hex()}"}, after.output, f"0x{job.job_id.hex()}")
 
