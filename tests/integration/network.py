@@ -80,11 +80,11 @@ def three_farms(folder: Path, operators: int, commands: Mapping[int, Sequence[st
         yield devnet
 
 
-def run_quorate(*words: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def run_quorate(*words: str, home: Path, timeout_s: float = PATIENCE_S, **env: str) -> subprocess.CompletedProcess[str]:
     """A command of the requester's command line, as a person would give it."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("QUORATE_")}
     settings = {"QUORATE_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "300", **env}
-    return _run([str(Path(sys.executable).with_name("quorate")), *words], environment | settings)
+    return _run([str(Path(sys.executable).with_name("quorate")), *words], environment | settings, timeout_s)
 
 
 def call_quorate(*words: str, home: Path) -> Result:
@@ -99,8 +99,10 @@ def run_node_command(*words: str, home: Path) -> subprocess.CompletedProcess[str
     return _run(command, os.environ | {"NO_COLOR": "1", "COLUMNS": "300"})
 
 
-def _run(command: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=env)
+def _run(
+    command: Sequence[str], env: Mapping[str, str], timeout_s: float = PATIENCE_S
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, env=env)
 
 
 def wait_for(holds: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
@@ -183,6 +185,12 @@ class Chain:
         for _ in range(count):
             self._rpc.call("evm_setNextBlockTimestamp", timestamp)
             self._rpc.call("evm_mine")
+
+    def begin_era(self, class_id: int) -> None:
+        """Let the class's present era end, for what must come to its end within one."""
+        end = self._devnet.gateway.class_info(class_id).era_end
+        self.pass_time(max(0, end - self.head().timestamp))
+        assert wait_for(lambda: self._devnet.gateway.class_info(class_id).era_end > end), "nobody ended the era"
 
     def pass_time(self, seconds: int) -> None:
         """The next block's time is so much later."""

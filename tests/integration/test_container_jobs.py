@@ -61,8 +61,15 @@ class Network:
         """A job of the requester: exit code, receipt, what it said."""
         (self.folder / "data").write_bytes(os.urandom(1000))  # no two jobs are alike
         source = ["-i", str(self.folder / "data"), "--wait", "--seconds", "5", "-o", "json"]
-        done = run_quorate("docker", "run", str(image or self.image), *source, *words, home=self.folder)
+        command = ["docker", "run", str(image or self.image), *source, *words]
+        done = run_quorate(*command, home=self.folder, timeout_s=3 * PATIENCE_S)  # a class may vote three times
         return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
+
+    def find_seats(self) -> set[int]:
+        """Who voted on the last job."""
+        last = json.loads(run_quorate("job", "list", "-o", "json", home=self.folder).stdout)[-1]
+        told = json.loads(run_quorate("job", "describe", last["job_id"], "-o", "json", home=self.folder).stdout)
+        return {seat["operator"] for seat in told["seats"]}
 
     def stakes(self, operators: Sequence[int]) -> list[int]:
         return [Books(self.devnet).stake_of([each]) for each in operators]
@@ -156,6 +163,8 @@ def test_a_container_goes_all_the_way_and_its_liar_is_slashed(network: Network) 
     for count in range(MOST_JOBS):
         out = network.folder / f"out-{count}"
         code, receipt, said = network.run("--to", str(out), "--", "count")
+        if code and network.find_seats() <= set(LIARS):  # one committee in 55: nobody contradicted, or has that result
+            continue
         assert code == 0, said
         assert f"class {NARROW}, 3 seats" in said
         assert (out / "outputs" / "count").read_text() == "1000\n"

@@ -105,6 +105,7 @@ def test_jobs_go_to_where_the_data_is(devnet: Devnet, dataset: Path, tmp_path: P
 def test_who_leaves_keeps_the_data_as_long_as_it_may_be_drawn(devnet: Devnet) -> None:
     [listed] = operator(devnet, 1, "list")["datasets"]
     root = listed["dataset"]
+    Chain(devnet).begin_era(CLASS)  # it may be drawn until this era's end, which must not come between two commands
     assert operator(devnet, 1, "leave", root)["pinned"] is True
     again = run_node_command("dataset", "leave", root, home=devnet.nodes[1].home)
     assert (again.returncode, "it may be drawn for jobs" in again.stderr) == (2, True)
