@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.integration.network import wait_for
 
 from quorate.chain import calls
 from quorate.chain.abi import Contract
@@ -43,14 +44,13 @@ def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
     with Devnet(options) as devnet:
         gateway = devnet.gateway
         owners = [rich(gateway) for _ in range(3)]
-        for owner in owners:
-            gateway.send(owner, calls.register(owner.address), value=2 * ETHER)
-        time.sleep(0.3)
-        last = [gateway.send(owner, calls.join(1, 10, ASK, 10**10)) for owner in owners][-1]
-        gateway.wait(last)
+        for sent in [gateway.send(owner, calls.register(owner.address), value=2 * ETHER) for owner in owners]:
+            gateway.wait(sent)
+        for sent in [gateway.send(owner, calls.join(1, 10, ASK, 10**10)) for owner in owners]:
+            gateway.wait(sent)
         end = gateway.class_info(1).era_end
         gateway.rpc.call("evm_setNextBlockTimestamp", hex(end + 1))
-        time.sleep(0.3)
+        assert wait_for(lambda: gateway.head().timestamp > end)
         gateway.wait(gateway.send(owners[0], calls.advance_era(1, MEMBERS)))
         yield devnet
 
