@@ -60,6 +60,7 @@ class Client:
     on_step: Callable[[str], None] = lambda step: None
     pace: Pace = PACE
     index_urls: tuple[str, ...] = ()
+    busy_s: float = 0.3
     purses: int = 0
     signer: CountingSigner = field(default_factory=lambda: CountingSigner(ACCOUNT))
     _ledger: Ledger | None = None
@@ -68,7 +69,7 @@ class Client:
     def ledger(self) -> Ledger:
         """Opened when it is first needed, as a wallet is."""
         if self._ledger is None:
-            self._ledger = Ledger(self.folder / "ledger.db", busy_s=0.3)
+            self._ledger = Ledger(self.folder / "ledger.db", busy_s=self.busy_s)
         return self._ledger
 
     @property

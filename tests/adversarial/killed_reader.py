@@ -29,7 +29,8 @@ def main(folder: str, name: str, piece: str, step: str, count: str, job: str = "
                 os.kill(os.getpid(), signal.SIGKILL)
 
     first = int(name) * 1000 if name.isdigit() else 0
-    with Client(Path(folder), on_step=on_step, rails=FixedRails(CAP, first)) as client:
+    rails = FixedRails(CAP, first)
+    with Client(Path(folder), on_step=on_step, rails=rails, busy_s=60.0) as client:  # others write to it, too
         try:
             client.reader.bring_piece(parse_wanted(piece), Path(folder, name), job)
         except SpendingLimitExceeded as error:

@@ -99,7 +99,7 @@ def test_the_end_of_a_journal_that_the_disk_has_lost(devnet: Devnet, tmp_path: P
             assert people.client.wait(people.submit(commit_period=60), timeout_s=PATIENCE_S).stage is JobStage.ACCEPTED
             return journal.read_bytes().count(b'{"stage"') >= 2
 
-        assert wait_for(has_voted)
+        assert wait_for(has_voted, 400)
         devnet.kill_node(node.index)
         whole = journal.read_bytes()
         journal.write_bytes(whole[:-30] + bytes(30))

@@ -54,7 +54,7 @@ def node(tmp_path: Path) -> list[str]:
     return [sys.executable, str(path)]
 
 
-def wait_gone(pids: list[tuple[int, str]], seconds: float = 10.0) -> list[int]:
+def wait_gone(pids: list[tuple[int, str]], seconds: float = 60.0) -> list[int]:
     """Those that are still alive after a while."""
     deadline = time.monotonic() + seconds
     while (left := [pid for pid, start in pids if is_alive(pid, start)]) and time.monotonic() < deadline:
@@ -174,7 +174,7 @@ def test_nothing_outlives_its_owner(tmp_path: Path, node: list[str], number: sig
         pids = pids_of(home)
         assert len(pids) == 3
         parent.send_signal(number)
-        parent.wait(10)
+        parent.wait(60)
     assert wait_gone(pids) == []
 
 
@@ -193,7 +193,7 @@ def test_a_killed_owner_takes_down_what_it_has_only_begun(tmp_path: Path) -> Non
         pids = [(pid, read_start(pid)) for pid in children]
         time.sleep(0.1)
         parent.kill()
-        parent.wait(10)
+        parent.wait(60)
     assert wait_gone(pids) == []
 
 

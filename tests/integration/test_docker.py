@@ -23,6 +23,7 @@ from tests.integration.dockers import LIMITS, Bench, Daemon, bench_of, expect, n
 from tests.integration.network import wait_for
 from tests.unit.images.test_images import make_archive, make_tar, set_in
 
+from quorate.devnet.guard import read_start
 from quorate.images.archive import verify_archive
 from quorate.protocol.container import CONTAINER_FUEL_RATE, Image
 from quorate.protocol.result import EXIT_OVER_LIMIT, TaskStatus
@@ -271,12 +272,8 @@ def test_a_private_daemon_goes_with_whoever_started_it(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path / "data")
     os.kill(daemon.process.pid, signal.SIGKILL)
     daemon.process.wait()
-    for _ in range(500):
-        if not Path(f"/proc/{daemon.pid}").exists() or Path(f"/proc/{daemon.pid}/stat").read_text().split()[2] == "Z":
-            shutil.rmtree(Path(daemon.host.removeprefix("unix://")).parent)
-            return
-        time.sleep(0.02)
-    pytest.fail("the daemon outlived its supervisor")
+    assert wait_for(lambda: not read_start(daemon.pid)), "the daemon outlived its supervisor"
+    shutil.rmtree(Path(daemon.host.removeprefix("unix://")).parent)
 
 
 def test_an_executor_that_is_closed_leaves_nothing_running(bench: Bench) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -73,7 +74,8 @@ def test_messages_go_through_unchanged_and_are_counted(proxy: FaultProxy, target
 def test_a_share_of_the_messages_is_lost_or_late(proxy: FaultProxy, target: int, kind: str) -> None:
     url = proxy.front("node", target, pick_ports(1)[0])
     proxy.set(Faults(**{kind: 0.5}, delay_s=(0.01, 0.02)))
-    answers = [ask(url, 0.3) for _ in range(12)]
+    with ThreadPoolExecutor(12) as threads:  # at once: who was swallowed has to wait for nothing, for long enough
+        answers = list(threads.map(lambda _: ask(url, 3.0 if kind == "swallow" else 30.0), range(12)))
     counts, name = proxy.count(), {"drop": "dropped", "swallow": "swallowed", "delay": "delayed"}[kind]
     assert 0 < counts[name] < counts["messages"]
     assert answers.count(False) == (0 if kind == "delay" else counts[name])

@@ -62,13 +62,14 @@ def test_a_wrong_offer_of_one_payment_is_not_paid(
         lambda: liars.Answering(302, {"Location": "http://127.0.0.1:1/"}),
         lambda: liars.Sending(flip),
         lambda: liars.Sending(lambda body: body[:999]),
-        lambda: liars.Stalling(2.0),
+        lambda: liars.Stalling(4.0),
     ],
 )
 def test_who_breaks_its_word_after_one_payment_gets_that_and_a_ban(client: Client, make: Callable[[], Any]) -> None:
     with make() as seller:
         seller.is_exact, seller.first = True, 0
-        client.pace = Pace(connect_s=5.0, stall_s=0.5)
+        if isinstance(seller, liars.Stalling):
+            client.pace = Pace(connect_s=5.0, stall_s=1.0)
         piece = refuse(client, seller, "127.0.0.1", SMALL)
         assert client.charged == client.signer.signed == seller.redeemable == len(SMALL) <= CHUNK
         assert len(client.signer.transfers) == 1, "shown again, it is the same payment"

@@ -193,14 +193,14 @@ def flip(body: bytes) -> bytes:
         (lambda: liars.Sending(lambda body: make_bytes(len(body), 99)), "is not what"),
         (lambda: liars.Sending(lambda body: body[:5000]), "cut off after 5000"),
         (lambda: liars.Sending(lambda body: b""), "cut"),
-        (lambda: liars.Stalling(2.0), "sent nothing for"),
+        (lambda: liars.Stalling(4.0), "sent nothing for"),
         (lambda: liars.Stalling(2.0, is_dripping=True), "bytes a second"),
     ],
 )  # fmt: skip
 def test_who_breaks_its_word_gets_one_chunk_and_a_ban(client: Client, make: Callable[[], Seller], match: str) -> None:
     with make() as seller:
         if isinstance(seller, liars.Stalling):
-            client.pace = Pace(connect_s=5.0, stall_s=0.7)
+            client.pace = Pace(connect_s=5.0, stall_s=1.0)
         refuse(client, seller, match)
         check_one_chunk_lost(client, seller)
 
