@@ -61,6 +61,9 @@ def plan_steps(*, dev: bool, p2p: bool) -> list[Step]:
 
 
 def remove_environment() -> None:
+    if VENV.is_symlink():  # another checkout's, which is not ours to empty
+        VENV.unlink()
+        return
     shutil.rmtree(VENV / ".stamps", ignore_errors=True)  # first: what is half removed must not look done
     if VENV.exists():
         shutil.rmtree(VENV)

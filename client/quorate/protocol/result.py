@@ -31,10 +31,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
-from eth_hash.auto import keccak
-
 from quorate.protocol.container import DOCKER_PROFILE
 from quorate.protocol.errors import ValidationError
+from quorate.protocol.hashing import keccak
 from quorate.protocol.spec import WASM_PROFILE, canonical_json, check_cid, compute_raw_cid, parse_canonical, shallow
 
 EXIT_TRAP = -1
