@@ -4,7 +4,6 @@ that name them, and refuses what would pass the limit. It ends with a picture of
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import shutil
 import signal
@@ -15,11 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from rich.console import Console
 
 from demo import EXAMPLE, ROOT, choose_scene
@@ -37,6 +33,7 @@ from quorate.protocol.spec import Limits, Partition
 from quorate.sdk import QuorateClient
 from quorate.storage.cid import Cid
 from quorate.storage.embedded import EmbeddedStore
+from scenes import load_maker, read_band
 
 OPERATORS, SEATS = 6, 3
 SIDE, STEP = 200, 110
@@ -170,23 +167,6 @@ def cut_tiles(scene: Path, folder: Path, groups: dict[str, int]) -> None:
             y, x = next(at)
             square = {band: pixels[y : y + SIDE, x : x + SIDE] for band, pixels in bands.items()}
             (folder / name / f"{number:02}.tif").write_bytes(maker.encode_stack(square, metadata))
-
-
-def read_band(folder: Path, name: str) -> Any:
-    """A band, of shape (height, width)."""
-    [path] = [p for p in folder.iterdir() if p.stem.upper().endswith(f"_{name}") and p.suffix.lower() == ".tif"]
-    with Image.open(path) as image:
-        return np.asarray(image).astype(np.uint16)
-
-
-def load_maker() -> ModuleType:
-    """The example's maker of scenes, which is a script."""
-    found = importlib.util.spec_from_file_location("make_scene", EXAMPLE / "make_scene.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 # the scene ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from scenes import find_band, read_band
+
 Gray = npt.NDArray[np.uint16]
 Mask = npt.NDArray[np.bool_]
 
@@ -33,12 +35,8 @@ class Scene:
 
 def load_scene(folder: Path) -> Scene:
     """Read the visible bands and the quality band of a Landsat 8 scene."""
-    bands = [_read_band(folder, name) for name in ("B4", "B3", "B2")]
-    missing = [name for name, band in zip(("B4", "B3", "B2"), bands, strict=True) if band is None]
-    if missing:
-        raise FileNotFoundError(f"{folder} has no band {', '.join(missing)} (files like l8_B4.tif)")
-    colour = np.dstack([_stretch(band) for band in bands if band is not None])
-    quality = _read_band(folder, "BQA")
+    colour = np.dstack([_stretch(read_band(folder, name)) for name in ("B4", "B3", "B2")])
+    quality = find_band(folder, "BQA")
     cloud = None if quality is None else (quality >> BQA_CLOUD_SHIFT) == BQA_CLOUD_HIGH
     return Scene(colour, cloud)
 
@@ -110,14 +108,6 @@ def write_stakes_picture(path: Path, samples: Sequence[StakeSample], liar: int, 
     whole.legend([lines[at] for at in shown], [labels[at] for at in shown], fontsize=7, loc="center left")
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def _read_band(folder: Path, name: str) -> Gray | None:
-    found = sorted(p for p in folder.iterdir() if p.stem.upper().endswith(f"_{name}") and p.suffix.lower() == ".tif")
-    if not found:
-        return None
-    with Image.open(found[0]) as image:
-        return np.asarray(image).astype(np.uint16)
 
 
 def _stretch(band: Gray) -> npt.NDArray[np.uint8]:

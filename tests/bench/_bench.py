@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "scripts" / "lib"))  # benchmarks read scenes and draw as demos do
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 from _bench import ROOT
-from _scenes import EXAMPLE, make_scene
-from PIL import Image
+from _scenes import make_scene
+
+from scenes import load_maker, read_band
 
 REAL_SCENE = ROOT.parent / "shared" / "data" / "landsat8"
 
@@ -46,8 +45,8 @@ class Cut:
     """How a scene is divided: `count` tiles of `side` pixels on a grid that reaches from edge to edge."""
 
     def __init__(self, scene: Path, count: int, side: int) -> None:
-        self._maker = _load_maker()
-        self.bands = {number: _read_band(scene, f"B{number}") for number in self._maker.STACKED}
+        self._maker = load_maker()
+        self.bands = {number: read_band(scene, f"B{number}") for number in self._maker.STACKED}
         self.metadata = next(iter(sorted(scene.glob("*_MTL.txt")))).read_bytes()
         self.side, (self.height, self.width) = side, self.bands[2].shape
         columns = ceil(sqrt(count))
@@ -99,19 +98,3 @@ class Cut:
         """Of each pixel the tile whose middle is nearest."""
         middles = np.array(starts) + self.side / 2
         return np.searchsorted((middles[1:] + middles[:-1]) / 2, np.arange(length) + 0.5)
-
-
-def _read_band(folder: Path, name: str) -> npt.NDArray[np.uint16]:
-    [path] = [p for p in folder.iterdir() if p.stem.upper().endswith(f"_{name}") and p.suffix.lower() == ".tif"]
-    with Image.open(path) as image:
-        return np.asarray(image).astype(np.uint16)
-
-
-def _load_maker() -> ModuleType:
-    """The example's maker of scenes, which is a script."""
-    found = importlib.util.spec_from_file_location("make_scene", EXAMPLE / "make_scene.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module

@@ -25,6 +25,7 @@ from _scenes import EXAMPLES, MODULE
 from _tiles import Cut, find_scene
 from _usage import Watched
 
+from pictures import load_scene, read_mask, write_mask_picture
 from quorate.devnet.devnet import Devnet
 from quorate.devnet.options import DevnetOptions
 from quorate.jobs import JobRecord
@@ -33,9 +34,6 @@ from quorate.progress import JobStage
 from quorate.protocol.params import LOCAL
 from quorate.protocol.spec import Limits, Partition
 from quorate.sdk import QuorateClient
-
-sys.path.insert(0, str(ROOT / "scripts" / "lib"))
-from pictures import load_scene, read_mask, write_mask_picture
 
 PROCESSES = 2
 FUEL_OF_TILE, FUEL_OF_PIXEL = 8_000_000, 1_200
