@@ -69,7 +69,7 @@ class Mirror:
         """Write what some of a bundle's tasks left, by the vote that was accepted for it."""
         first, known = str(bundle.start), self._votes.get(str(bundle.start))
         if known is not None and known != vote.hex():
-            self._remove(bundle)
+            self.remove(bundle)
         if known != vote.hex():
             with self._mark.open("a") as mark:
                 mark.write(f"{first} {vote.hex()}\n")
@@ -80,7 +80,8 @@ class Mirror:
                 if not dest.exists():
                     self._store.export(cid, dest, work=Path(work))
 
-    def _remove(self, bundle: range) -> None:
+    def remove(self, bundle: range) -> None:
+        """Take away what a bundle's tasks left."""
         for path in (self._tasks.tasks[task].paths[0] for task in bundle):
             for dest in (self._folder / "outputs" / path, self._folder / "stdout" / path):
                 if dest.is_dir():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,13 +181,22 @@ class ResultReader:
                 raise
             return None
 
-    def bundles(self, known: Mapping[int, Vote] | None = None) -> list[Bundle]:
-        """Those that are accepted, in order, without those whose votes are `known`."""
+    def has_any(self) -> bool:
+        """Whether any bundle is accepted."""
+        return any(each.vote for each in self._tracker.bundles.values())
+
+    def find_vote(self, bundle: int) -> Vote | None:
+        """By which a bundle is accepted."""
+        found = self._tracker.bundles.get(bundle)
+        return found.vote if found is not None else None
+
+    def bundles(self, without: Collection[int] = ()) -> list[Bundle]:
+        """Those that are accepted, in order, without some."""
         count = self._record.order.task_count
         return [
             Bundle(number, Vote(each.vote), tasks_of_bundle(count, index), self._providers_of(number))
             for index, (number, each) in enumerate(sorted(self._tracker.bundles.items()))
-            if each.vote and (known or {}).get(number) != each.vote
+            if each.vote and number not in without
         ]
 
     def collect(
@@ -290,11 +299,16 @@ class ResultFetch:
         self._is_open = self._is_troubled = False
 
     def take(self, on_progress: OnFetched | None = None) -> None:
-        """Fetch what is accepted already of a job over many files that still runs; what cannot be had is left to
-        `finish`, which tells why."""
+        """Fetch what is accepted already of a job over many files, and take away what was undone.
+
+        What cannot be had is left to `finish`, which tells why.
+        """
         reader = self._read()
+        if not self._is_open and not reader.has_any():
+            return  # a job of which nothing is ever accepted leaves no folder
         try:
             self._open(reader)
+            self._undo(reader)
             if self._mirror is not None and not self._is_troubled:
                 self._fetch(reader, on_progress)
         except (ContentUnavailable, DataError):
@@ -309,6 +323,7 @@ class ResultFetch:
         reader = self._read()
         reader.check_accepted()
         self._open(reader)
+        self._undo(reader)
         self._fetch(reader, on_progress)
         bundles = [bundle for _, bundle in sorted(self._here.items())]
         results = tuple(each for bundle in bundles for each in bundle.choose(self._wanted))
@@ -340,10 +355,18 @@ class ResultFetch:
         self._mirror = None if tasks is None else Mirror(self._store, tasks, self._dest, self._record.job_id)
         self._is_open = True
 
+    def _undo(self, reader: ResultReader) -> None:
+        """Forget bundles whose votes are not accepted any more: their files must not be taken for results."""
+        for number, bundle in list(self._here.items()):
+            if reader.find_vote(number) != bundle.vote:
+                if self._mirror is not None:
+                    self._mirror.remove(bundle.tasks)
+                del self._here[number]
+
     def _fetch(self, reader: ResultReader, on_progress: OnFetched | None) -> None:
-        """All that is accepted, and not here by the vote that is."""
+        """All that is accepted, and not here."""
         count, wanted = count_bundles(self._record.order.task_count), self._wanted
-        bundles = reader.bundles({number: each.vote for number, each in self._here.items()})
+        bundles = reader.bundles(without=self._here)
         if wanted is not None:
             count = len({task // BUNDLE_TASKS for task in wanted})
             bundles = [each for each in bundles if not wanted.isdisjoint(each.tasks)]

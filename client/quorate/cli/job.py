@@ -223,7 +223,7 @@ def follow(
     with progress(f"job {record.job_id.hex()[:8]}") as show:
         for step in client.watch(record, timeout_s=timeout_s, until_final=until_final):
             show(step)
-            if fetch is not None and step.stage is JobStage.REVEALED:
+            if fetch is not None and step.stage is not JobStage.ACCEPTED:
                 fetch.take()
     if step.stage not in (JobStage.ACCEPTED, JobStage.FINAL):
         raise JobFailed(f"the job is {step.stage.value}: {step.detail or 'see `quorate job describe`'}")

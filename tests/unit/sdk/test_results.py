@@ -107,14 +107,17 @@ def expect(*parts: tuple[range, str]) -> dict[str, str]:
 
 
 def test_a_bundle_is_there_while_another_runs_and_comes_once(job: Job) -> None:
-    job.accept(1, second := job.execute(1, "second"))
     fetch, seen = job.open(), list[tuple[int, int, int]]()
+    fetch.take()
+    assert not job.out.exists(), "a job that fails leaves no folder"
+    job.accept(1, second := job.execute(1, "second"))
     fetch.take(lambda *how: seen.append(how))
     assert job.texts() == expect((range(256, 300), "second"))
     assert [each[:2] for each in seen] == [(1, 2)]
     assert not (job.out / TASKS_NAME).exists(), "not before all are here"
     with pytest.raises(ValidationError, match="not posted yet"):
         fetch.finish()
+    assert len(job.texts()) == FILES - 256
 
     job.accept(0, first := job.execute(0, "first"))
     job.end()
@@ -138,6 +141,7 @@ def test_what_was_accepted_by_another_vote_is_replaced(job: Job) -> None:
 
     job.accept(0, None)  # a challenge undid it
     fetch.take()
+    assert job.texts() == expect((range(256, 300), "true"))
     job.accept(0, job.execute(0, "true"))
     job.end()
     # By another process, too, which knows no more than the folder says.
