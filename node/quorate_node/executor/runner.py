@@ -80,6 +80,7 @@ class TaskRunner:
     ) -> None:
         self._store, self._cache, self._runtime = store, cache, runtime
         self._world, self._echo = world, echo
+        self._last: tuple[JobSpec, bytes] | None = None
 
     def run(self, task: ExecutionTask, timeout_s: float) -> Executed | LocalFailure:
         """Run a task for at most `timeout_s` seconds, compilation and storing aside."""
@@ -115,7 +116,7 @@ class TaskRunner:
             return LocalFailure(FailureReason.HOST_MEMORY, "this host ran out of memory around the run")
 
     def _run(self, task: ExecutionTask, timeout_s: float) -> _Ended | LocalFailure:
-        spec, limits, digest = task.spec, task.spec.limits, task.spec.digest
+        spec, limits, digest = task.spec, task.spec.limits, self._digest_of(task.spec)
         cid, began = Cid.parse(spec.module), time.perf_counter()
         engine = self._runtime.engine_for(limits)
         program = self._cache.get(
@@ -138,6 +139,12 @@ class TaskRunner:
         assert host is not None
         streams = bytes(host.stdout.data), bytes(host.stderr.data)
         return _Ended(task, digest, outcome, streams, mounted, time.perf_counter() - began)
+
+    def _digest_of(self, spec: JobSpec) -> bytes:
+        """A spec's digest; hundreds of tasks share it, and to compute it takes as long as several host calls."""
+        if self._last is None or self._last[0] is not spec:
+            self._last = spec, spec.digest
+        return self._last[1]
 
     def _keep(self, ended: Sequence[_Ended]) -> Sequence[Executed | LocalFailure]:
         """Store what tasks left and describe it; the results themselves become blocks, too.
