@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -78,3 +79,37 @@ def test_the_exit_code_of_all_tests_is_theirs(tmp_path: Path, code: int, ends: i
         (tmp_path / folder).mkdir(parents=True)
     done = subprocess.run([script], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, said in done.stderr) == (ends, True), done.stderr
+
+
+FLAKY = """
+from pathlib import Path
+import pytest
+
+@pytest.mark.parametrize("number", range({failing}))
+def test_fails_at_first(number):
+    seen = Path("seen-%d" % number)
+    fails, _ = not seen.exists() or {always}, seen.touch()
+    assert not fails
+
+def test_passes():
+    assert not Path("again").exists(), "what passed does not run again"
+"""
+
+
+@pytest.mark.parametrize(("failing", "always", "code"), [(3, False, 0), (4, False, 1), (1, True, 1)])
+def test_a_few_that_failed_run_once_more_and_must_pass(tmp_path: Path, failing: int, always: bool, code: int) -> None:
+    folder = tmp_path / "tests" / "integration"
+    folder.mkdir(parents=True)
+    (folder / "test_flaky.py").write_text(FLAKY.format(failing=failing, always=always))
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    functions = (ROOT / "scripts" / "test").read_text().partition("MOST_AGAIN=")[2].partition("\n}\n")[0]
+    script = f"set -euo pipefail\nMOST_AGAIN={functions}\n}}\n"
+    script += "python -m pytest -q tests/integration && exit 9\ntouch again\n"
+    script += "if run_again tests/integration --; then exit 0; else exit 1; fi\n"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("run once more alone" in done.stderr) is (failing <= 3)
+    assert done.stderr.count("test_fails_at_first[") == (failing if failing <= 3 else 0)
