@@ -307,7 +307,7 @@ class ResultFetch:
         if not self._is_open and not reader.has_any():
             return  # a job of which nothing is ever accepted leaves no folder
         try:
-            self._open(reader)
+            self._open(reader, is_listed=True)
             self._undo(reader)
             if self._mirror is not None and not self._is_troubled:
                 self._fetch(reader, on_progress)
@@ -322,7 +322,7 @@ class ResultFetch:
         """
         reader = self._read()
         reader.check_accepted()
-        self._open(reader)
+        self._open(reader, is_listed=self._match is not None)
         self._undo(reader)
         self._fetch(reader, on_progress)
         bundles = [bundle for _, bundle in sorted(self._here.items())]
@@ -343,11 +343,11 @@ class ResultFetch:
     def _read(self) -> ResultReader:
         return ResultReader(self._gateway, self._store, self._record, self._track())
 
-    def _open(self, reader: ResultReader) -> None:
-        """Find the job's tasks, and make its folder."""
+    def _open(self, reader: ResultReader, *, is_listed: bool) -> None:
+        """Find the job's tasks, for which somebody has to list its input if `is_listed`, and make its folder."""
         if self._is_open:
             return
-        tasks = reader.find_tasks(is_needed=self._match is not None)
+        tasks = reader.find_tasks(is_needed=is_listed)
         self._wanted = None if self._match is None else _choose(tasks, self._match)
         if tasks is None and self._dest.exists():
             raise ValidationError(f"{self._dest} exists: choose another folder")
