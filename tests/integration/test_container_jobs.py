@@ -113,8 +113,6 @@ def found_classes(network: Network) -> None:
         network.operator(node, "class", "join", str(NARROW), "quorate-docker-1", image)
         if node < 2:  # whoever lies in a class without a judge makes its jobs void: not what is looked at here
             network.operator(node, "class", "join", str(PLAIN))
-        network.devnet.kill_node(node)
-        network.devnet.restart_node(node)
     Chain(network.devnet).pass_time(LOCAL.era_period)
     assert wait_for(lambda: [count_members(network, each) for each in (1, NARROW, PLAIN)] == [12, 12, 8])
 
