@@ -53,7 +53,7 @@ def client(server: LoopbackServer) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def web(server: LoopbackServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/api/v0/", trust_env=False) as made:
+    with httpx.Client(base_url=f"{server.url}/api/v0/", trust_env=False, timeout=60) as made:
         yield made
 
 
@@ -287,7 +287,7 @@ def test_other_verbs_are_not_taken(web: httpx.Client) -> None:
 def test_writing_must_be_allowed(store: EmbeddedStore) -> None:
     with (
         LoopbackServer(Starlette(routes=rpc_routes(store))) as running,
-        httpx.Client(base_url=f"{running.url}/api/v0/", trust_env=False) as reader,
+        httpx.Client(base_url=f"{running.url}/api/v0/", trust_env=False, timeout=60) as reader,
     ):
         for command in ("add", "block/put", "dag/import", "pin/add?arg=x", "pin/rm?arg=x"):
             answer = reader.post(command, content=part(b"x") + b"--b--\r\n", headers=FORM)
