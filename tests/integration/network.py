@@ -119,11 +119,6 @@ def find_logged(devnet: Devnet, kind: type[E_], first: int = 0) -> list[tuple[Lo
     return [(each, each.event) for each in logged if isinstance(each.event, kind)]
 
 
-def has_event(devnet: Devnet, kind: type[Event], first: int) -> bool:
-    """Whether there was such an event from this block on."""
-    return bool(find_logged(devnet, kind, first))
-
-
 def find_events(devnet: Devnet, kind: type[E_], first: int = 0) -> list[E_]:
     return [event for _, event in find_logged(devnet, kind, first)]
 
