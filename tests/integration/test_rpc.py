@@ -259,6 +259,7 @@ def test_bad_uploads_are_refused_and_leave_no_pin(
     answer = web.post(f"add{options}", content=body, headers=FORM)
     assert answer.status_code == status
     assert reason in answer.json()["Message"]
+    assert (answer.headers.get("connection") == "close") == (status == 413), "nothing can follow half a body"
     assert list(store.pins()) == before
 
 

@@ -74,7 +74,9 @@ class _Rpc:
         except BadArgument as error:
             return _error(400, str(error), 1)
         except _TooLarge as error:
-            return _error(413, str(error))
+            refused = _error(413, str(error))
+            refused.headers["Connection"] = "close"  # what is left of the body stands before any other request
+            return refused
         except BlockNotFound as error:  # in Kubo's words, by which its clients know it
             return _error(500, f"block was not found locally (offline): ipld: could not find {error.cid} ({error})")
         except Busy as error:
