@@ -32,7 +32,8 @@ from quorate.storage.transfer import FetchLimits
 MIB = 1 << 20
 CAR = "application/vnd.ipld.car"
 RAW = "application/vnd.ipld.raw"
-QUICK = FetchLimits(stall_s=0.4, connect_s=1.0, timeout_s=30.0)
+QUICK = FetchLimits(stall_s=1.0, connect_s=1.0, timeout_s=60.0)
+"""For who sends nothing, or next to nothing. All others may take the usual time, however busy the machine is."""
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -94,12 +95,12 @@ async def _zipped(_: Request) -> Response:
 def test_a_dag_is_fetched_whole(server: LoopbackServer, donor: BlobStore, root: Cid, kind: str, tmp_path: Path) -> None:
     store = MemoryStore() if kind == "memory" else EmbeddedStore(tmp_path / "s")
     seen: list[int] = []
-    report = fetch_dag(store, root, [server.url + "/"], limits=QUICK, on_progress=seen.append)
+    report = fetch_dag(store, root, [server.url + "/"], on_progress=seen.append)
     assert (report.provider, report.rejected) == (server.url + "/", ())
     assert report.bytes == seen[-1] > 3 * MIB
     assert store.is_complete(root)
     assert store.read(store.resolve(root, "big")) == donor.read(donor.resolve(root, "big"))
-    again = fetch_dag(store, root, [], limits=QUICK)
+    again = fetch_dag(store, root, [])
     assert (again.bytes, again.provider) == (0, None)
     store.close()
 
@@ -152,7 +153,7 @@ def test_liars_are_left_one_by_one(server: LoopbackServer, donor: BlobStore, roo
         ]
         for url, part in zip([*names, *urls], expected, strict=True):
             with pytest.raises(ContentUnavailable, match=rf"nobody served(.|\n)*{part}"):
-                fetch_dag(MemoryStore(), root, [url], limits=QUICK)
+                fetch_dag(MemoryStore(), root, [url], limits=QUICK if part in ("sent nothing", "a second") else None)
         store = MemoryStore()
         with pytest.raises(ContentUnavailable, match="nobody served"):
             fetch_dag(store, root, [*names, *urls], limits=QUICK)
@@ -179,7 +180,7 @@ def test_a_sender_that_drips_its_headers_is_left(server: LoopbackServer, root: C
     bad = f"http://127.0.0.1:{listener.getsockname()[1]}"
     began = time.monotonic()
     report = fetch_dag(MemoryStore(), root, [bad, server.url], limits=QUICK)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20, "it would drip for ever"
     assert report.provider == server.url
     assert [url for url, _ in report.rejected] == [bad]
     listener.close()

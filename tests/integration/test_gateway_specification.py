@@ -94,7 +94,7 @@ def content(donor: EmbeddedStore | KuboStore, tmp_path_factory: pytest.TempPathF
 def http(donor: BlobStore, content: Content) -> Iterator[httpx.Client]:
     with (
         LoopbackServer(build_gateway(donor)) as running,
-        httpx.Client(base_url=running.url, headers={"Accept": ""}, trust_env=False) as client,
+        httpx.Client(base_url=running.url, headers={"Accept": ""}, trust_env=False, timeout=60) as client,
     ):
         yield client
 
