@@ -138,7 +138,7 @@ def run_job(bench: Bench, client: QuorateClient, work: Path) -> JobRecord:
 def record_nodes(bench: Bench, devnet: Devnet, job: JobRecord) -> None:
     """A row for each bundle that a process executed, and for what each process received."""
     for node in devnet.nodes:
-        page = httpx.get(f"{node.url}/metrics", trust_env=False).text
+        page = httpx.get(f"{node.url}/metrics", trust_env=False, timeout=60.0).text
         [received] = [line.split()[1] for line in page.splitlines() if line.startswith("quorate_received_bytes ")]
         bench.record("received", {"node": node.index, "bytes": int(float(received))})
         seen = set()

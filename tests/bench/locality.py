@@ -132,7 +132,7 @@ def hold(bench: Bench, devnet: Devnet, root: Cid, url: str) -> None:
 
 def read_received(node: DevnetNode) -> int:
     """Bytes that a process has received from providers since it runs."""
-    page = httpx.get(f"{node.url}/metrics", trust_env=False).text
+    page = httpx.get(f"{node.url}/metrics", trust_env=False, timeout=60.0).text
     [line] = [line for line in page.splitlines() if line.startswith("quorate_received_bytes ")]
     return int(float(line.split()[1]))
 

@@ -74,4 +74,4 @@ def test_a_node_moves_and_another_is_drained(tmp_path: Path) -> None:
             assert "no node answers" in refused.stderr
         finally:
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
