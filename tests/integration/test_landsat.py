@@ -22,6 +22,7 @@ def read_rows(kind: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.anvil
+@pytest.mark.timeout(600)
 def test_sixty_images_are_verified_and_every_mask_is_the_programs(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(MAKER), str(tmp_path / "scene"), "--size", "300"], check=True)
     command = [sys.executable, str(ROOT / "tests" / "bench" / "landsat.py"), "--json"]
