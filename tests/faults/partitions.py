@@ -44,7 +44,7 @@ PERIOD, SHORT_PERIOD, LONG_PERIOD = 10, 4, 24
 PARAMS = replace(LOCAL, direct_period=10, settle_period=10)
 DEPTH = 8
 """Blocks that a commitment lies deep before it is opened: there is time between them for a cut."""
-ATTEMPTS = 8
+ATTEMPTS, DRAWS = 8, 12
 PATIENCE_S = 180.0
 EXIT_CODE, SAYS = 7, "one result"
 PROGRAM = f"""
@@ -186,8 +186,7 @@ def cut_between(play: Play, victim: int) -> JobRecord:
 
 def cut_in_dispute(play: Play, victim: int) -> JobRecord:
     """A host is away from when the class is asked until shortly before the end of the window for its votes."""
-    job = play.submit()
-    play.await_stage(job, JobStage.DISPUTED)
+    job = draw_the_liar(play)
     play.hosts.cut(victim)
     asked = wait_for(lambda: bool(find_events(play.devnet, events.QuestionAsked, job.from_block)), PATIENCE_S)
     if not asked:
@@ -200,6 +199,18 @@ def cut_in_dispute(play: Play, victim: int) -> JobRecord:
         raise MissedPhase("it had voted")
     assert wait_for(lambda: victim in list_voters(play, job), PATIENCE_S), "who came back in time did not vote"
     return job
+
+
+def draw_the_liar(play: Play) -> JobRecord:
+    """A job in dispute: half of the committees are without the liar, whose jobs are soon over."""
+    for draw in range(DRAWS):
+        job = play.submit()
+        try:
+            play.await_stage(job, JobStage.DISPUTED)
+            return job
+        except MissedPhase as reason:
+            print(f"draw {draw}: {reason}", file=sys.stderr)
+    raise MissedPhase("the liar was never drawn")
 
 
 def list_voters(play: Play, job: JobRecord) -> set[int]:

@@ -64,7 +64,7 @@ def find_senders(devnet: Devnet, job: JobRecord) -> list[bytes]:
 def test_who_was_away_votes_in_a_later_window(tmp_path: Path) -> None:
     """A third of the class lies, a third dies when it is asked: no majority before that third is back."""
     # Who is there has half of the reveal period to bring its opening to the chain, if nobody settles with it.
-    params = replace(LOCAL, publish_period=4, vote_commit_period=8, vote_reveal_period=8)
+    params = replace(LOCAL, publish_period=4, vote_commit_period=8, vote_reveal_period=8, audit_bps=0)
     dying = [sys.executable, "-m", "tests.adversarial.crashing_node", "--before", "class-vote"]
     commands = {1: dying, 2: lying_farm("7-9", "always_lie")}
     with three_farms(tmp_path, 3, commands, params=params) as devnet, requester(devnet, tmp_path) as people:

@@ -283,6 +283,8 @@ async def test_a_spec_above_a_ceiling_is_neither_fetched_nor_run(tmp_path: Path)
 async def test_one_worker_that_compiles_does_not_hold_up_another(tmp_path: Path) -> None:
     with closing(EmbeddedStore(tmp_path / "store")) as store:
         async with WorkerPool(2, tmp_path / "store", tmp_path / "cache", compile_s=1.0) as pool:
+            both = await asyncio.gather(*(run_in(pool, store, IDLE, Limits()) for _ in range(2)))  # have started
+            assert all(isinstance(each, Executed) for each in both)
             bomb = asyncio.create_task(run_in(pool, store, compile_bomb(30_000), Limits()))
             assert isinstance(await run_in(pool, store, IDLE, Limits()), Executed)
             assert not bomb.done()

@@ -40,7 +40,8 @@ def test_bytes_stay_where_they_are_or_move_and_both_are_counted() -> None:
         assert len({(row["vote"], row["node"]) for row in rows}) == len(rows), "once a process"
         assert told["bytes_read"] == executed * SIZE
         assert told["bytes_moved"] == sum(row["bytes"] for row in read_rows("received", case))
-        assert told["local_share"] == pytest.approx(1 - told["bytes_moved"] / told["bytes_read"], abs=1e-4)
+        share = max(0.0, 1 - told["bytes_moved"] / told["bytes_read"])  # strangers alone move a little more than that
+        assert told["local_share"] == pytest.approx(share, abs=1e-4)
     assert found["with"]["class"] == 2
     assert {row["node"] for row in read_rows("executions", "require")} <= HOLDERS
     assert found["bytes_moved"] < OVERHEAD

@@ -63,7 +63,9 @@ class People:
         prepared = self.client.prepare(
             str(module), source, env=[f"JOB={self._count}"], limits=Limits(fuel=10**8), providers=[self.url]
         )
-        wishes = OrderWishes(seats=2, commit_period=12, input_bytes=2_000_000 if source else None)
+        # To find data takes a while on a busy machine, and nobody may abstain meanwhile.
+        period, most = (30, 2_000_000) if source else (12, None)
+        wishes = OrderWishes(seats=2, commit_period=period, input_bytes=most)
         self.client.config = replace(self.client.config, collators=(self.devnet.nodes[node].url,))
         return self.client.submit(prepared, wishes, providers=[self.url], is_direct=is_direct)
 

@@ -273,7 +273,7 @@ def test_without_a_form_or_a_length_nothing_is_taken(web: httpx.Client, server: 
     endless = (bytes(1 << 20) for _ in range(6))  # without a Content-Length
     try:
         answer = web.post("add", content=endless, headers=FORM)
-    except httpx.WriteError:
+    except (httpx.WriteError, httpx.ReadError):
         return  # it hung up on us before we had sent all
     assert answer.status_code == 413
 
