@@ -14,7 +14,7 @@ from quorate.cli import (  # retrying: for job
     deploy,
     devnet,
     job,
-    retrying,  # noqa: F401
+    retrying,  # noqa: F401  (adds its command to `job`)
     wasm,
 )
 from quorate.cli.common import HomeOption, KeystoreOption, RpcOption, StoreOption, remember

@@ -26,7 +26,7 @@ DAEMON_ERRORS = (
 )
 
 
-class DockerClient(docker.APIClient):  # type: ignore[misc]
+class DockerClient(docker.APIClient):  # type: ignore[misc]  # it comes without types
     """As Docker's own, but for pulls, which have bounds here."""
 
     _silence_s: float | None = None
@@ -34,7 +34,7 @@ class DockerClient(docker.APIClient):  # type: ignore[misc]
     def _set_request_timeout(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         if self._silence_s is not None:
             kwargs["timeout"] = self._silence_s
-        return super()._set_request_timeout(kwargs)  # type: ignore[no-any-return]
+        return super()._set_request_timeout(kwargs)  # type: ignore[no-any-return]  # as above
 
     def pull_within(self, reference: str, max_bytes: int, allowance: Allowance) -> None:
         """Pull an image.

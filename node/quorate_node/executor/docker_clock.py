@@ -51,7 +51,7 @@ class PacedFile(io.FileIO):
     def readinto(self, buffer: object) -> int | None:
         """As of any file."""
         self._allowance.left()
-        return super().readinto(buffer)  # type: ignore[arg-type]
+        return super().readinto(buffer)  # type: ignore[arg-type]  # any writable buffer
 
     def readall(self) -> bytes:
         """As of any file."""
